@@ -1,0 +1,96 @@
+"""The artifact: one directory that holds a model and everything that is to be known about it.
+
+    manifest.json   this document; the artifact's digest is the sha256 of its bytes
+    model.onnx      what is served (runtime onnx), and/or
+    model.skops     the estimator itself, for people and for models that do not convert
+    profile.json    the training data's distribution (see `profile`)
+    card.md         for people
+
+Files are written once, under the artifact's digest, and never changed: who has the digest can verify the
+manifest, and who has the manifest can verify every file.
+"""
+
+from typing import Any
+
+import msgspec
+
+from modelmill_contracts import digest
+
+FORMAT = "modelmill.dev/artifact/v1"
+MANIFEST = "manifest.json"
+ONNX = "model.onnx"
+SKOPS = "model.skops"
+PROFILE = "profile.json"
+CARD = "card.md"
+MAX_MANIFEST = 1 << 20  # bytes
+NUMERIC_INPUT = "input"  # the name of the one input of a model whose features are all numeric
+
+
+class File(msgspec.Struct, frozen=True):
+    name: str  # a plain file name: no folder, no `..`
+    digest: str
+    size: int  # bytes
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    """An input or output, in the words of the Open Inference Protocol."""
+
+    name: str
+    datatype: str  # BOOL, (U)INT8-64, FP16, FP32, FP64, BYTES
+    shape: tuple[int, ...]  # -1 is the batch
+
+
+class Feature(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A column that the model reads, in the order of training."""
+
+    name: str
+    type: str  # Float | Integer | String | Boolean
+    missing: bool = False  # whether a missing value (NaN, "") may be sent
+
+
+class Conversion(msgspec.Struct, frozen=True):
+    """How far the served model may be, and was found to be, from the estimator on real rows."""
+
+    rows: int
+    tolerance: float  # absolute, of probabilities; relative to the spread of the target for regressors
+    max_difference: float
+    label_differences: int
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    runtime: str  # onnx | skops: what the server runs
+    files: tuple[File, ...]  # every file but the manifest
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    features: tuple[Feature, ...] = ()
+    classes: tuple[str, ...] = ()  # of a classifier, in the order of predict_proba's columns
+    format: str = msgspec.field(default=FORMAT)
+    conversion: Conversion | None = None
+    libraries: dict[str, str] = {}  # name -> version
+    recipe: dict[str, Any] = {}
+    metrics: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        for file in self.files:
+            name = file.name
+            if not name or name in (".", "..", MANIFEST) or any(c in name for c in "/\\%\0"):
+                raise ValueError(f"files: {name[:80]!r} is not a plain file name inside the artifact")
+            digest.hex_of(file.digest)
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The manifest's bytes: equal manifests give equal bytes, and so equal digests."""
+    return msgspec.json.format(digest.canonical_json(_with_format(manifest)), indent=1)
+
+
+def decode(data: bytes) -> Manifest:
+    """The manifest in `data`; ValueError (msgspec's included) that says what is wrong with it."""
+    manifest = msgspec.json.decode(data, type=Manifest)
+    if manifest.format != FORMAT:
+        raise ValueError(f"format: {manifest.format[:80]!r} is not {FORMAT}, which this version reads")
+    return manifest
+
+
+def _with_format(manifest: Manifest) -> dict[str, Any]:
+    # omit_defaults would leave the format out, and a reader must never have to guess it.
+    return {**msgspec.to_builtins(manifest), "format": manifest.format}

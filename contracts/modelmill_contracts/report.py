@@ -1,0 +1,117 @@
+"""The report: how a pod answers.
+
+A Job's container writes one JSON document of at most 4 KiB to its termination message; kubelet copies it
+into the pod's status, and the operator reads it there.  So a Job needs no access to the API server.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+PATH = Path("/dev/termination-log")
+LIMIT = 4096  # bytes; kubelet cuts what is longer
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One rule that the data broke.  It never holds values of the data, only where and how many."""
+
+    rule: str  # CamelCase, e.g. MissingColumn, NotNumeric, TooFewRows
+    message: str
+    column: str | None = None
+    count: int = 0  # rows that broke the rule
+    rows: tuple[int, ...] = ()  # up to three row numbers, the first row of data is 1
+
+
+class ColumnSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str
+    type: str  # Float | Integer | String | Boolean | Timestamp
+    nulls: int = 0
+
+
+class SnapshotResult(msgspec.Struct, frozen=True, tag="Snapshot", omit_defaults=True):
+    version: str  # digest of the logical content
+    file: str  # digest of the stored Parquet file
+    rows: int
+    columns: int
+
+
+class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str
+    value: str  # a decimal, so that the API holds no floats
+    stddev: str | None = None
+
+
+class TrainingResult(msgspec.Struct, frozen=True, tag="Training", omit_defaults=True):
+    recipe: str  # digest of the recipe
+    artifact: str  # digest of the artifact's manifest
+    uri: str
+    runtime: str  # onnx | skops
+    metrics: tuple[Metric, ...] = ()
+    train_rows: int = 0
+    test_rows: int = 0
+    cpu_seconds: int = 0
+
+
+class TensorSummary(msgspec.Struct, frozen=True):
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class VerificationResult(msgspec.Struct, frozen=True, tag="Verification", omit_defaults=True):
+    digest: str
+    inputs: tuple[TensorSummary, ...]
+    outputs: tuple[TensorSummary, ...]
+    size: int  # bytes of the whole artifact
+
+
+class PreflightResult(msgspec.Struct, frozen=True, tag="Preflight"):
+    checked: tuple[str, ...]
+
+
+Result = SnapshotResult | TrainingResult | VerificationResult | PreflightResult
+
+
+class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a container says when it ends.
+
+    `reason` is CamelCase and stable, `message` says what to do next.  `retryable` tells that the same task
+    may succeed when it is tried again without anybody changing anything.
+    """
+
+    ok: bool
+    reason: str
+    message: str = ""
+    retryable: bool = False
+    problems: tuple[Problem, ...] = ()
+    result: Result | None = None
+
+
+def encode(report: Report) -> bytes:
+    """The report as JSON that fits the limit: problems, then the message, are cut where it is too long."""
+    data = msgspec.json.encode(report)
+    problems = list(report.problems)
+    while len(data) > LIMIT and problems:
+        problems.pop()
+        report = msgspec.structs.replace(report, problems=tuple(problems))
+        data = msgspec.json.encode(report)
+    message = report.message
+    while len(data) > LIMIT and message:
+        message = message[: len(message) * 3 // 4]
+        data = msgspec.json.encode(msgspec.structs.replace(report, message=message + " ..."))
+    if len(data) > LIMIT:
+        raise ValueError(f"a report of {len(data)} bytes does not fit {LIMIT}: its result is too large")
+    return data
+
+
+def write(report: Report, path: Path = PATH) -> None:
+    """Write the report where kubelet reads it."""
+    path.write_bytes(encode(report))
+
+
+def decode(text: str) -> Report | None:
+    """The report in a termination message, or None where it is something else (a crash's last words)."""
+    try:
+        return msgspec.json.decode(text, type=Report)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None

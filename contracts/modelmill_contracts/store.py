@@ -1,0 +1,167 @@
+"""The content-addressed store: where things lie, and how they get there.
+
+Every object is written once under a name that is its content's digest, never overwritten.  This module is
+for pods: the operator never holds a store's credentials and never imports it.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import obstore
+from obstore import exceptions
+from obstore.store import from_url
+
+from modelmill_contracts import digest, environment
+from modelmill_contracts.task import StoreLocation
+
+SCHEMES = ("s3", "gs", "az", "file")
+_REQUEST_TIMEOUT = timedelta(seconds=60)
+_CONNECT_TIMEOUT = timedelta(seconds=5)
+_RETRY_TIMEOUT = timedelta(seconds=15)
+
+
+class StoreError(Exception):
+    """The store did not do what was asked.  `reason` is CamelCase; `retryable`: time may heal it."""
+
+    def __init__(self, reason: str, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retryable = retryable
+
+
+def blob_key(content: str) -> str:
+    """The key of a single file by its digest."""
+    return f"blobs/sha256-{digest.hex_of(content)}"
+
+
+def artifact_key(content: str) -> str:
+    """The key (a prefix) of an artifact directory by its manifest's digest."""
+    return f"artifacts/sha256-{digest.hex_of(content)}"
+
+
+class Store:
+    """A bucket or folder, with errors that say what to do.
+
+    Credentials are the environment variables of `environment`; without them the platform's own identity
+    (a service account bound to a cloud role) is used.
+    """
+
+    def __init__(self, location: StoreLocation, variables: Mapping[str, str] | None = None) -> None:
+        variables = os.environ if variables is None else variables
+        self.location = location
+        scheme = urlsplit(location.uri).scheme
+        if scheme not in SCHEMES:
+            raise StoreError(
+                "StoreSchemeUnknown",
+                f"the store's uri {location.uri!r} has scheme {scheme!r}; use one of {', '.join(SCHEMES)}",
+                retryable=False,
+            )
+        options: dict[str, Any] = {}
+        if scheme == "s3":
+            options["region"] = location.region or "us-east-1"
+            if location.endpoint:
+                options["endpoint"] = location.endpoint
+                options["virtual_hosted_style_request"] = False
+            if environment.STORE_ACCESS_KEY in variables:
+                options["access_key_id"] = variables[environment.STORE_ACCESS_KEY]
+                options["secret_access_key"] = variables[environment.STORE_SECRET_KEY]
+        if scheme != "file":
+            options["client_options"] = {
+                "allow_http": (location.endpoint or "").startswith("http://"),
+                "timeout": _REQUEST_TIMEOUT,
+                "connect_timeout": _CONNECT_TIMEOUT,
+            }
+            options["retry_config"] = {"max_retries": 4, "retry_timeout": _RETRY_TIMEOUT}
+        else:
+            options["mkdir"] = True
+        with self._explained("open"):
+            self._store = from_url(location.uri.rstrip("/"), **options)
+
+    def put_once(self, key: str, content: bytes | Path) -> bool:
+        """Write `content` under `key` unless something is there; whether this call wrote it."""
+        with self._explained(f"write {key}"):
+            try:
+                obstore.put(self._store, key, content, mode="create", use_multipart=False)
+            except exceptions.AlreadyExistsError:
+                return False
+        return True
+
+    def get(self, key: str, limit: int) -> bytes:
+        """The object at `key`; StoreError where it is longer than `limit` bytes or not there."""
+        with self._explained(f"read {key}"):
+            answer = obstore.get(self._store, key)
+            if answer.meta["size"] > limit:
+                raise StoreError(
+                    "ObjectTooLarge",
+                    f"{self.location.uri}/{key} has {answer.meta['size']} bytes; {limit} are allowed",
+                    retryable=False,
+                )
+            return bytes(answer.bytes())
+
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """The object at `key`, piece by piece."""
+        with self._explained(f"read {key}"):
+            for chunk in obstore.get(self._store, key).stream(min_chunk_size=1 << 20):
+                yield bytes(chunk)
+
+    def download(self, key: str, path: Path) -> None:
+        """The object at `key` into the new file `path`."""
+        with path.open("xb") as file:
+            for chunk in self.chunks(key):
+                file.write(chunk)
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys that start with the folder `prefix`, sorted."""
+        with self._explained(f"list {prefix}"):
+            return sorted(meta["path"] for page in obstore.list(self._store, prefix) for meta in page)
+
+    def delete(self, key: str) -> None:
+        with self._explained(f"delete {key}"):
+            obstore.delete(self._store, key)
+
+    def _explained(self, action: str) -> "_Explained":
+        return _Explained(self.location, action)
+
+
+class _Explained:
+    """Turns the client's errors into StoreErrors that name the store, what was tried, and what to do."""
+
+    def __init__(self, location: StoreLocation, action: str) -> None:
+        self._where = location.uri + (f" at {location.endpoint}" if location.endpoint else "")
+        self._action = action
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, StoreError) or not isinstance(error, Exception):
+            return
+        text = " ".join(str(error).split())
+        reason, advice, retryable = _diagnosis(error, text)
+        raise StoreError(
+            reason, f"could not {self._action} in {self._where}: {advice} ({text[:300]})", retryable=retryable
+        ) from error
+
+
+_REFUSALS = ("accessdenied", "invalidaccesskeyid", "signaturedoesnotmatch", "403 forbidden")
+_FULL = ("no space left", "quotaexceeded", "quota exceeded", "507 ", "insufficientstorage")
+
+
+def _diagnosis(error: Exception, text: str) -> tuple[str, str, bool]:
+    lower = text.lower()
+    if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or any(
+        word in lower for word in _REFUSALS
+    ):
+        advice = "it refuses the key; check the Secret that secretRef names, and the bucket's policy"
+        return "StoreRefused", advice, False
+    if "nosuchbucket" in lower:
+        return "StoreBucketMissing", "the bucket does not exist; create it or mend the uri", False
+    if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
+        return "ObjectNotFound", "there is no such object", False
+    if any(word in lower for word in _FULL):
+        return "StoreFull", "it is full; free space or enlarge it", True
+    return "StoreUnreachable", "it does not answer; check the endpoint, and that the store runs", True

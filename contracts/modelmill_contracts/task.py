@@ -1,0 +1,105 @@
+"""The task: what the operator asks of a Job's container.
+
+It is one JSON document in the environment variable MILL_TASK.  Credentials are never part of it: they come
+from Secrets as environment variables of their own (see `store`).
+"""
+
+from typing import Any
+
+import msgspec
+
+ENVIRONMENT = "MILL_TASK"
+
+
+class StoreLocation(msgspec.Struct, frozen=True, omit_defaults=True):
+    uri: str  # s3://bucket[/prefix], gs://..., az://..., file:///folder
+    endpoint: str | None = None  # for S3 servers other than AWS
+    region: str | None = None
+
+
+class Column(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a Dataset declares of one column.  Bounds and values are strings, as in the API."""
+
+    name: str
+    type: str  # Float | Integer | String | Boolean | Timestamp
+    nullable: bool = True
+    min: str | None = None
+    max: str | None = None
+    values: tuple[str, ...] = ()
+
+
+class PreflightTask(msgspec.Struct, frozen=True, tag="Preflight"):
+    """Write, read and delete one small object, so that a broken store is known before it matters."""
+
+    store: StoreLocation
+
+
+class SnapshotTask(msgspec.Struct, frozen=True, tag="Snapshot", omit_defaults=True):
+    """Read the source, check it against the declaration, write one immutable Parquet file."""
+
+    store: StoreLocation
+    source: str  # a URI, or the path of a file that is mounted
+    source_store: StoreLocation | None = None  # how to reach a source of scheme s3, gs or az
+    schemes: tuple[str, ...] = ("s3", "gs", "az", "https")  # allowed for URIs
+    columns: tuple[Column, ...] = ()  # none: as found
+    extra_columns: str = "Keep"  # Keep | Drop | Reject
+    min_rows: int = 1
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str
+    class_: str = msgspec.field(name="class")
+    params: dict[str, Any] = {}
+
+
+class ColumnGroup(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str
+    select: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+
+class Estimator(msgspec.Struct, frozen=True, omit_defaults=True):
+    steps: tuple[Step, ...]
+    columns: tuple[ColumnGroup, ...] = ()
+
+
+class Split(msgspec.Struct, frozen=True, omit_defaults=True):
+    test: str = "0.2"  # fraction of rows
+    stratify: bool = False
+
+
+class TrainingTask(msgspec.Struct, frozen=True, tag="Training", omit_defaults=True):
+    """Train the declared pipeline on a snapshot, evaluate it, convert it and write the artifact."""
+
+    store: StoreLocation
+    file: str  # digest of the snapshot's Parquet file
+    version: str  # digest of the snapshot's logical content
+    target: str
+    estimator: Estimator
+    features: tuple[str, ...] = ()  # none: every column but the target
+    split: Split = Split()
+    seed: int = 0
+    metrics: tuple[str, ...] = ()  # none: accuracy for classifiers, r2 for regressors
+    packages: tuple[str, ...] = ("sklearn",)  # top-level packages that a class may come from
+    image: str = ""  # of the trainer: part of the recipe
+
+
+class VerificationTask(msgspec.Struct, frozen=True, tag="Verification"):
+    """Fetch an artifact, verify its digest and every file's, and report what it takes and gives."""
+
+    store: StoreLocation
+    uri: str
+    digest: str
+
+
+Task = PreflightTask | SnapshotTask | TrainingTask | VerificationTask
+
+
+def encode(task: Task) -> str:
+    """The task as canonical JSON: equal tasks give equal text, so that names can be derived from it."""
+    return msgspec.json.encode(task, order="sorted").decode()
+
+
+def decode(text: str) -> Task:
+    """The task in `text`; msgspec.ValidationError where it is not one."""
+    return msgspec.json.decode(text, type=Task)
