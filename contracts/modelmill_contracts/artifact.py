@@ -25,6 +25,32 @@ CARD = "card.md"
 MAX_MANIFEST = 1 << 20  # bytes
 NUMERIC_INPUT = "input"  # the name of the one input of a model whose features are all numeric
 
+# Types that a model.skops may hold besides those that skops itself trusts (scikit-learn's public estimators).
+# Never get_untrusted_types(): a file must not say what it is trusted with.  The two tree types index by what the
+# file says, unchecked, so a file is loaded only after its digest was verified.
+SKOPS_TRUSTED = (
+    "numpy.dtype",
+    "sklearn._loss.link.HalfLogitLink",
+    "sklearn._loss.link.IdentityLink",
+    "sklearn._loss.link.Interval",
+    "sklearn._loss.link.LogLink",
+    "sklearn._loss.link.LogitLink",
+    "sklearn._loss.link.MultinomialLogit",
+    "sklearn._loss.loss.AbsoluteError",
+    "sklearn._loss.loss.ExponentialLoss",
+    "sklearn._loss.loss.HalfBinomialLoss",
+    "sklearn._loss.loss.HalfGammaLoss",
+    "sklearn._loss.loss.HalfMultinomialLoss",
+    "sklearn._loss.loss.HalfPoissonLoss",
+    "sklearn._loss.loss.HalfSquaredError",
+    "sklearn._loss.loss.HuberLoss",
+    "sklearn._loss.loss.PinballLoss",
+    "sklearn.compose._column_transformer._RemainderColsList",
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+)
+
 
 class File(msgspec.Struct, frozen=True):
     name: str  # a plain file name: no folder, no `..`
@@ -69,6 +95,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     libraries: dict[str, str] = {}  # name -> version
     recipe: dict[str, Any] = {}
     metrics: dict[str, str] = {}
+    notes: tuple[str, ...] = ()  # for people: why it is not served as ONNX, what the training warned of
 
     def __post_init__(self) -> None:
         for file in self.files:

@@ -47,9 +47,7 @@ def verify(folder: Path, expected: str | None) -> Manifest:
     try:
         _require_regular(path)
         if path.stat().st_size > artifact.MAX_MANIFEST:
-            raise ArtifactError(
-                "ManifestInvalid", f"{artifact.MANIFEST} is over {artifact.MAX_MANIFEST} bytes"
-            )
+            raise ArtifactError("ManifestInvalid", f"{artifact.MANIFEST} is over {artifact.MAX_MANIFEST} bytes")
         manifest = read_manifest(path.read_bytes(), expected)
         for file in manifest.files:
             _require_regular(folder / file.name)
@@ -113,6 +111,4 @@ def _require_digest(file: artifact.File, found: str) -> None:
 
 def _require_regular(path: Path) -> None:
     if not stat.S_ISREG(os.lstat(path).st_mode):
-        raise ArtifactError(
-            "NotARegularFile", f"{path.name} is a link or a special file; only files are allowed"
-        )
+        raise ArtifactError("NotARegularFile", f"{path.name} is a link or a special file; only files are allowed")

@@ -95,6 +95,11 @@ class VerificationTask(msgspec.Struct, frozen=True, tag="Verification"):
 Task = PreflightTask | SnapshotTask | TrainingTask | VerificationTask
 
 
+def with_data(declared: TrainingTask, store: StoreLocation, version: str, file: str) -> TrainingTask:
+    """The training that was declared, on this snapshot in this store."""
+    return msgspec.structs.replace(declared, store=store, version=version, file=file)
+
+
 def encode(task: Task) -> str:
     """The task as canonical JSON: equal tasks give equal text, so that names can be derived from it."""
     return msgspec.json.encode(task, order="sorted").decode()
@@ -102,4 +107,5 @@ def encode(task: Task) -> str:
 
 def decode(text: str) -> Task:
     """The task in `text`; msgspec.ValidationError where it is not one."""
-    return msgspec.json.decode(text, type=Task)
+    decoded: Task = msgspec.json.decode(text, type=Task)
+    return decoded

@@ -1,0 +1,1 @@
+"""The kinds of `modelmill.dev/v1alpha1`, one file each, and how they become CRDs (`crd`)."""

@@ -1,0 +1,178 @@
+"""Turns the pydantic models into CustomResourceDefinitions: `python -m modelmill.api.crd [FOLDER]`.
+
+Pydantic's JSON schema is OpenAPI with references and `anyOf null`; a structural schema has neither.  What is
+dropped here (titles, references) and added (CEL rules, list types, printer columns) is all there is between.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel
+
+from modelmill.api.dataset import Dataset
+from modelmill.api.model import Model
+from modelmill.api.modeldeployment import ModelDeployment
+from modelmill.api.modelversion import ModelVersion
+from modelmill.api.schema import CATEGORY, GROUP, VERSION, Resource, Schema
+from modelmill.api.trainingjob import TrainingJob
+from modelmill.api.workspace import Workspace
+
+KINDS: tuple[type[Resource], ...] = (Workspace, Dataset, TrainingJob, Model, ModelVersion, ModelDeployment)
+
+_KEPT = (
+    "type", "format", "enum", "pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems",
+    "minProperties", "maxProperties", "default", "description", "required",
+)  # fmt: skip
+
+
+def definition(kind: type[Resource]) -> dict[str, Any]:
+    """The CustomResourceDefinition of one kind."""
+    name = kind.__name__
+    version: dict[str, Any] = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "additionalPrinterColumns": [
+            *({"name": n, "type": t, "jsonPath": p} for n, t, p in kind.columns),
+            *({"name": n, "type": t, "jsonPath": p, "priority": 1} for n, t, p in kind.wide),
+        ],
+        "subresources": {"status": {}} | ({"scale": kind.scale} if kind.scale else {}),
+        "schema": {"openAPIV3Schema": _root(kind)},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{GROUP}", "labels": {"app.kubernetes.io/part-of": "modelmill"}},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": name,
+                "listKind": f"{name}List",
+                "plural": kind.plural,
+                "singular": name.lower(),
+                "shortNames": [kind.short],
+                "categories": [CATEGORY],
+            },
+            "versions": [version],
+        },
+    }
+
+
+def _root(kind: type[Resource]) -> dict[str, Any]:
+    document = kind.model_json_schema(by_alias=True)
+    schema = _structural(document, document.get("$defs", {}), kind)
+    pattern = kind.name_pattern
+    schema["properties"] = {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+        **schema["properties"],
+    }
+    schema["properties"]["status"] = _without_defaults(schema["properties"]["status"])
+    schema["x-kubernetes-validations"] = [
+        {
+            "rule": f"self.metadata.name.matches('{pattern}')",
+            "message": f"metadata.name must match {pattern}, so that the names of what is made for it fit",
+        },
+        *({"rule": rule, "message": text} for rule, text in kind.rules),
+    ]
+    return schema
+
+
+def _structural(node: dict[str, Any], definitions: dict[str, Any], model: type[BaseModel] | None) -> dict[str, Any]:
+    """One schema node without references and unions with null, with the rules of the model that it describes."""
+    node = _resolved(node, definitions)
+    result = {key: node[key] for key in _KEPT if key in node}
+    result.update({key: value for key, value in node.items() if key.startswith("x-kubernetes-") and value})
+    if "x-kubernetes-preserve-unknown-fields" in result:
+        return result
+    if "properties" in node:
+        result |= _object(node, definitions, model)
+    elif isinstance(node.get("additionalProperties"), dict):
+        result |= _map(node, definitions)
+    if "items" in node:
+        result["items"] = _structural(node["items"], definitions, _model_of(model))
+    return result
+
+
+def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """The node with what it refers to in its place."""
+    if "anyOf" in node:
+        (kept,) = [option for option in node["anyOf"] if option.get("type") != "null"]
+        node = {**kept, **{k: v for k, v in node.items() if k not in ("anyOf", "title")}}
+        if node.get("default", ...) is None:
+            del node["default"]
+    if "$ref" in node:
+        target = definitions[node["$ref"].rsplit("/", 1)[1]]
+        node = {**target, **{k: v for k, v in node.items() if k not in ("$ref", "title")}}
+    return node
+
+
+def _object(node: dict[str, Any], definitions: dict[str, Any], model: type[BaseModel] | None) -> dict[str, Any]:
+    fields = {(f.alias or n): f.annotation for n, f in model.model_fields.items()} if model else {}
+    properties = {
+        name: _structural(child, definitions, _model_of(fields.get(name))) for name, child in node["properties"].items()
+    }
+    result: dict[str, Any] = {"properties": properties}
+    if model is not None and issubclass(model, Schema) and not issubclass(model, Resource) and model.rules:
+        result["x-kubernetes-validations"] = [{"rule": rule, "message": text} for rule, text in model.rules]
+    return result
+
+
+def _map(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {"additionalProperties": _structural(node["additionalProperties"], definitions, None)}
+    keys = node.get("propertyNames", {}).get("enum")
+    if keys:
+        listed = ", ".join(f"'{key}'" for key in keys)
+        rule = {"rule": f"self.all(key, key in [{listed}])", "message": f"keys must be among {', '.join(keys)}"}
+        result["x-kubernetes-validations"] = [rule]
+    return result
+
+
+def _without_defaults(node: Any) -> Any:
+    """A status says what was found: the API server must not add to it."""
+    if isinstance(node, dict):
+        return {key: _without_defaults(value) for key, value in node.items() if key != "default"}
+    if isinstance(node, list):
+        return [_without_defaults(value) for value in node]
+    return node
+
+
+def _model_of(annotation: Any) -> Any:
+    """The pydantic model inside an annotation such as `tuple[Column, ...] | None`, or None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in get_args(annotation):
+        found = _model_of(argument)
+        if found is not None:
+            return found
+    return None
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Writes everything out: an anchor in a CRD helps nobody."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is PyYAML's
+        return True
+
+
+def documents() -> dict[str, str]:
+    """Every CRD as YAML, by file name."""
+    return {
+        f"{kind.plural}.yaml": "# Generated by `make crds` from operator/modelmill/api; do not edit.\n"
+        + yaml.dump(definition(kind), Dumper=_PlainDumper, sort_keys=False, width=110)
+        for kind in KINDS
+    }
+
+
+def main() -> None:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "crds")
+    for name, text in documents().items():
+        (folder / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Job runs: how a task becomes a Job, and how what became of it is read back."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from modelmill_contracts import environment, report, task
+
+from modelmill.api.schema import GROUP
+from modelmill.core import pods
+from modelmill.core.conditions import moment
+from modelmill.core.plan import Observed, Subject, is_owned
+from modelmill.core.pods import Resources, StoreAccess, Trouble
+from modelmill.core.resources import INVOLVED_FIELD, OWNER_LABEL, Key, Manifest, dig
+
+# Job and pod come by different watches: the pod's end may be seen a moment after the Job's.
+REPORT_GRACE = timedelta(seconds=10)
+DEFAULT_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+TASK_ANNOTATION = f"{GROUP}/task"  # on a Job: the digest of what it was asked
+EXIT_RETRYABLE = 75  # EX_TEMPFAIL: what the trainer ends with when trying again may help
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of one Job.
+
+    `state` is Absent, Foreign (the name is taken), Outdated (it does another task than is asked by now), Active,
+    Succeeded, Failed, or Lost (it ended, and nobody can tell how).  `trouble` is what holds an active Job up or
+    what made it fail.
+    """
+
+    state: str
+    uid: str = ""
+    report: report.Report | None = None
+    trouble: Trouble | None = None
+    ended: datetime | None = None
+    annotations: tuple[tuple[str, str], ...] = ()
+
+    def annotation(self, name: str) -> str | None:
+        return dict(self.annotations).get(name)
+
+
+def dependencies(namespace: str, uid: str, name: str) -> tuple[Key, ...]:
+    """What the state of the Job `name` of the object `uid` depends on."""
+    return (
+        Key("Job", namespace, "metadata.name", name),
+        Key("Pod", namespace, OWNER_LABEL, uid),
+        Key("Event", namespace, INVOLVED_FIELD, f"Job/{name}"),
+    )
+
+
+def observe(observed: Observed, name: str, asked: str) -> Run:
+    """What became of the Job of that name, which should be doing the task with the digest `asked`."""
+    job = observed.get("Job", name)
+    if job is None or not is_owned(job, observed.uid):
+        taken = job is not None or ("Job", name) in observed.foreign
+        return Run("Foreign" if taken else "Absent")
+    uid = job["metadata"]["uid"]
+    annotations = tuple(sorted((dig(job, "metadata", "annotations") or {}).items()))
+    if dict(annotations).get(TASK_ANNOTATION) != asked:
+        return Run("Outdated", uid)
+    its_pods = sorted(
+        (p for p in observed.find("Pod", OWNER_LABEL, observed.uid) if is_owned(p, uid)),
+        key=lambda p: (p["metadata"].get("creationTimestamp", ""), p["metadata"]["name"]),
+    )
+    newest = its_pods[-1] if its_pods else None
+    ended, failure = _end(job)
+    if ended is None:
+        return Run("Active", uid, trouble=_holding_up(observed, name, newest), annotations=annotations)
+    said = pods.last_report(newest) if newest else None
+    if failure is not None:
+        why = _why_failed(failure, said, newest) or _holding_up(observed, name, newest)
+        if why is None:
+            return Run("Lost", uid, ended=ended, annotations=annotations)
+        return Run("Failed", uid, said, why, ended, annotations)
+    if said is None:
+        return Run("Lost", uid, ended=ended, annotations=annotations)
+    return Run("Succeeded", uid, said, ended=ended, annotations=annotations)
+
+
+def _end(job: Manifest) -> tuple[datetime | None, Manifest | None]:
+    """When the Job ended, and its Failed condition where it failed."""
+    for condition in dig(job, "status", "conditions") or ():
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            failed = condition if condition["type"] == "Failed" else None
+            return moment(condition["lastTransitionTime"]), failed
+    return None, None
+
+
+def _holding_up(observed: Observed, name: str, pod: Manifest | None) -> Trouble | None:
+    if pod is not None:
+        found = pods.trouble(pod)
+        return None if found is None or found.fatal else found
+    events = observed.find("Event", INVOLVED_FIELD, f"Job/{name}")
+    if not events:
+        return None
+    newest = max(events, key=lambda event: event.get("lastTimestamp") or "")
+    return Trouble(
+        "PodCreationRefused",
+        f"the namespace does not let the pod be made: {newest.get('message')}; raise the quota, or ask for less in"
+        " resources",
+    )
+
+
+def _why_failed(failure: Manifest, said: report.Report | None, pod: Manifest | None) -> Trouble | None:
+    if failure.get("reason") == "DeadlineExceeded" and pod is not None and pods.trouble(pod) is None:
+        return Trouble("TimedOut", "it did not end within limits.timeout; raise it, or ask for less", fatal=True)
+    if said is not None and not said.ok:
+        return Trouble(said.reason, said.message, fatal=True)
+    return pods.trouble(pod) if pod is not None else None
+
+
+def render(
+    subject: Subject,
+    kind: str,
+    name: str,
+    asked: str,
+    work: task.Task,
+    store: StoreAccess,
+    *,
+    limits: Resources,
+    timeout: timedelta,
+    retries: int,
+    annotations: dict[str, str] | None = None,
+    variables: list[dict[str, Any]] | None = None,
+    config_map: tuple[str, str] | None = None,
+) -> Manifest:
+    """The Job of one of our objects, of that kind, that does `work` in the trainer's image.
+
+    What cannot help is not tried again: an error of the user's (exit code 1) or too little memory (137) fails the
+    Job at once; a node that went away does not count.  `config_map` is (name, key) of a file to mount.
+    """
+    labels = pods.labels(subject, kind)
+    mounts = {"tmp": (environment.WORK_FOLDER, False)}
+    volumes: list[dict[str, Any]] = []
+    if config_map is not None:
+        mounts["source"] = (environment.SOURCE_FOLDER, True)
+        source, key = config_map
+        # Optional: the trainer can say that it is missing, a pod that never starts cannot.
+        items = [{"key": key, "path": key}]
+        volumes.append({"name": "source", "configMap": {"name": source, "items": items, "optional": True}})
+    container = pods.container(
+        "trainer",
+        subject.settings.trainer_image,
+        [],
+        variables=[
+            {"name": task.ENVIRONMENT, "value": task.encode(work)},
+            *pods.secret_variables(store.secret),
+            *(variables or []),
+        ],
+        mounts=mounts,
+        limits=limits,
+    )
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": subject.namespace,
+            "labels": labels,
+            "annotations": {TASK_ANNOTATION: asked, **(annotations or {})},
+            "ownerReferences": [subject.reference(kind)],
+        },
+        "spec": {
+            "backoffLimit": retries,
+            "activeDeadlineSeconds": max(1, int(timeout.total_seconds())),
+            "podFailurePolicy": {
+                "rules": [
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [1, 137]},
+                    },
+                ]
+            },
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": pods.pod_spec([container], volumes, restartPolicy="Never"),
+            },
+        },
+    }

@@ -1,0 +1,123 @@
+"""Model: gives its versions their numbers.
+
+A TrainingJob that has an artifact and no version gets the next number: it is written down here first, as a
+reservation for the job's UID, and only then the job creates the ModelVersion.  This object alone numbers, so
+two jobs cannot get the same number, and a crash between the two steps finds the reservation again.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from modelmill.core import conditions
+from modelmill.core.conditions import true
+from modelmill.core.controller import Controller
+from modelmill.core.plan import Observed, Outcome, Subject
+from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig
+
+KIND = "Model"
+
+
+@dataclass(frozen=True)
+class Version:
+    number: int
+    trained_by: str | None  # UID of a TrainingJob
+    ready: bool
+
+
+@dataclass(frozen=True)
+class Reservation:
+    number: int
+    job: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    subject: Subject
+    versions: tuple[Version, ...]
+    waiting: tuple[tuple[str, str, str], ...]  # (since, name, UID) of TrainingJobs with an artifact
+    jobs: frozenset[str]  # UIDs of all TrainingJobs of this model
+    last: int
+    reservations: tuple[Reservation, ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    last: int
+    reservations: tuple[Reservation, ...]
+    latest_ready: int | None
+
+
+def depends(manifest: Manifest) -> tuple[Key, ...]:
+    namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+    return (
+        Key("TrainingJob", namespace, MODEL_FIELD, name),
+        Key("ModelVersion", namespace, MODEL_FIELD, name),
+    )
+
+
+def observe(observed: Observed) -> Facts:
+    name = observed.subject.name
+    jobs = observed.find("TrainingJob", MODEL_FIELD, name)
+    return Facts(
+        subject=observed.subject,
+        versions=tuple(
+            Version(
+                v["spec"]["version"],
+                dig(v, "spec", "lineage", "trainingJob", "uid"),
+                conditions.is_true(v, "Ready"),
+            )
+            for v in observed.find("ModelVersion", MODEL_FIELD, name)
+        ),
+        waiting=tuple(
+            sorted(
+                (trained["lastTransitionTime"], job["metadata"]["name"], job["metadata"]["uid"])
+                for job in jobs
+                if dig(job, "status", "artifact")
+                and not dig(job, "status", "modelVersion")
+                and (trained := conditions.find(job, "Trained"))
+            )
+        ),
+        jobs=frozenset(job["metadata"]["uid"] for job in jobs),
+        last=observed.status.get("lastVersion", 0),
+        reservations=tuple(
+            Reservation(r["version"], r["trainingJob"], r["uid"]) for r in observed.status.get("reservations", ())
+        ),
+    )
+
+
+def decide(facts: Facts, now: datetime) -> Decision:  # noqa: ARG001 - no decision here depends on time
+    taken = {version.number: version.trained_by for version in facts.versions}
+    made = {uid for uid in taken.values() if uid}
+    last = max([facts.last, *taken])
+    # A reservation ends when its version exists, or when its job is gone; one whose number somebody else took by
+    # hand is given anew.
+    kept = [
+        r
+        for r in facts.reservations
+        if r.uid in facts.jobs and r.uid not in made and taken.get(r.number, r.uid) == r.uid
+    ]
+    reserved = {r.uid for r in kept}
+    for _, job, uid in facts.waiting:
+        if uid not in reserved and uid not in made:
+            last += 1
+            kept.append(Reservation(last, job, uid))
+    ready = [version.number for version in facts.versions if version.ready]
+    return Decision(last, tuple(kept), max(ready) if ready else None)
+
+
+def render(facts: Facts, decision: Decision) -> Outcome:  # noqa: ARG001 - a Model makes no children
+    ready = true("Ready", "Numbering", f"the last version given is {decision.last}")
+    return Outcome(
+        status={
+            "lastVersion": decision.last,
+            "latestReady": decision.latest_ready,
+            "reservations": [{"version": r.number, "trainingJob": r.job, "uid": r.uid} for r in decision.reservations]
+            or None,
+        },
+        conditions=(ready, *conditions.progress(ready, None)),
+        headline=(),
+    )
+
+
+CONTROLLER = Controller(KIND, depends, observe, decide, render)

@@ -1,0 +1,429 @@
+"""ModelDeployment: one version serves, the next comes up beside it, takes over, and the old one drains.
+
+A revision is frozen: its name is a hash of what the user chose (artifact, resources, store), its Deployment is
+created once and afterwards only scaled.  A newer operator, with other defaults, restarts no serving pod.
+
+    target revision has no Deployment   -> create it, beside the one that serves
+    target is as available as wanted    -> move the Service's selector to it (readiness is read fresh first)
+    a former revision, a moment later   -> scale to zero: its pods drain; beyond the history limit: delete
+    no target (no model, not Ready ...) -> say so; what serves goes on
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from modelmill.api.modeldeployment import ModelDeploymentSpec
+from modelmill.core import conditions, pods, serving, workspace
+from modelmill.core.conditions import Condition, Waiting, false, moment, timestamp, true
+from modelmill.core.controller import Controller
+from modelmill.core.plan import (
+    Apply,
+    Create,
+    Delete,
+    Guard,
+    Observed,
+    Outcome,
+    Subject,
+    Write,
+    covers,
+    is_owned,
+)
+from modelmill.core.pods import Trouble
+from modelmill.core.resources import MODEL_FIELD, OWNER_LABEL, Key, Manifest, dig
+from modelmill.core.serving import Revision
+
+KIND = "ModelDeployment"
+# The old revision stays as it is until every node's proxy knows the new one.
+SETTLE = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A revision that has a Deployment."""
+
+    id: str
+    name: str
+    uid: str
+    version: int | None
+    wanted: int  # replicas that its Deployment asks for
+    available: int  # ready and settled pods, of the Deployment's present spec; 0 where that is not known
+    pods: int
+    created: str
+    trouble: Trouble | None
+
+
+@dataclass(frozen=True)
+class Routing:
+    """The Service: which revision it selects, and whether its ports are as they should be."""
+
+    uid: str
+    revision: str | None
+    current: bool
+
+
+@dataclass(frozen=True)
+class Promotion:
+    revision: str
+    version: int | None
+    at: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    subject: Subject
+    replicas: int
+    history_limit: int
+    target: Revision | Waiting
+    running: tuple[Running, ...]  # oldest first
+    routing: Routing | None
+    foreign: tuple[tuple[str, str], ...]
+    history: tuple[Promotion, ...]  # newest first
+
+
+@dataclass(frozen=True)
+class Decision:
+    create: bool = False
+    create_service: str | None = None  # the revision that it selects at first
+    route: str | None = None  # the revision that the Service is moved to
+    mend_service: bool = False
+    scale: tuple[tuple[Running, int], ...] = ()
+    delete: tuple[Running, ...] = ()
+    serving: str | None = None  # the revision that the Service selects, these writes done
+    history: tuple[Promotion, ...] = ()
+    waiting: Waiting | None = None
+    requeue_after: timedelta | None = None
+
+
+def depends(manifest: Manifest) -> tuple[Key, ...]:
+    metadata = manifest["metadata"]
+    namespace, uid = metadata["namespace"], metadata["uid"]
+    keys = [
+        workspace.dependency(namespace),
+        *(Key(kind, namespace, OWNER_LABEL, uid) for kind in ("Deployment", "Pod", "Service")),
+    ]
+    model = dig(manifest, "spec", "model", "name")
+    if model is not None:
+        keys += [
+            Key("Model", namespace, "metadata.name", model),
+            Key("ModelVersion", namespace, MODEL_FIELD, model),
+        ]
+    return tuple(keys)
+
+
+def observe(observed: Observed) -> Facts:
+    spec = ModelDeploymentSpec.model_validate(observed.object["spec"])
+    uid = observed.uid
+    owned = [d for d in observed.find("Deployment", OWNER_LABEL, uid) if is_owned(d, uid)]
+    all_pods = observed.find("Pod", OWNER_LABEL, uid)
+    return Facts(
+        subject=observed.subject,
+        replicas=spec.replicas,
+        history_limit=spec.revision_history_limit,
+        target=_target(observed, spec),
+        running=tuple(sorted((_running(d, all_pods) for d in owned), key=lambda r: (r.created, r.name))),
+        routing=_routing(observed),
+        foreign=tuple(sorted(observed.foreign)),
+        history=tuple(
+            Promotion(h["revision"], h.get("version"), h["promotedAt"]) for h in observed.status.get("history", ())
+        ),
+    )
+
+
+def _target(observed: Observed, spec: ModelDeploymentSpec) -> Revision | Waiting:
+    """The revision that the spec asks for, or why there is none yet."""
+    chosen = _artifact(observed, spec)
+    if isinstance(chosen, Waiting):
+        return chosen
+    store = workspace.working_store(observed)
+    if isinstance(store, Waiting):
+        settings = workspace.settings(observed)
+        if settings is None or store.reason == "WorkspaceNotFound":
+            return store
+        # A store that fails now does not change which revision is asked for: what serves goes on.
+        store = workspace.store_access(settings)
+    uri, digest, version = chosen
+    resources = pods.resources(spec.server.resources, serving.RESOURCES)
+    return Revision(uri=uri, digest=digest, version=version, store=store, resources=resources)
+
+
+def _artifact(observed: Observed, spec: ModelDeploymentSpec) -> tuple[str, str, int | None] | Waiting:
+    model = spec.model
+    if model.uri is not None and model.digest is not None:
+        return model.uri, model.digest, None
+    name = str(model.name)
+    versions = observed.find("ModelVersion", MODEL_FIELD, name)
+    if model.version is not None:
+        chosen = next((v for v in versions if v["spec"]["version"] == model.version), None)
+        if chosen is None:
+            return Waiting(
+                "ModelVersionNotFound",
+                f"there is no ModelVersion {name}-{model.version} yet; train it, or name another",
+            )
+        if not conditions.is_true(chosen, "Ready"):
+            return _not_ready(chosen)
+        return _of(chosen)
+    ready = [v for v in versions if conditions.is_true(v, "Ready")]
+    if ready:
+        return _of(max(ready, key=lambda v: v["spec"]["version"]))
+    if versions:
+        return _not_ready(max(versions, key=lambda v: v["spec"]["version"]))
+    if observed.get("Model", name) is None:
+        return Waiting("ModelNotFound", f"there is no Model {name} yet; a TrainingJob with modelRef {name} makes it")
+    return Waiting("NoReadyVersion", f"Model {name} has no version yet; a TrainingJob with modelRef {name} makes one")
+
+
+def _not_ready(version: Manifest) -> Waiting:
+    condition = conditions.find(version, "Ready")
+    said = f": {condition['message']}" if condition else ""
+    stalled = conditions.is_true(version, "Stalled")
+    return Waiting("ModelVersionNotReady", f"ModelVersion {version['metadata']['name']} is not Ready{said}", stalled)
+
+
+def _of(version: Manifest) -> tuple[str, str, int | None]:
+    artifact = version["spec"]["artifact"]
+    return artifact["uri"], artifact["digest"], version["spec"]["version"]
+
+
+def _running(deployment: Manifest, all_pods: tuple[Manifest, ...]) -> Running:
+    metadata, status = deployment["metadata"], deployment["status"]
+    id_ = metadata["labels"][serving.REVISION_LABEL]
+    version = metadata["labels"].get(serving.VERSION_LABEL)
+    seen = (status.get("observedGeneration") or 0) >= metadata.get("generation", 0)
+    mine = [p for p in all_pods if dig(p, "metadata", "labels", serving.REVISION_LABEL) == id_]
+    troubles = [found for p in mine if not p["metadata"].get("deletionTimestamp") and (found := pods.trouble(p))]
+    refused = next((c for c in status.get("conditions", ()) if c["status"] == "True"), None)
+    if refused is not None:
+        troubles.append(
+            Trouble(
+                "PodCreationRefused",
+                f"the namespace does not let the pods be made: {refused.get('message')}; raise the quota, or ask for"
+                " less in spec.server.resources",
+            )
+        )
+    return Running(
+        id=id_,
+        name=metadata["name"],
+        uid=metadata["uid"],
+        version=int(version) if version else None,
+        wanted=dig(deployment, "spec", "replicas") or 0,
+        available=(status.get("availableReplicas") or 0) if seen else 0,
+        pods=status.get("replicas") or 0,
+        created=metadata.get("creationTimestamp", ""),
+        trouble=troubles[0] if troubles else None,
+    )
+
+
+def _routing(observed: Observed) -> Routing | None:
+    for service in observed.find("Service", OWNER_LABEL, observed.uid):
+        if is_owned(service, observed.uid) and service["metadata"]["name"] == observed.subject.name:
+            selected = dig(service, "spec", "selector", serving.REVISION_LABEL)
+            wanted = serving.service(observed.subject, KIND, selected or "")
+            return Routing(service["metadata"]["uid"], selected, covers(service["spec"], wanted["spec"]))
+    return None
+
+
+def decide(facts: Facts, now: datetime) -> Decision:
+    """Who serves, who comes up, who goes."""
+    serving_id = facts.routing.revision if facts.routing else None
+    target = facts.target
+    if isinstance(target, Waiting):
+        return _hold(facts, serving_id, target)
+    wanted = target.id(facts.subject)
+    candidate = _find(facts, wanted)
+    stable = _find(facts, serving_id)
+    promoted = _takes_over(facts, candidate, stable)
+    serving = wanted if promoted else serving_id
+    history = _promoted(facts, serving, now)
+    scale, delete, again = _others(facts, keep={wanted, serving}, history=history, now=now)
+    if candidate is not None and candidate.wanted != facts.replicas:
+        scale = ((candidate, facts.replicas), *scale)
+    if stable is not None and stable.id != wanted and not promoted and stable.wanted != facts.replicas:
+        scale = ((stable, facts.replicas), *scale)
+    waiting, retry = _unfinished(facts, candidate, serving == wanted)
+    return Decision(
+        create=candidate is None and _name_free(facts, "Deployment", serving_name(facts, wanted)),
+        create_service=wanted if facts.routing is None and _name_free(facts, "Service", facts.subject.name) else None,
+        route=wanted if promoted and facts.routing is not None and serving_id != wanted else None,
+        mend_service=facts.routing is not None and not facts.routing.current,
+        scale=scale,
+        delete=delete,
+        serving=serving,
+        history=history,
+        waiting=waiting,
+        requeue_after=min((t for t in (again, retry) if t is not None), default=None),
+    )
+
+
+def serving_name(facts: Facts, revision: str) -> str:
+    return f"{facts.subject.name}-{revision}"
+
+
+def _find(facts: Facts, revision: str | None) -> Running | None:
+    return next((r for r in facts.running if r.id == revision), None)
+
+
+def _name_free(facts: Facts, kind: str, name: str) -> bool:
+    return (kind, name) not in facts.foreign
+
+
+def _hold(facts: Facts, serving_id: str | None, waiting: Waiting) -> Decision:
+    """Nothing new to serve: what serves keeps its replicas, and nothing is taken away."""
+    stable = _find(facts, serving_id)
+    scale = ((stable, facts.replicas),) if stable is not None and stable.wanted != facts.replicas else ()
+    return Decision(scale=scale, serving=serving_id, history=facts.history, waiting=waiting)
+
+
+def _takes_over(facts: Facts, candidate: Running | None, stable: Running | None) -> bool:
+    """Whether the Service may select the candidate: never while that would take ready pods away."""
+    if candidate is None:
+        return False
+    if facts.replicas == 0:
+        return True
+    if stable is None or stable.available == 0:
+        return candidate.available > 0
+    return candidate.id == stable.id or (candidate.available >= facts.replicas and candidate.wanted >= facts.replicas)
+
+
+def _promoted(facts: Facts, serving: str | None, now: datetime) -> tuple[Promotion, ...]:
+    """The history, with what serves now first."""
+    if serving is None or (facts.history and facts.history[0].revision == serving):
+        return facts.history
+    running = _find(facts, serving)
+    newest = Promotion(serving, running.version if running else None, timestamp(now))
+    return (newest, *facts.history)[: facts.history_limit + 1]
+
+
+def _others(
+    facts: Facts, *, keep: set[str | None], history: tuple[Promotion, ...], now: datetime
+) -> tuple[tuple[tuple[Running, int], ...], tuple[Running, ...], timedelta | None]:
+    """Former revisions: to be scaled to zero once the new one has settled, and deleted beyond the limit."""
+    former = [r for r in facts.running if r.id not in keep]
+    settled = moment(history[0].at) + SETTLE if history else now
+    busy = [r for r in former if r.wanted > 0]
+    again = settled - now if busy and now < settled else None
+    scale = tuple((r, 0) for r in busy) if again is None else ()
+    idle = [r for r in former if r.wanted == 0 and r.pods == 0]
+    excess = max(0, len(former) - facts.history_limit)
+    return scale, tuple(idle[:excess]), again
+
+
+def _unfinished(
+    facts: Facts, candidate: Running | None, takes_traffic: bool
+) -> tuple[Waiting | None, timedelta | None]:
+    """What is still to come until the declared state is reached, and when to try a taken name again."""
+    for kind, name in facts.foreign:
+        return workspace.name_taken(kind, name), workspace.RETRY_MAX
+    if candidate is None or facts.routing is None:
+        return Waiting("CreatingRevision", "the revision is being created"), None
+    if candidate.trouble is not None and candidate.available < facts.replicas:
+        return Waiting(candidate.trouble.reason, candidate.trouble.message, stalled=True), None
+    if candidate.available < facts.replicas:
+        message = f"{candidate.available} of {facts.replicas} pods of revision {candidate.id} are ready"
+        return Waiting("WaitingForPods", message), None
+    if not takes_traffic:
+        return Waiting("TakingOver", f"revision {candidate.id} is taking over"), None
+    return None, None
+
+
+def render(facts: Facts, decision: Decision) -> Outcome:
+    stable = _find(facts, decision.serving)
+    target = facts.target
+    wanted = None if isinstance(target, Waiting) else target.id(facts.subject)
+    coming = _find(facts, wanted) if wanted != decision.serving else None
+    subject = facts.subject
+    status: dict[str, Any] = {
+        "url": f"http://{subject.name}.{subject.namespace}.{subject.settings.cluster_domain}",
+        "replicas": sum(r.pods for r in facts.running),
+        "selector": f"{serving.NAME_LABEL}={subject.name}",
+        "stable": _revision(stable),
+        "candidate": _revision(coming),
+        "history": [_promotion(p) for p in decision.history] or None,
+    }
+    ready, available = _conditions(facts, decision, stable)
+    return Outcome(
+        status=status,
+        conditions=(ready, available, *conditions.progress(ready, decision.waiting)),
+        headline=("Ready", "Available"),
+        writes=_writes(facts, decision),
+        requeue_after=decision.requeue_after,
+    )
+
+
+def _conditions(facts: Facts, decision: Decision, stable: Running | None) -> tuple[Condition, Condition]:
+    waiting = decision.waiting
+    if stable is not None and stable.available > 0:
+        message = f"{stable.available} pods of revision {stable.id} serve"
+        available = true("Available", "PodsReady", message)
+    elif facts.replicas == 0:
+        available = false("Available", "ScaledToZero", "spec.replicas is 0")
+    else:
+        available = false("Available", "NoPodReady", waiting.message if waiting else "no pod is ready")
+    if waiting is not None:
+        return false("Ready", waiting.reason, waiting.message), available
+    if stable is None or facts.replicas == 0:
+        return true("Ready", "ScaledToZero", "spec.replicas is 0"), available
+    name = f"version {stable.version}" if stable.version is not None else f"revision {stable.id}"
+    return true("Ready", "Serving", f"{name} serves with {stable.available} pods"), available
+
+
+def _revision(running: Running | None) -> dict[str, Any] | None:
+    if running is None:
+        return None
+    version = {} if running.version is None else {"version": running.version}
+    return {"revision": running.id, **version, "ready": running.available}
+
+
+def _promotion(promotion: Promotion) -> dict[str, Any]:
+    version = {} if promotion.version is None else {"version": promotion.version}
+    return {"revision": promotion.revision, **version, "promotedAt": promotion.at}
+
+
+def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
+    subject, target, writes = facts.subject, facts.target, list[Write]()
+    if isinstance(target, Revision):
+        if decision.create:
+            writes.append(Create(serving.deployment(subject, KIND, target, facts.replicas)))
+        if decision.create_service is not None:
+            writes.append(Create(serving.service(subject, KIND, decision.create_service)))
+    routing = facts.routing
+    if routing is not None and decision.route is not None:
+        running = _find(facts, decision.route)
+        assert running is not None  # noqa: S101 - only a running revision takes over
+        writes.append(Apply(serving.service(subject, KIND, decision.route), routing.uid, _still_ready(facts, running)))
+    elif routing is not None and decision.mend_service:
+        writes.append(Apply(serving.service(subject, KIND, routing.revision or ""), routing.uid))
+    for running, replicas in decision.scale:
+        guards = (_not_selected(subject, running),) if replicas == 0 and running.id != decision.serving else ()
+        writes.append(Apply(serving.scaled(subject, running.name, replicas), running.uid, guards))
+    for running in decision.delete:
+        writes.append(Delete("Deployment", running.name, running.uid, (_not_selected(subject, running),)))
+    return tuple(writes)
+
+
+def _still_ready(facts: Facts, running: Running) -> tuple[Guard, ...]:
+    """Traffic goes only to pods that are ready now, whatever the cache says."""
+    if facts.replicas == 0:
+        return ()
+    least = min(running.available, facts.replicas)
+
+    def holds(deployment: Manifest | None) -> bool:
+        return (
+            deployment is not None
+            and deployment["metadata"]["uid"] == running.uid
+            and (dig(deployment, "status", "availableReplicas") or 0) >= least
+        )
+
+    return (Guard("Deployment", running.name, holds, f"Deployment {running.name} has {least} available pods"),)
+
+
+def _not_selected(subject: Subject, running: Running) -> Guard:
+    """A revision loses its pods only when the Service is seen to have left it."""
+
+    def holds(service: Manifest | None) -> bool:
+        return service is None or dig(service, "spec", "selector", serving.REVISION_LABEL) != running.id
+
+    return Guard("Service", subject.name, holds, f"Service {subject.name} does not select revision {running.id}")
+
+
+CONTROLLER = Controller(KIND, depends, observe, decide, render)

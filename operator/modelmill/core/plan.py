@@ -1,0 +1,213 @@
+"""What the core is given (`Observed`) and what it gives back (`Plan`)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from modelmill.api.schema import API_VERSION
+from modelmill.core.conditions import Condition, merge
+from modelmill.core.resources import Key, Manifest, dig
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator was started with.  None of it may make a pod restart that already serves."""
+
+    trainer_image: str
+    server_image: str
+    cluster_domain: str = "svc"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The object that is reconciled, as far as its children need to know it."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    settings: Settings
+
+    def reference(self, kind: str) -> dict[str, Any]:
+        """The controller reference that makes a child go when its owner goes."""
+        return {
+            "apiVersion": API_VERSION,
+            "kind": kind,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": False,
+        }
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A frozen snapshot: the object, everything that it depends on, and what stands in its way.
+
+    `related` has one entry for each key that the kind's `depends` names.  `foreign` are (kind, name) of
+    children that exist and are not ours.
+    """
+
+    object: Manifest
+    related: Mapping[Key, tuple[Manifest, ...]]
+    settings: Settings
+    foreign: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def namespace(self) -> str:
+        return str(self.object["metadata"]["namespace"])
+
+    @property
+    def uid(self) -> str:
+        return str(self.object["metadata"]["uid"])
+
+    @property
+    def subject(self) -> "Subject":
+        """Who the object is."""
+        metadata = self.object["metadata"]
+        generation = int(metadata.get("generation", 0))
+        return Subject(metadata["name"], self.namespace, self.uid, generation, self.settings)
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """What the object's status said last; empty at first."""
+        return self.object.get("status") or {}
+
+    def get(self, kind: str, name: str) -> Manifest | None:
+        """The object of that kind and name in this namespace, where it exists."""
+        found = self.find(kind, "metadata.name", name)
+        return found[0] if found else None
+
+    def find(self, kind: str, field: str, value: str) -> tuple[Manifest, ...]:
+        """The objects of that kind in this namespace whose field has that value, by name."""
+        return self.related.get(Key(kind, self.namespace, field, value), ())
+
+
+@dataclass(frozen=True)
+class Create:
+    """Create a child.  If something of that name exists and is not ours, it stays as it is, and becomes `foreign`."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What must still hold, read fresh from the API server, before a write that gives or takes traffic."""
+
+    kind: str
+    name: str
+    holds: Callable[[Manifest | None], bool]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Server-side apply fields of an object that exists with this UID, if every guard holds."""
+
+    manifest: Manifest
+    uid: str
+    guards: tuple[Guard, ...] = ()
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Delete the object of this UID, and what it owns; if every guard holds."""
+
+    kind: str
+    name: str
+    uid: str
+    guards: tuple[Guard, ...] = ()
+
+
+@dataclass(frozen=True)
+class SetStatus:
+    """Replace the object's status."""
+
+    status: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """An Event about the object."""
+
+    type: str  # Normal | Warning
+    reason: str
+    message: str
+
+
+Write = Create | Apply | Delete | SetStatus | Record
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Writes in order (neighbouring Creates and Applies may run at the same time), and when to look again."""
+
+    writes: tuple[Write, ...] = ()
+    requeue_after: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a kind's *render* gives: writes, and what the status should say.
+
+    A change of a condition in `headline` is recorded as an Event.
+    """
+
+    status: Mapping[str, Any]
+    conditions: tuple[Condition, ...]
+    headline: tuple[str, ...]
+    writes: tuple[Write, ...] = ()
+    requeue_after: timedelta | None = None
+
+
+def finish(observed: Observed, now: datetime, outcome: Outcome) -> Plan:
+    """The outcome as a plan: the status is written only where it is not yet what the object says.
+
+    Conditions keep their transition times unless their status changes.
+    """
+    before = observed.object.get("status") or {}
+    generation = observed.subject.generation
+    after = {
+        **{key: value for key, value in outcome.status.items() if value is not None},
+        "observedGeneration": generation,
+        "conditions": merge(before.get("conditions", ()), outcome.conditions, generation, now),
+    }
+    tail: list[Write] = []
+    if after != before:
+        tail.append(SetStatus(after))
+        tail.extend(_transitions(before.get("conditions", ()), outcome.conditions, outcome.headline))
+    return Plan((*outcome.writes, *tail), outcome.requeue_after)
+
+
+def _transitions(before: Any, after: tuple[Condition, ...], headline: tuple[str, ...]) -> list[Record]:
+    old = {c["type"]: (c["status"], c["reason"]) for c in before}
+    records = []
+    for condition in after:
+        if condition.type not in headline or condition.status == "Unknown":
+            continue
+        if old.get(condition.type) != (condition.status, condition.reason):
+            bad = condition.status == ("True" if condition.type in ("Failed", "Stalled") else "False")
+            if bad and condition.type == "Failed":
+                continue  # Succeeded=False says the same
+            records.append(Record("Warning" if bad else "Normal", condition.reason, condition.message))
+    return records
+
+
+def is_owned(manifest: Manifest, uid: str) -> bool:
+    """Whether the object with that UID is the manifest's controller."""
+    references = dig(manifest, "metadata", "ownerReferences") or ()
+    return any(r.get("controller") and r.get("uid") == uid for r in references)
+
+
+def covers(live: Any, desired: Any) -> bool:
+    """Whether everything in `desired` is in `live` with the same value; `live` may hold more (defaults)."""
+    if isinstance(desired, Mapping):
+        return isinstance(live, Mapping) and all(k in live and covers(live[k], v) for k, v in desired.items())
+    if isinstance(desired, list | tuple):
+        return (
+            isinstance(live, list | tuple)
+            and len(live) == len(desired)
+            and all(covers(a, b) for a, b in zip(live, desired, strict=True))
+        )
+    return bool(live == desired)

@@ -1,0 +1,202 @@
+"""Pods: how ours are made, and what keeps one from running, in words that say what to do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelmill_contracts import environment, report, task
+
+from modelmill.api.schema import GROUP
+from modelmill.core.plan import Subject
+from modelmill.core.resources import MANAGED_BY, OWNER_LABEL, Manifest
+
+SECURITY: dict[str, Any] = {
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "runAsGroup": 65532,
+    "fsGroup": 65532,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY: dict[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+Resources = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]  # hashable: (("limits", (("memory", "1Gi"),)), ...)
+
+
+@dataclass(frozen=True)
+class StoreAccess:
+    """How pods of a namespace reach its store: the location, and the Secret with the credentials."""
+
+    location: task.StoreLocation
+    secret: str | None = None
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What keeps a pod from doing its work.  `fatal`: it ended; else it may still come right by itself."""
+
+    reason: str
+    message: str
+    fatal: bool = False
+
+
+def labels(subject: Subject, kind: str) -> dict[str, str]:
+    """The labels of a child and of its pods: whose they are."""
+    return {
+        **MANAGED_BY,
+        OWNER_LABEL: subject.uid,
+        f"{GROUP}/{kind.lower()}": subject.name,
+    }
+
+
+def resources(declared: Any, default: Mapping[str, Mapping[str, str]]) -> Resources:
+    """The declared requests and limits (a ResourceRequirements) over the defaults.
+
+    A declared limit without a request is the request too, as Kubernetes has it.
+    """
+    limits = {**default["limits"], **declared.limits}
+    requests = {**default["requests"], **declared.limits, **declared.requests}
+    if "memory" in declared.requests and "memory" not in declared.limits:
+        limits["memory"] = declared.requests["memory"]
+    return (("limits", tuple(sorted(limits.items()))), ("requests", tuple(sorted(requests.items()))))
+
+
+def secret_variables(secret: str | None, prefix: str = "") -> list[dict[str, Any]]:
+    """The environment variables that carry a store's credentials from its Secret."""
+    if secret is None:
+        return []
+    pairs = (
+        (environment.STORE_ACCESS_KEY, environment.SECRET_ACCESS_KEY_FIELD),
+        (environment.STORE_SECRET_KEY, environment.SECRET_SECRET_KEY_FIELD),
+    )
+    return [
+        {"name": prefix + variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+        for variable, key in pairs
+    ]
+
+
+def container(
+    name: str,
+    image: str,
+    args: list[str],
+    *,
+    variables: list[dict[str, Any]],
+    mounts: dict[str, tuple[str, bool]],
+    limits: Resources,
+    **more: Any,
+) -> dict[str, Any]:
+    """A container that passes Pod Security "restricted".  `mounts`: volume -> (path, read only)."""
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": args,
+        "env": variables,
+        "resources": {key: dict(values) for key, values in limits},
+        "securityContext": CONTAINER_SECURITY,
+        # A crash without a report leaves its last words.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": volume, "mountPath": path, **({"readOnly": True} if read_only else {})}
+            for volume, (path, read_only) in mounts.items()
+        ],
+        **more,
+    }
+
+
+def pod_spec(containers: list[dict[str, Any]], volumes: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """A pod without a token, without service variables, and with a /tmp of its own."""
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": SECURITY,
+        "containers": containers,
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes],
+        **more,
+    }
+
+
+def last_report(pod: Manifest) -> report.Report | None:
+    """The report of the pod's newest ended container, the init containers included."""
+    for status in (*_statuses(pod, "containerStatuses"), *_statuses(pod, "initContainerStatuses")):
+        for state in ("state", "lastState"):
+            ended = (status.get(state) or {}).get("terminated")
+            if ended and ended.get("message"):
+                found = report.decode(ended["message"])
+                if found is not None:
+                    return found
+    return None
+
+
+def trouble(pod: Manifest) -> Trouble | None:
+    """What keeps the pod from running or made it end, or None."""
+    status = pod["status"]
+    if status.get("reason") == "Evicted":
+        return Trouble("Evicted", f"the node evicted the pod: {status.get('message')}", fatal=True)
+    for scheduled in status.get("conditions", ()):
+        if scheduled["type"] == "PodScheduled" and scheduled["status"] == "False":
+            return Trouble(
+                "Unschedulable",
+                f"no node takes the pod: {scheduled.get('message')}; ask for less in resources, or add nodes",
+            )
+    for container_status in (*_statuses(pod, "initContainerStatuses"), *_statuses(pod, "containerStatuses")):
+        found = _container_trouble(container_status)
+        if found is not None:
+            return found
+    return None
+
+
+def _statuses(pod: Manifest, key: str) -> tuple[Mapping[str, Any], ...]:
+    return tuple(pod["status"].get(key) or ())
+
+
+_IMAGE_REASONS = (
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+)
+
+
+def _container_trouble(status: Mapping[str, Any]) -> Trouble | None:
+    state, last = status.get("state") or {}, status.get("lastState") or {}
+    waiting = state.get("waiting")
+    if waiting:
+        reason, text = waiting.get("reason", ""), waiting.get("message", "")
+        if reason in _IMAGE_REASONS:
+            return Trouble(
+                "ImagePullFailed",
+                f"the image of container {status['name']} cannot be pulled ({reason}: {text}); check its name, that"
+                " the registry answers, and the pull secret",
+            )
+        if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
+            return Trouble(
+                "ContainerConfigInvalid",
+                f"container {status['name']} cannot be created: {text}; create what is missing",
+            )
+    ended = state.get("terminated") or last.get("terminated")
+    if ended and (ended.get("exitCode") or ended.get("reason") == "OOMKilled"):
+        return _ended_trouble(status["name"], ended, fatal="terminated" in state)
+    return None
+
+
+def _ended_trouble(name: str, ended: Mapping[str, Any], *, fatal: bool) -> Trouble:
+    if ended.get("reason") == "OOMKilled":
+        return Trouble(
+            "OutOfMemory",
+            f"container {name} used more memory than its limit; raise resources.limits.memory",
+            fatal,
+        )
+    said = report.decode(ended.get("message") or "")
+    if said is not None:
+        return Trouble(said.reason, said.message, fatal)
+    last_words = " ".join((ended.get("message") or "").split())[-300:]
+    return Trouble(
+        "ContainerFailed",
+        f"container {name} ended with exit code {ended.get('exitCode')}" + (f": {last_words}" if last_words else ""),
+        fatal,
+    )

@@ -1,0 +1,196 @@
+"""Which kinds the control plane reads and writes, where the API server has them, and what of them is read.
+
+A projection keeps of an object only what the core reads.  The cache holds nothing else, and an event that
+changes nothing else wakes nobody.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from modelmill.api.crd import KINDS
+from modelmill.api.schema import GROUP, VERSION
+
+Manifest = Mapping[str, Any]
+
+MANAGED_BY = {"app.kubernetes.io/managed-by": "modelmill"}
+MANAGED_SELECTOR = "app.kubernetes.io/managed-by=modelmill"
+OWNER_LABEL = f"{GROUP}/owner-uid"  # on every child and on its pods: the UID of our object
+
+
+class Key(NamedTuple):
+    """One entry of the cache's index: the objects of a kind in a namespace whose `field` has `value`."""
+
+    kind: str
+    namespace: str
+    field: str
+    value: str
+
+
+@dataclass(frozen=True)
+class ResourceType:
+    """A kind as the API server knows it, and how the cache keeps it."""
+
+    kind: str
+    group: str  # "" is the core group
+    version: str
+    plural: str
+    project: Callable[[Manifest], dict[str, Any]]
+    fields: Mapping[str, Callable[[Manifest], str | None]]  # what it can be found by, next to its name
+    label_selector: str | None = None  # on the server: what is not ours never gets here
+    field_selector: str | None = None
+    owned: bool = False  # made by us for one of our objects
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
+        """The URL path of a collection, an object or its subresource."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        scope = f"/namespaces/{namespace}" if namespace else ""
+        return "/".join(p for p in (f"{root}{scope}/{self.plural}", name, subresource) if p)
+
+
+def dig(manifest: Any, *path: str) -> Any:
+    """The value at a path of keys, or None where any part of it is missing."""
+    for key in path:
+        if not isinstance(manifest, Mapping):
+            return None
+        manifest = manifest.get(key)
+    return manifest
+
+
+def _metadata(manifest: Manifest) -> dict[str, Any]:
+    kept = (
+        "name", "namespace", "uid", "resourceVersion", "generation", "labels", "annotations",
+        "creationTimestamp", "deletionTimestamp", "ownerReferences",
+    )  # fmt: skip
+    metadata = {key: manifest["metadata"][key] for key in kept if key in manifest["metadata"]}
+    annotations = metadata.get("annotations")
+    if annotations and "kubectl.kubernetes.io/last-applied-configuration" in annotations:
+        metadata["annotations"] = {
+            k: v for k, v in annotations.items() if k != "kubectl.kubernetes.io/last-applied-configuration"
+        }
+    return metadata
+
+
+def _own(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "metadata": _metadata(manifest),
+        "spec": manifest.get("spec") or {},
+        "status": manifest.get("status") or {},
+    }
+
+
+def _job(manifest: Manifest) -> dict[str, Any]:
+    status = manifest.get("status") or {}
+    return {
+        "metadata": _metadata(manifest),
+        "status": {
+            "conditions": [
+                {k: c.get(k) for k in ("type", "status", "reason", "message", "lastTransitionTime")}
+                for c in status.get("conditions", ())
+            ],
+        },
+    }
+
+
+def _pod(manifest: Manifest) -> dict[str, Any]:
+    status = manifest.get("status") or {}
+    metadata = _metadata(manifest)
+    metadata.pop("annotations", None)
+    return {
+        "metadata": metadata,
+        "status": {
+            "phase": status.get("phase"),
+            "reason": status.get("reason"),
+            "message": status.get("message"),
+            "conditions": [
+                {k: c.get(k) for k in ("type", "status", "reason", "message")}
+                for c in status.get("conditions", ())
+                if c.get("type") == "PodScheduled"
+            ],
+            **{
+                key: [
+                    {k: c.get(k) for k in ("name", "state", "lastState", "restartCount", "ready")}
+                    for c in status.get(key, ())
+                ]
+                for key in ("initContainerStatuses", "containerStatuses")
+            },
+        },
+    }
+
+
+def _deployment(manifest: Manifest) -> dict[str, Any]:
+    status = manifest.get("status") or {}
+    return {
+        "metadata": _metadata(manifest),
+        "spec": {"replicas": dig(manifest, "spec", "replicas")},
+        "status": {
+            **{k: status.get(k) for k in ("observedGeneration", "replicas", "availableReplicas")},
+            "conditions": [
+                {k: c.get(k) for k in ("type", "status", "reason", "message")}
+                for c in status.get("conditions", ())
+                if c.get("type") == "ReplicaFailure"
+            ],
+        },
+    }
+
+
+def _service(manifest: Manifest) -> dict[str, Any]:
+    spec = manifest.get("spec") or {}
+    return {
+        "metadata": _metadata(manifest),
+        "spec": {"selector": spec.get("selector"), "ports": spec.get("ports")},
+    }
+
+
+def _event(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "metadata": _metadata(manifest),
+        **{key: manifest.get(key) for key in ("reason", "message", "involvedObject", "lastTimestamp")},
+    }
+
+
+def _label(name: str) -> Callable[[Manifest], str | None]:
+    return lambda manifest: dig(manifest, "metadata", "labels", name)
+
+
+def _path(*path: str) -> Callable[[Manifest], str | None]:
+    return lambda manifest: dig(manifest, *path)
+
+
+def _involved(manifest: Manifest) -> str:
+    involved = manifest["involvedObject"]
+    return f"{involved.get('kind')}/{involved.get('name')}"
+
+
+MODEL_FIELD = "spec.modelRef.name"
+INVOLVED_FIELD = "involvedObject"
+
+_OWN_FIELDS: dict[str, dict[str, Callable[[Manifest], str | None]]] = {
+    "TrainingJob": {MODEL_FIELD: _path("spec", "modelRef", "name")},
+    "ModelVersion": {MODEL_FIELD: _path("spec", "modelRef", "name")},
+}
+
+OWN: tuple[ResourceType, ...] = tuple(
+    ResourceType(kind.__name__, GROUP, VERSION, kind.plural, _own, _OWN_FIELDS.get(kind.__name__, {})) for kind in KINDS
+)
+
+_BY_OWNER = {OWNER_LABEL: _label(OWNER_LABEL)}
+
+CHILDREN: tuple[ResourceType, ...] = (
+    ResourceType("Deployment", "apps", "v1", "deployments", _deployment, _BY_OWNER, MANAGED_SELECTOR, owned=True),
+    ResourceType("Service", "", "v1", "services", _service, _BY_OWNER, MANAGED_SELECTOR, owned=True),
+    ResourceType("Job", "batch", "v1", "jobs", _job, _BY_OWNER, MANAGED_SELECTOR, owned=True),
+    # A pod's owner is a Job or a ReplicaSet, so it is found by the label alone.
+    ResourceType("Pod", "", "v1", "pods", _pod, _BY_OWNER, MANAGED_SELECTOR),
+    # A Job that may not create pods (quota, policy) says so nowhere else.
+    ResourceType(
+        "Event", "", "v1", "events", _event, {INVOLVED_FIELD: _involved},
+        field_selector="reason=FailedCreate,involvedObject.kind=Job",
+    ),
+)  # fmt: skip
+
+TYPES: Mapping[str, ResourceType] = {resource.kind: resource for resource in (*OWN, *CHILDREN)}

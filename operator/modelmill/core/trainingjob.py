@@ -1,0 +1,445 @@
+"""TrainingJob: from a valid dataset version to an artifact, and from there to a ModelVersion.
+
+    store works -> data is valid (its version is pinned now) -> Job runs -> artifact
+        -> no modelRef: Succeeded
+        -> modelRef: the Model exists -> it reserves a number for us -> ModelVersion is created -> Succeeded
+
+What ended stays ended: the spec is immutable, so there is nothing that could be tried anew.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from modelmill_contracts import report, task
+
+from modelmill.api.schema import API_VERSION, parse_duration
+from modelmill.api.trainingjob import TrainingJobSpec
+from modelmill.core import conditions, jobs, pods, workspace
+from modelmill.core.conditions import Condition, Waiting, false, true, unknown
+from modelmill.core.controller import Controller
+from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Write
+from modelmill.core.pods import Resources, StoreAccess
+from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig
+
+KIND = "TrainingJob"
+RESOURCES = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
+_VERSION_ANNOTATION = "modelmill.dev/dataset-version"
+_FILE_ANNOTATION = "modelmill.dev/dataset-file"
+# Reasons of the trainer that are about the store, found before anything was spent or while publishing.
+_STORE_PREFIX = "Store"
+# Reasons of the trainer that are about the snapshot itself.
+_DATA_REASONS = ("ObjectNotFound", "DigestMismatch")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    version: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How it ended before: what a status says stays said."""
+
+    succeeded: bool
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the training gave, as the status holds it."""
+
+    recipe: str
+    uri: str
+    digest: str
+    metrics: tuple[report.Metric, ...]
+    cpu_seconds: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    subject: Subject
+    model: str | None
+    model_exists: bool
+    dataset: str
+    suspended: bool
+    store: StoreAccess | Waiting
+    snapshot: Snapshot | Waiting  # pinned, or what would be pinned now
+    work: str  # the task as JSON without the snapshot: hashable
+    limits: Resources
+    timeout_text: str
+    retries: int
+    job: str
+    run: jobs.Run
+    result: Result | None
+    reserved: int | None
+    version_name: str | None  # of the ModelVersion that this run made
+    ended: Ended | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    stage: str  # Suspended, Preflight, Data, Training, Trained, Succeeded, Failed
+    waiting: Waiting | None = None
+    start: bool = False
+    discard: bool = False
+    create_model: bool = False
+    create_version: int | None = None
+    result: Result | None = None
+    version_name: str | None = None
+
+
+def job_name(name: str) -> str:
+    return f"{name}-train"
+
+
+def depends(manifest: Manifest) -> tuple[Key, ...]:
+    metadata, spec = manifest["metadata"], manifest["spec"]
+    namespace = metadata["namespace"]
+    keys = [
+        workspace.dependency(namespace),
+        Key("Dataset", namespace, "metadata.name", spec["data"]["datasetRef"]["name"]),
+        *jobs.dependencies(namespace, metadata["uid"], job_name(metadata["name"])),
+    ]
+    model = dig(spec, "modelRef", "name")
+    if model is not None:
+        keys += [
+            Key("Model", namespace, "metadata.name", model),
+            Key("ModelVersion", namespace, MODEL_FIELD, model),
+        ]
+    return tuple(keys)
+
+
+def observe(observed: Observed) -> Facts:
+    spec = TrainingJobSpec.model_validate(observed.object["spec"])
+    subject = observed.subject
+    job = job_name(subject.name)
+    run = jobs.observe(observed, job, observed.uid)
+    model = spec.model_ref.name if spec.model_ref else None
+    found = observed.get("Model", model) if model else None
+    versions = observed.find("ModelVersion", MODEL_FIELD, model) if model else ()
+    mine = [v for v in versions if dig(v, "spec", "lineage", "trainingJob", "uid") == observed.uid]
+    return Facts(
+        subject=subject,
+        model=model,
+        model_exists=found is not None,
+        dataset=spec.data.dataset_ref.name,
+        suspended=spec.suspend,
+        store=workspace.working_store(observed),
+        snapshot=_snapshot(observed, spec, run),
+        work=_work(observed, spec),
+        limits=pods.resources(spec.resources, RESOURCES),
+        timeout_text=spec.limits.timeout,
+        retries=spec.limits.retries,
+        job=job,
+        run=run,
+        result=_known_result(observed.status) or _reported_result(run),
+        reserved=_reserved(found, observed.uid),
+        version_name=mine[0]["metadata"]["name"] if mine else observed.status.get("modelVersion"),
+        ended=_ended(observed),
+    )
+
+
+def _reserved(model: Manifest | None, uid: str) -> int | None:
+    for reservation in dig(model, "status", "reservations") or ():
+        if reservation["uid"] == uid:
+            return int(reservation["version"])
+    return None
+
+
+def _snapshot(observed: Observed, spec: TrainingJobSpec, run: jobs.Run) -> Snapshot | Waiting:
+    """The data: pinned by the status, else by the Job, else the Dataset's newest or the declared version."""
+    status = observed.status
+    if "datasetVersion" in status:
+        return Snapshot(status["datasetVersion"], status["datasetFile"])
+    version, file = run.annotation(_VERSION_ANNOTATION), run.annotation(_FILE_ANNOTATION)
+    if version and file:
+        return Snapshot(version, file)
+    name = spec.data.dataset_ref.name
+    dataset = observed.get("Dataset", name)
+    if dataset is None:
+        return Waiting("DatasetNotFound", f"there is no Dataset {name} in this namespace yet; create it")
+    history = [Snapshot(h["version"], h["file"]) for h in dig(dataset, "status", "history") or ()]
+    if spec.data.version is not None:
+        for snapshot in history:
+            if snapshot.version == spec.data.version:
+                return snapshot
+        return Waiting(
+            "DatasetVersionNotFound",
+            f"Dataset {name} has no version {spec.data.version} in status.history; name one that it has, or none for"
+            " the newest",
+            stalled=True,
+        )
+    if conditions.is_true(dataset, "Ready") and history:
+        return history[0]
+    condition = conditions.find(dataset, "Ready")
+    said = f" ({condition['reason']}: {condition['message']})" if condition else ""
+    stalled = conditions.is_true(dataset, "Stalled")
+    return Waiting("DatasetNotReady", f"Dataset {name} has no valid version{said}", stalled)
+
+
+def _work(observed: Observed, spec: TrainingJobSpec) -> str:
+    settings = workspace.settings(observed)
+    declared = spec.estimator
+    work = task.TrainingTask(
+        store=task.StoreLocation(""),
+        file="",
+        version="",
+        target=spec.data.target,
+        estimator=task.Estimator(
+            steps=tuple(task.Step(s.name, s.class_, s.params) for s in declared.steps),
+            columns=tuple(
+                task.ColumnGroup(g.name, g.select, tuple(task.Step(s.name, s.class_, s.params) for s in g.steps))
+                for g in declared.columns
+            ),
+        ),
+        features=spec.data.features or (),
+        split=task.Split(spec.data.split.test, spec.data.split.stratify),
+        seed=spec.seed,
+        metrics=spec.evaluation.metrics,
+        packages=settings.allow.estimator_packages if settings else ("sklearn",),
+        image=observed.settings.trainer_image,
+    )
+    return task.encode(work)
+
+
+def _known_result(status: Manifest) -> Result | None:
+    if "artifact" not in status:
+        return None
+    return Result(
+        status["recipe"],
+        status["artifact"]["uri"],
+        status["artifact"]["digest"],
+        tuple(report.Metric(m["name"], m["value"], m.get("stddev")) for m in status.get("metrics", ())),
+        dig(status, "usage", "cpuSeconds") or 0,
+    )
+
+
+def _reported_result(run: jobs.Run) -> Result | None:
+    if run.state != "Succeeded" or run.report is None or not isinstance(run.report.result, report.TrainingResult):
+        return None
+    result = run.report.result
+    return Result(result.recipe, result.uri, result.artifact, result.metrics, result.cpu_seconds)
+
+
+def _ended(observed: Observed) -> Ended | None:
+    for type_, succeeded in (("Succeeded", True), ("Failed", False)):
+        condition = conditions.find(observed.object, type_)
+        if condition is not None and condition["status"] == "True":
+            return Ended(succeeded, condition["reason"], condition["message"])
+    return None
+
+
+def decide(facts: Facts, now: datetime) -> Decision:
+    if facts.ended is not None:
+        stage = "Succeeded" if facts.ended.succeeded else "Failed"
+        waiting = None if facts.ended.succeeded else Waiting(facts.ended.reason, facts.ended.message, stalled=True)
+        return Decision(stage, waiting, result=facts.result, version_name=facts.version_name)
+    if facts.result is not None:
+        return _number(facts, facts.result)
+    if facts.suspended:
+        return Decision("Suspended", discard=facts.run.state in ("Active", "Lost"))
+    return _train(facts, now)
+
+
+def _train(facts: Facts, now: datetime) -> Decision:
+    run = facts.run
+    if run.state == "Failed" and run.trouble is not None:
+        return Decision("Failed", Waiting(run.trouble.reason, run.trouble.message, stalled=True))
+    if run.state == "Succeeded":
+        invalid = Waiting("ReportInvalid", "the Job's report is not that of a training", stalled=True)
+        return Decision("Failed", invalid)
+    if run.state == "Active":
+        waiting = Waiting("Training", f"Job {facts.job} is training")
+        if run.trouble is not None:
+            waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
+        return Decision("Training", waiting)
+    if run.state in ("Lost", "Outdated"):
+        discard = run.state == "Outdated" or workspace.after_failure(run, now, None)[1] is None
+        return Decision("Training", Waiting("ReportLost", "the pod went away before it could report"), discard=discard)
+    if isinstance(facts.store, Waiting):
+        return Decision("Preflight", facts.store)
+    if isinstance(facts.snapshot, Waiting):
+        return Decision("Data", facts.snapshot)
+    if run.state == "Foreign":
+        return Decision("Training", workspace.name_taken("Job", facts.job))
+    return Decision("Training", Waiting("Training", f"Job {facts.job} is starting"), start=True)
+
+
+def _number(facts: Facts, result: Result) -> Decision:
+    """The artifact exists; what is left is its place among the model's versions."""
+    if facts.model is None or facts.version_name is not None:
+        return Decision("Succeeded", result=result, version_name=facts.version_name)
+    if not facts.model_exists:
+        waiting = Waiting("CreatingModel", f"Model {facts.model} is being created")
+        return Decision("Trained", waiting, create_model=True, result=result)
+    if facts.reserved is None:
+        waiting = Waiting("WaitingForNumber", f"Model {facts.model} gives the version its number")
+        return Decision("Trained", waiting, result=result)
+    waiting = Waiting("CreatingVersion", f"ModelVersion {facts.model}-{facts.reserved} is being created")
+    return Decision("Trained", waiting, create_version=facts.reserved, result=result)
+
+
+def render(facts: Facts, decision: Decision) -> Outcome:
+    result, snapshot = decision.result, facts.snapshot
+    pinned = isinstance(snapshot, Snapshot) and (decision.start or facts.run.state != "Absent" or result is not None)
+    status: dict[str, Any] = {"modelVersion": decision.version_name}
+    if pinned and isinstance(snapshot, Snapshot):
+        status |= {"datasetVersion": snapshot.version, "datasetFile": snapshot.file}
+    if result is not None:
+        status |= {
+            "recipe": result.recipe,
+            "artifact": {"uri": result.uri, "digest": result.digest},
+            "metrics": [
+                {"name": m.name, "value": m.value, **({"stddev": m.stddev} if m.stddev else {})} for m in result.metrics
+            ],
+            "usage": {"cpuSeconds": result.cpu_seconds},
+        }
+    return Outcome(
+        status=status,
+        conditions=_conditions(decision),
+        headline=("Succeeded", "Failed"),
+        writes=_writes(facts, decision),
+        requeue_after=jobs.REPORT_GRACE
+        if facts.run.state == "Lost"
+        else workspace.RETRY_MAX
+        if facts.run.state == "Foreign"
+        else None,
+    )
+
+
+def _conditions(decision: Decision) -> tuple[Condition, ...]:
+    stage, waiting = decision.stage, decision.waiting
+    if stage == "Succeeded":
+        message = f"ModelVersion {decision.version_name}" if decision.version_name else "the artifact is in the store"
+        succeeded = true("Succeeded", "TrainingSucceeded", message)
+        return (
+            succeeded,
+            false("Failed", "TrainingSucceeded"),
+            *_passed("Trained"),
+            *conditions.progress(succeeded, None),
+        )
+    if stage == "Suspended":
+        message = "spec.suspend is true; set it to false to go on"
+        succeeded = unknown("Succeeded", "Suspended", message)
+        return (
+            succeeded,
+            unknown("Failed", "Suspended"),
+            *(unknown(type_, "Suspended") for type_ in ("PreflightPassed", "DataReady", "Trained")),
+            *conditions.progress(succeeded, None),
+        )
+    assert waiting is not None  # noqa: S101 - every other stage waits for something
+    if stage == "Failed":
+        failed = true("Failed", waiting.reason, waiting.message)
+        return (
+            false("Succeeded", waiting.reason, waiting.message),
+            failed,
+            *_failed(waiting),
+            *conditions.progress(failed, waiting),
+        )
+    succeeded = unknown("Succeeded", waiting.reason, waiting.message)
+    order = {"Preflight": "PreflightPassed", "Data": "DataReady", "Training": "Trained", "Trained": None}
+    return (
+        succeeded,
+        unknown("Failed", waiting.reason),
+        *_gates(order[stage], waiting),
+        *conditions.progress(succeeded, waiting),
+    )
+
+
+_GATES = {
+    "PreflightPassed": ("StoreWorks", "the store works"),
+    "DataReady": ("VersionPinned", "a valid version of the data is pinned"),
+    "Trained": ("ArtifactPublished", "the artifact is in the store"),
+}
+
+
+def _passed(upto: str) -> tuple[Condition, ...]:
+    types = list(_GATES)
+    return tuple(true(type_, *_GATES[type_]) for type_ in types[: types.index(upto) + 1])
+
+
+def _gates(at: str | None, waiting: Waiting) -> tuple[Condition, ...]:
+    """Gates before `at` are passed, `at` itself waits (False where a person has to act), later ones are unknown."""
+    result: list[Condition] = []
+    reached = False
+    for type_, passed in _GATES.items():
+        if type_ == at:
+            reached = True
+            make = false if waiting.stalled and type_ != "Trained" else unknown
+            result.append(make(type_, waiting.reason, waiting.message))
+        else:
+            result.append(unknown(type_, waiting.reason) if reached else true(type_, *passed))
+    return tuple(result)
+
+
+def _failed(waiting: Waiting) -> tuple[Condition, ...]:
+    store, data = waiting.reason.startswith(_STORE_PREFIX), waiting.reason in _DATA_REASONS
+    at = "PreflightPassed" if store else "DataReady" if data else "Trained"
+    return tuple(
+        false(type_, waiting.reason, waiting.message) if type_ == at else true(type_, *passed)
+        for type_, passed in _GATES.items()
+        if type_ == at or (type_ != "Trained")
+    ) + (() if at == "Trained" else (false("Trained", waiting.reason, waiting.message),))
+
+
+def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
+    if decision.discard:
+        return (Delete("Job", facts.job, facts.run.uid),)
+    if decision.start and isinstance(facts.store, StoreAccess) and isinstance(facts.snapshot, Snapshot):
+        return (Create(_job(facts, facts.store, facts.snapshot)),)
+    if decision.create_model:
+        return (Create({"apiVersion": API_VERSION, "kind": "Model", "metadata": _named(facts, str(facts.model))}),)
+    if decision.create_version is not None and decision.result is not None:
+        return (Create(_version(facts, decision.create_version, decision.result)),)
+    return ()
+
+
+def _named(facts: Facts, name: str) -> dict[str, Any]:
+    """Metadata of what outlives this object: it has no owner."""
+    return {"name": name, "namespace": facts.subject.namespace}
+
+
+def _job(facts: Facts, store: StoreAccess, snapshot: Snapshot) -> Manifest:
+    declared = task.decode(facts.work)
+    assert isinstance(declared, task.TrainingTask)  # noqa: S101 - _work encoded it
+    work = task.with_data(declared, store.location, snapshot.version, snapshot.file)
+    return jobs.render(
+        facts.subject,
+        KIND,
+        facts.job,
+        facts.subject.uid,
+        work,
+        store,
+        limits=facts.limits,
+        timeout=parse_duration(facts.timeout_text),
+        retries=facts.retries,
+        annotations={_VERSION_ANNOTATION: snapshot.version, _FILE_ANNOTATION: snapshot.file},
+    )
+
+
+def _version(facts: Facts, number: int, result: Result) -> Manifest:
+    snapshot = facts.snapshot
+    dataset = (
+        {"dataset": {"name": facts.dataset, "version": snapshot.version}} if isinstance(snapshot, Snapshot) else {}
+    )
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ModelVersion",
+        "metadata": _named(facts, f"{facts.model}-{number}"),
+        "spec": {
+            "modelRef": {"name": facts.model},
+            "version": number,
+            "artifact": {"uri": result.uri, "digest": result.digest},
+            "lineage": {
+                "trainingJob": {"name": facts.subject.name, "uid": facts.subject.uid},
+                "recipe": result.recipe,
+                **dataset,
+            },
+        },
+    }
+
+
+CONTROLLER = Controller(KIND, depends, observe, decide, render)

@@ -1,0 +1,203 @@
+"""Workspace: tries its store once, and tells everybody in the namespace whether it works.
+
+no Job of the store's settings -> Create it
+the Job succeeded              -> PreflightPassed, until the settings change
+the Job failed                 -> not passed, and why; try again, at first soon and then once a minute
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from modelmill_contracts import digest, task
+
+from modelmill.api.schema import ResourceRequirements
+from modelmill.api.workspace import WorkspaceSpec
+from modelmill.core import conditions, jobs, pods
+from modelmill.core.conditions import Waiting, false, true, unknown
+from modelmill.core.controller import Controller
+from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject
+from modelmill.core.pods import StoreAccess
+from modelmill.core.resources import Key, Manifest
+
+NAME = "default"
+KIND = "Workspace"
+RETRY_MIN, RETRY_MAX = timedelta(seconds=5), timedelta(minutes=1)
+
+
+def store_access(spec: WorkspaceSpec) -> StoreAccess:
+    """How the pods of the namespace reach the store that the Workspace declares."""
+    store = spec.store
+    return StoreAccess(
+        task.StoreLocation(uri=store.uri, endpoint=store.endpoint, region=store.region),
+        store.secret_ref.name if store.secret_ref else None,
+    )
+
+
+def dependency(namespace: str) -> Key:
+    """Everything in a namespace that needs the store depends on this."""
+    return Key(KIND, namespace, "metadata.name", NAME)
+
+
+def settings(observed: Observed) -> WorkspaceSpec | None:
+    """The namespace's Workspace, where there is one."""
+    workspace = observed.get(KIND, NAME)
+    return None if workspace is None else WorkspaceSpec.model_validate(workspace["spec"])
+
+
+def working_store(observed: Observed) -> StoreAccess | Waiting:
+    """The namespace's store if its preflight passed, or why not."""
+    workspace = observed.get(KIND, NAME)
+    if workspace is None:
+        return Waiting(
+            "WorkspaceNotFound",
+            f"namespace {observed.namespace} has no store; create the Workspace {NAME}, for example with"
+            f" kubectl apply -n {observed.namespace} -k manifests/store",
+            stalled=True,
+        )
+    if conditions.is_true(workspace, "PreflightPassed"):
+        return store_access(WorkspaceSpec.model_validate(workspace["spec"]))
+    condition = conditions.find(workspace, "PreflightPassed")
+    if condition is not None and condition["status"] == "False":
+        return Waiting(condition["reason"], condition["message"], stalled=True)
+    return Waiting("PreflightRunning", f"Workspace {NAME} is trying its store")
+
+
+JOB = f"{NAME}-preflight"
+
+
+def depends(manifest: Manifest) -> tuple[Key, ...]:
+    metadata = manifest["metadata"]
+    return jobs.dependencies(metadata["namespace"], metadata["uid"], JOB)
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A condition that is False: why, and since when."""
+
+    waiting: Waiting
+    since: datetime
+
+
+def failing(observed: Observed, type_: str) -> Failing | None:
+    """The condition of that type, where the object's status has it as False."""
+    condition = conditions.find(observed.object, type_)
+    if condition is None or condition["status"] != "False":
+        return None
+    waiting = Waiting(condition["reason"], condition["message"], stalled=True)
+    return Failing(waiting, conditions.moment(condition["lastTransitionTime"]))
+
+
+def after_failure(run: jobs.Run, now: datetime, before: Failing | None) -> tuple[Waiting, timedelta | None]:
+    """What a failed Job means, and how long to leave it before it is tried again; None: try now.
+
+    The pause is half as long as it has been failing, from 5 seconds to a minute.
+    """
+    if run.trouble is not None:
+        waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
+        so_far = now - before.since if before is not None else timedelta()
+        pause = min(max(so_far / 2, RETRY_MIN), RETRY_MAX)
+    else:
+        waiting = Waiting("ReportLost", "the pod went away before it could report; trying again")
+        pause = jobs.REPORT_GRACE
+    left = (run.ended or now) + pause - now
+    return waiting, left if left > timedelta() else None
+
+
+def name_taken(kind: str, name: str) -> Waiting:
+    """A child's name belongs to somebody else's object, which is left alone."""
+    return Waiting(
+        "NameConflict",
+        f"{kind} {name} exists and was not made for this object; it is left as it is: delete or rename it, or rename"
+        " this object",
+        stalled=True,
+    )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What counts: the store, the Job that tries it, and what was found before."""
+
+    subject: Subject
+    access: StoreAccess
+    asked: str  # digest of what is tried: other settings are tried again
+    run: jobs.Run
+    passed: bool
+    failing: Failing | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    start: bool = False
+    discard: bool = False
+    waiting: Waiting | None = None  # None: passed
+    requeue_after: timedelta | None = None
+
+
+def observe(observed: Observed) -> Facts:
+    access = store_access(WorkspaceSpec.model_validate(observed.object["spec"]))
+    asked = digest.of_json([task.encode(task.PreflightTask(access.location)), access.secret])
+    return Facts(
+        subject=observed.subject,
+        access=access,
+        asked=asked,
+        run=jobs.observe(observed, JOB, asked),
+        passed=observed.status.get("preflight") == asked,
+        failing=failing(observed, "PreflightPassed"),
+    )
+
+
+def decide(facts: Facts, now: datetime) -> Decision:
+    run = facts.run
+    if facts.passed or run.state == "Succeeded":
+        return Decision()
+    if run.state == "Foreign":
+        return Decision(waiting=name_taken("Job", JOB), requeue_after=RETRY_MAX)
+    if run.state in ("Failed", "Lost"):
+        waiting, pause = after_failure(run, now, facts.failing)
+        return Decision(waiting=waiting, discard=not pause, requeue_after=pause)
+    waiting = Waiting("PreflightRunning", "the store is being tried")
+    if run.trouble is not None:
+        waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
+    elif facts.failing is not None:
+        waiting = facts.failing.waiting  # a new try is no news until it has an outcome
+    return Decision(start=run.state == "Absent", discard=run.state == "Outdated", waiting=waiting)
+
+
+def render(facts: Facts, decision: Decision) -> Outcome:
+    writes: tuple[Create | Delete, ...] = ()
+    if decision.start:
+        work = task.PreflightTask(store=facts.access.location)
+        limits = pods.resources(ResourceRequirements(), jobs.DEFAULT_RESOURCES)
+        timeout = timedelta(minutes=2)
+        job = jobs.render(
+            facts.subject,
+            KIND,
+            JOB,
+            facts.asked,
+            work,
+            facts.access,
+            limits=limits,
+            timeout=timeout,
+            retries=0,
+        )
+        writes = (Create(job),)
+    elif decision.discard:
+        writes = (Delete("Job", JOB, facts.run.uid),)
+    waiting = decision.waiting
+    if waiting is None:
+        tried = true("PreflightPassed", "StoreWorks", "the store takes, gives and deletes objects")
+        ready = true("Ready", "PreflightPassed", f"store {facts.access.location.uri} works")
+    else:
+        make = false if waiting.stalled else unknown
+        tried = make("PreflightPassed", waiting.reason, waiting.message)
+        ready = false("Ready", waiting.reason, waiting.message)
+    return Outcome(
+        status={"preflight": facts.asked if waiting is None else None},
+        conditions=(ready, tried, *conditions.progress(ready, waiting)),
+        headline=("Ready",),
+        writes=writes,
+        requeue_after=decision.requeue_after,
+    )
+
+
+CONTROLLER = Controller(KIND, depends, observe, decide, render)

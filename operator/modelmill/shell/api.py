@@ -1,0 +1,207 @@
+"""The transport: every request to the API server goes through `Api.request`.
+
+It is thin on purpose.  The official client builds a model object for each answer; the operator only ever
+needs the JSON.  Nothing is retried here: who calls knows whether a second try is safe.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from time import monotonic
+from typing import Any, Self
+
+import aiohttp
+
+from modelmill.core.resources import Manifest, ResourceType
+from modelmill.shell import login
+
+FIELD_MANAGER = "modelmill"
+_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
+_APPLY = "application/apply-patch+yaml"
+_PAGE = 500
+_MAX_LINE = 1 << 22  # bytes of one watch event: an object is at most 1.5 MiB
+
+Measure = Callable[[str, str, int, float], None]  # verb, kind, status code, seconds
+
+
+class ApiError(Exception):
+    """The API server refused.  `code` is the HTTP status, `reason` Kubernetes' own (NotFound, Conflict, ...)."""
+
+    def __init__(self, code: int, reason: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{code} {reason}: {message}")
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+
+
+class Api:
+    """One connection pool to one API server."""
+
+    def __init__(self, configuration: Any, measure: Measure) -> None:
+        self._configuration = configuration
+        self._measure = measure
+        connector = aiohttp.TCPConnector(ssl=login.tls(configuration), limit=64)
+        self._session = aiohttp.ClientSession(connector=connector, headers={"User-Agent": "modelmill-operator"})
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        verb: str,
+        kind: str,
+        params: dict[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        stream_timeout: float | None = None,
+    ) -> aiohttp.ClientResponse:
+        """Send one request; the open answer, or ApiError where the API server refused it."""
+        headers = {"Accept": "application/json"}
+        token = await login.bearer(self._configuration)
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        if body is not None:
+            headers["Content-Type"] = content_type
+        timeout = _TIMEOUT
+        if stream_timeout is not None:
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=stream_timeout)
+        started, code = monotonic(), 0
+        try:
+            answer = await self._session.request(
+                method,
+                self._configuration.host + path,
+                params=params,
+                data=None if body is None else json.dumps(body, separators=(",", ":")),
+                headers=headers,
+                timeout=timeout,
+                max_line_size=_MAX_LINE,
+            )
+            code = answer.status
+        finally:
+            self._measure(verb, kind, code, monotonic() - started)
+        if code >= 400:
+            raise await _error(answer)
+        return answer
+
+    async def _json(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        answer = await self.request(method, path, **more)
+        async with answer:
+            result: dict[str, Any] = json.loads(await answer.read())
+            return result
+
+    async def get(self, resource: ResourceType, namespace: str, name: str) -> dict[str, Any] | None:
+        """The object as it is now, or None."""
+        try:
+            return await self._json("GET", resource.path(namespace, name), verb="get", kind=resource.kind)
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    async def pages(
+        self, resource: ResourceType, namespace: str | None
+    ) -> AsyncIterator[tuple[list[dict[str, Any]], str]]:
+        """All objects page by page, each page with the list's resource version."""
+        params = {"limit": str(_PAGE), **_selectors(resource)}
+        while True:
+            page = await self._json("GET", resource.path(namespace), verb="list", kind=resource.kind, params=params)
+            metadata = page["metadata"]
+            yield page.get("items") or [], metadata["resourceVersion"]
+            if not metadata.get("continue"):
+                return
+            params["continue"] = metadata["continue"]
+
+    async def watch(
+        self, resource: ResourceType, namespace: str | None, since: str, seconds: int
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Watch events after a resource version, for about so many seconds."""
+        params = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": since,
+            "timeoutSeconds": str(seconds),
+            **_selectors(resource),
+        }
+        answer = await self.request(
+            "GET", resource.path(namespace), verb="watch", kind=resource.kind, params=params,
+            stream_timeout=seconds + 10,
+        )  # fmt: skip
+        async with answer:
+            buffered = bytearray()
+            async for chunk in answer.content.iter_any():
+                buffered += chunk
+                while (end := buffered.find(b"\n")) >= 0:
+                    event = json.loads(bytes(buffered[:end]))
+                    del buffered[: end + 1]
+                    yield event
+
+    async def create(self, resource: ResourceType, manifest: Manifest) -> dict[str, Any]:
+        """Create an object; ApiError 409 where its name is taken."""
+        path = resource.path(manifest["metadata"]["namespace"])
+        params = {"fieldManager": FIELD_MANAGER}
+        return await self._json("POST", path, verb="create", kind=resource.kind, params=params, body=manifest)
+
+    async def apply(self, resource: ResourceType, manifest: Manifest, subresource: str | None = None) -> dict[str, Any]:
+        """Server-side apply; the UID in the manifest keeps it from making an object anew or touching another."""
+        metadata = manifest["metadata"]
+        return await self._json(
+            "PATCH",
+            resource.path(metadata["namespace"], metadata["name"], subresource),
+            verb="apply",
+            kind=resource.kind + (f"/{subresource}" if subresource else ""),
+            params={"fieldManager": FIELD_MANAGER, "force": "true"},
+            body=manifest,
+            content_type=_APPLY,
+        )
+
+    async def replace(self, resource: ResourceType, manifest: Manifest) -> dict[str, Any]:
+        """Replace an object, if its resource version is still the manifest's."""
+        metadata = manifest["metadata"]
+        path = resource.path(metadata["namespace"], metadata["name"])
+        return await self._json("PUT", path, verb="update", kind=resource.kind, body=manifest)
+
+    async def delete(self, resource: ResourceType, namespace: str, name: str, uid: str) -> None:
+        """Delete the object of this UID and, in the background, what it owns; nothing if it is gone already."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid},
+        }
+        path = resource.path(namespace, name)
+        try:
+            await self._json("DELETE", path, verb="delete", kind=resource.kind, body=body)
+        except ApiError as error:
+            if error.code not in (404, 409):  # 409: the name is another object's by now
+                raise
+
+
+def _selectors(resource: ResourceType) -> dict[str, str]:
+    params = {}
+    if resource.label_selector:
+        params["labelSelector"] = resource.label_selector
+    if resource.field_selector:
+        params["fieldSelector"] = resource.field_selector
+    return params
+
+
+async def _error(answer: aiohttp.ClientResponse) -> ApiError:
+    async with answer:
+        text = await answer.text(errors="replace")
+    reason, message = answer.reason or "", text[:500]
+    try:
+        status = json.loads(text)
+        reason, message = status.get("reason") or reason, status.get("message") or message
+    except (ValueError, AttributeError):
+        pass  # not a Status: a proxy's page, say; its text is the message
+    try:
+        retry_after = float(answer.headers["Retry-After"])
+    except (KeyError, ValueError):
+        retry_after = None
+    return ApiError(answer.status, reason, message, retry_after)

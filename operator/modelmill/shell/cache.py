@@ -1,0 +1,153 @@
+"""The cache: what the watches have shown of the cluster, indexed the way the core asks for it.
+
+It also knows which of our objects depends on which keys, so that a change can be answered with the objects to
+be reconciled.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from modelmill.core.controller import Controller
+from modelmill.core.plan import Observed, Settings
+from modelmill.core.resources import TYPES, Key, Manifest
+
+ObjectKey = tuple[str, str, str]  # kind, namespace, name
+
+
+class Cache:
+    """Objects by kind, namespace and name, as projections (see core.resources)."""
+
+    def __init__(self, controllers: Mapping[str, Controller[Any, Any]], settings: Settings) -> None:
+        self._controllers = controllers
+        self._settings = settings
+        self._objects: dict[ObjectKey, dict[str, Any]] = {}
+        self._index: defaultdict[Key, set[ObjectKey]] = defaultdict(set)
+        self._dependents: defaultdict[Key, set[ObjectKey]] = defaultdict(set)
+        self._dependencies: dict[ObjectKey, tuple[Key, ...]] = {}
+        self._foreign: defaultdict[ObjectKey, set[tuple[str, str]]] = defaultdict(set)
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def objects(self, kind: str) -> list[Manifest]:
+        """All objects of a kind."""
+        return [manifest for (kind_, _, _), manifest in self._objects.items() if kind_ == kind]
+
+    def version(self, key: ObjectKey) -> str | None:
+        """The resource version that is cached of an object."""
+        manifest = self._objects.get(key)
+        return None if manifest is None else str(manifest["metadata"]["resourceVersion"])
+
+    def store(self, kind: str, manifest: Manifest) -> set[ObjectKey]:
+        """Remember an object; who is to be reconciled because of it.  Older news than what is known are ignored."""
+        resource = TYPES[kind]
+        new = resource.project(manifest)
+        metadata = new["metadata"]
+        key = (kind, metadata["namespace"], metadata["name"])
+        old = self._objects.get(key)
+        if old is not None:
+            same = old["metadata"]["uid"] == metadata["uid"]
+            if same and _number(old) >= _number(new):
+                return set()
+        self._objects[key] = new
+        if old is not None and _without_version(old) == _without_version(new):
+            return set()
+        woken = self._wake(self._unindex(key, old) if old is not None else set())
+        woken |= self._wake(self._index_object(key, new))
+        if kind in self._controllers:
+            self._depend(key, new)
+            woken.add(key)
+        return woken
+
+    def remove(self, kind: str, namespace: str, name: str, uid: str | None = None) -> set[ObjectKey]:
+        """Forget an object (of that UID, if one is given); who is to be reconciled because of it."""
+        key = (kind, namespace, name)
+        old = self._objects.get(key)
+        if old is None or (uid is not None and old["metadata"]["uid"] != uid):
+            return set()
+        del self._objects[key]
+        for dependency in self._dependencies.pop(key, ()):
+            self._dependents[dependency].discard(key)
+            if not self._dependents[dependency]:
+                del self._dependents[dependency]
+        self._foreign.pop(key, None)
+        return self._wake(self._unindex(key, old))
+
+    def keep_only(self, kind: str, namespace: str | None, seen: Mapping[tuple[str, str], str]) -> set[ObjectKey]:
+        """After a complete list: forget what it did not show.  `seen`: (namespace, name) -> UID."""
+        gone = [
+            key
+            for key in self._objects
+            if key[0] == kind and (namespace is None or key[1] == namespace) and (key[1], key[2]) not in seen
+        ]
+        woken: set[ObjectKey] = set()
+        for _, namespace_, name in gone:
+            woken |= self.remove(kind, namespace_, name)
+        return woken
+
+    def set_foreign(self, key: ObjectKey, kind: str, name: str, *, taken: bool) -> bool:
+        """Remember whether a child's name is taken by somebody else's object; whether that is new."""
+        entry, known = (kind, name), self._foreign[key]
+        changed = (entry in known) != taken
+        known.add(entry) if taken else known.discard(entry)
+        return changed
+
+    def foreign(self, key: ObjectKey) -> frozenset[tuple[str, str]]:
+        """(kind, name) of children whose names were found taken."""
+        return frozenset(self._foreign.get(key, ()))
+
+    def observe(self, key: ObjectKey) -> Observed | None:
+        """The snapshot for a reconcile, or None where the object is gone."""
+        manifest = self._objects.get(key)
+        if manifest is None:
+            return None
+        related = {
+            dependency: tuple(self._objects[k] for k in sorted(self._index.get(dependency, ())))
+            for dependency in self._dependencies[key]
+        }
+        return Observed(manifest, related, self._settings, self.foreign(key))
+
+    def _depend(self, key: ObjectKey, manifest: Manifest) -> None:
+        wanted = self._controllers[key[0]].depends(manifest)
+        for dependency in self._dependencies.get(key, ()):
+            self._dependents[dependency].discard(key)
+        for dependency in wanted:
+            self._dependents[dependency].add(key)
+        self._dependencies[key] = wanted
+
+    def _keys(self, key: ObjectKey, manifest: Manifest) -> Iterable[Key]:
+        kind, namespace, name = key
+        yield Key(kind, namespace, "metadata.name", name)
+        for field, read in TYPES[kind].fields.items():
+            value = read(manifest)
+            if value is not None:
+                yield Key(kind, namespace, field, value)
+
+    def _index_object(self, key: ObjectKey, manifest: Manifest) -> set[Key]:
+        keys = set(self._keys(key, manifest))
+        for k in keys:
+            self._index[k].add(key)
+        return keys
+
+    def _unindex(self, key: ObjectKey, manifest: Manifest) -> set[Key]:
+        keys = set(self._keys(key, manifest))
+        for k in keys:
+            self._index[k].discard(key)
+            if not self._index[k]:
+                del self._index[k]
+        return keys
+
+    def _wake(self, keys: Iterable[Key]) -> set[ObjectKey]:
+        return {dependent for key in keys for dependent in self._dependents.get(key, ())}
+
+
+def _number(manifest: Manifest) -> int:
+    # Resource versions of one resource type may be compared as numbers (a promise since Kubernetes 1.35, and
+    # true of every release before).
+    return int(manifest["metadata"]["resourceVersion"])
+
+
+def _without_version(manifest: dict[str, Any]) -> dict[str, Any]:
+    metadata = {k: v for k, v in manifest["metadata"].items() if k != "resourceVersion"}
+    return {**manifest, "metadata": metadata}

@@ -1,0 +1,159 @@
+"""The executor: carries out a plan, write by write, and shows the cache what came of it."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from itertools import groupby
+from uuid import uuid4
+
+from modelmill.api.schema import API_VERSION
+from modelmill.core.plan import Apply, Create, Delete, Guard, Plan, Record, SetStatus, Write, is_owned
+from modelmill.core.resources import TYPES, Manifest
+from modelmill.shell.api import Api, ApiError
+from modelmill.shell.cache import Cache, ObjectKey
+from modelmill.shell.lease import Fence
+from modelmill.shell.watch import Wake
+
+logger = logging.getLogger(__name__)
+
+
+class Stale(Exception):  # noqa: N818 - not an error: the world moved on, look again
+    """What the plan was made from is no longer so."""
+
+
+class Executor:
+    """Writes to the API server for whoever holds the lease."""
+
+    def __init__(self, api: Api, cache: Cache, fence: Fence, wake: Wake, identity: str) -> None:
+        self._api = api
+        self._cache = cache
+        self._fence = fence
+        self._wake = wake
+        self._identity = identity
+
+    async def carry_out(self, key: ObjectKey, owner: Manifest, plan: Plan) -> None:
+        """The plan's writes in order; neighbouring creates and applies at the same time.
+
+        Raises ApiError or Stale at the first write that fails: the rest is planned anew.
+        """
+        for together, writes in groupby(plan.writes, key=lambda w: isinstance(w, Create | Apply)):
+            if not together:
+                for write in writes:
+                    await self._write(key, owner, write)
+                continue
+            results = await asyncio.gather(*(self._write(key, owner, w) for w in writes), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+
+    async def _write(self, key: ObjectKey, owner: Manifest, write: Write) -> None:
+        self._fence.check()
+        match write:
+            case Create():
+                await self._create(key, owner, write)
+            case Apply():
+                await self._apply(key, write)
+            case Delete():
+                await self._delete(key, write)
+            case SetStatus():
+                await self._set_status(key, owner, write)
+            case Record():
+                await self._record(key, owner, write)
+
+    async def _create(self, key: ObjectKey, owner: Manifest, write: Create) -> None:
+        resource = TYPES[write.manifest["kind"]]
+        namespace, name = write.manifest["metadata"]["namespace"], write.manifest["metadata"]["name"]
+        try:
+            made = await self._api.create(resource, write.manifest)
+        except ApiError as error:
+            if error.code != 409:
+                raise
+            found = await self._api.get(resource, namespace, name)
+            if found is None:
+                raise Stale(f"{resource.kind} {name} went away") from error
+            if resource.owned and not is_owned(found, owner["metadata"]["uid"]):
+                if self._cache.set_foreign(key, resource.kind, name, taken=True):
+                    self._wake({key})
+                return
+            made = found
+        self._wake(self._cache.store(resource.kind, made))
+
+    async def _apply(self, key: ObjectKey, write: Apply) -> None:
+        resource = TYPES[write.manifest["kind"]]
+        await self._check(key, write.guards)
+        metadata = {**write.manifest["metadata"], "uid": write.uid}
+        try:
+            applied = await self._api.apply(resource, {**write.manifest, "metadata": metadata})
+        except ApiError as error:
+            if error.code in (404, 409):
+                raise Stale(f"{resource.kind} {metadata['name']} is not the one it was") from error
+            raise
+        self._wake(self._cache.store(resource.kind, applied))
+
+    async def _delete(self, key: ObjectKey, write: Delete) -> None:
+        await self._check(key, write.guards)
+        await self._api.delete(TYPES[write.kind], key[1], write.name, write.uid)
+        # Jobs and Deployments have no finalizers with background deletion: they are gone now.
+        self._wake(self._cache.remove(write.kind, key[1], write.name, write.uid))
+
+    async def _check(self, key: ObjectKey, guards: tuple[Guard, ...]) -> None:
+        for guard in guards:
+            live = await self._api.get(TYPES[guard.kind], key[1], guard.name)
+            if not guard.holds(live):
+                raise Stale(f"no longer so: {guard.meaning}")
+
+    async def _set_status(self, key: ObjectKey, owner: Manifest, write: SetStatus) -> None:
+        kind, namespace, name = key
+        manifest = {
+            "apiVersion": API_VERSION,
+            "kind": kind,
+            "metadata": {"name": name, "namespace": namespace, "uid": owner["metadata"]["uid"]},
+            "status": write.status,
+        }
+        try:
+            applied = await self._api.apply(TYPES[kind], manifest, "status")
+        except ApiError as error:
+            if error.code in (404, 409):
+                raise Stale(f"{kind} {name} is not the one it was") from error
+            raise
+        self._wake(self._cache.store(kind, applied))
+
+    async def _record(self, key: ObjectKey, owner: Manifest, write: Record) -> None:
+        kind, namespace, name = key
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        event = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": f"{name}.{uuid4().hex[:16]}", "namespace": namespace},
+            "eventTime": now,
+            "reportingController": "modelmill.dev/operator",
+            "reportingInstance": self._identity[:128],
+            "action": "Reconcile",
+            "type": write.type,
+            "reason": write.reason,
+            "note": write.message[:1024],
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": kind,
+                "namespace": namespace,
+                "name": name,
+                "uid": owner["metadata"]["uid"],
+                "resourceVersion": owner["metadata"]["resourceVersion"],
+            },
+        }
+        try:
+            answer = await self._api.request(
+                "POST",
+                f"/apis/events.k8s.io/v1/namespaces/{namespace}/events",
+                verb="create",
+                kind="Event",
+                body=event,
+            )
+            answer.release()
+        except ApiError as error:
+            # An Event is for people; a namespace that goes away takes none.
+            logger.info("no Event was recorded: %s", error, extra=_about(key))
+
+
+def _about(key: ObjectKey) -> dict[str, str]:
+    return {"kind": key[0], "namespace": key[1], "object": key[2]}

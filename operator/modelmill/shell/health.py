@@ -1,0 +1,68 @@
+"""Health: what the kubelet, Prometheus and a curious person are told, and it is the truth.
+
+/healthz  200 while the process makes progress: nothing waits in the queue for minutes
+/readyz   200 once everything was listed and every kind can still be read; else 503 with what is wrong
+/metrics  Prometheus
+"""
+
+from collections.abc import Sequence
+from time import monotonic
+
+from aiohttp import web
+
+from modelmill.shell.cache import ObjectKey
+from modelmill.shell.metrics import Metrics
+from modelmill.shell.queue import WorkQueue
+from modelmill.shell.watch import WATCH_SECONDS, Watched
+
+STUCK_SECONDS = 300.0
+
+
+class Health:
+    """Answers for one operator process."""
+
+    def __init__(self, queue: WorkQueue[ObjectKey], watched: Sequence[Watched], metrics: Metrics) -> None:
+        self._queue = queue
+        self._watched = watched
+        self._metrics = metrics
+        self.leading = False
+
+    def problems(self) -> list[str]:
+        """What keeps this replica from doing all of its work."""
+        found = []
+        for watched in self._watched:
+            name = watched.resource.plural
+            age = monotonic() - watched.last_contact
+            if watched.problem is not None:
+                found.append(f"{name}: {watched.problem}")
+            elif not watched.synced.is_set():
+                found.append(f"{name}: not listed yet")
+            elif age > 2 * WATCH_SECONDS:
+                found.append(f"{name}: nothing heard of it for {age:.0f} s")
+        return found
+
+    async def serve(self, host: str, port: int) -> web.AppRunner:
+        """Start answering; the caller cleans the runner up."""
+        app = web.Application()
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics_text)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, host, port).start()
+        return runner
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        if self.leading and self._queue.oldest > STUCK_SECONDS:
+            return web.Response(status=503, text=f"an object waits since {self._queue.oldest:.0f} s\n")
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        problems = self.problems()
+        role = "active" if self.leading else "standby"
+        if problems:
+            return web.Response(status=503, text="\n".join([role, *problems]) + "\n")
+        return web.Response(text=f"ok, {role}\n")
+
+    async def _metrics_text(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})

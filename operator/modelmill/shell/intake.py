@@ -1,0 +1,66 @@
+"""Intake: kopf watches our own kinds; each event goes into the cache, and who it wakes into the queue.
+
+The handlers never raise and never write.  No finalizers, no annotations, no daemons, no timers: all state is
+in the objects' status.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from modelmill.core.resources import OWN, ResourceType
+from modelmill.shell import login, watch
+from modelmill.shell.cache import Cache
+from modelmill.shell.watch import Wake, Watched
+
+logger = logging.getLogger(__name__)
+
+
+def registry(cache: Cache, watched: dict[str, Watched], wake: Wake) -> kopf.OperatorRegistry:
+    """The handlers of all own kinds."""
+    handlers = kopf.OperatorRegistry()
+    kopf.on.login(registry=handlers, backoff=1, retries=None)(login.for_kopf)
+    for resource in OWN:
+        handler = _handler(cache, resource, watched[resource.kind], wake)
+        kopf.on.event(resource.group, resource.version, resource.plural, registry=handlers, id="intake")(handler)
+    return handlers
+
+
+def _handler(cache: Cache, resource: ResourceType, watched: Watched, wake: Wake) -> Callable[..., Any]:
+    async def intake(event: Any, **_: Any) -> None:
+        watched.healthy()
+        watch.take(cache, resource.kind, {"type": event["type"], "object": event["object"]}, wake)
+
+    return intake
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf without everything that would write or scan."""
+    result = kopf.OperatorSettings()
+    result.posting.enabled = False
+    result.scanning.disabled = True
+    result.watching.server_timeout = watch.WATCH_SECONDS
+    result.watching.client_timeout = watch.WATCH_SECONDS + 10
+    result.watching.connect_timeout = 5
+    result.networking.connect_timeout = 5
+    result.networking.request_timeout = 30
+    return result
+
+
+async def run(
+    handlers: kopf.OperatorRegistry, namespaces: tuple[str | None, ...], stop: asyncio.Event, ready: asyncio.Event
+) -> None:
+    """Run kopf until `stop` is set."""
+    clusterwide = namespaces == (None,)
+    await kopf.operator(
+        registry=handlers,
+        settings=settings(),
+        standalone=True,
+        clusterwide=clusterwide,
+        namespaces=() if clusterwide else [n for n in namespaces if n is not None],
+        stop_flag=stop,
+        ready_flag=ready,
+    )

@@ -1,0 +1,143 @@
+"""The lease: at most one operator writes.
+
+A coordination.k8s.io Lease names the holder.  The holder renews it; a candidate takes it over when it has seen
+no renewal for the lease's duration, by its own monotonic clock: wall clocks are never compared.  No write is
+made when the last renewal is older than the deadline, which is shorter than the duration.
+"""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+import aiohttp
+
+from modelmill.core.resources import ResourceType
+from modelmill.shell.api import Api, ApiError
+
+logger = logging.getLogger(__name__)
+
+LEASES = ResourceType("Lease", "coordination.k8s.io", "v1", "leases", dict, {})
+DURATION = 15.0  # seconds without a renewal after which another may take over
+DEADLINE = 10.0  # seconds after the last renewal after which nothing is written any more
+PERIOD = 2.0
+
+
+class NotLeader(Exception):  # noqa: N818 - a state, not an error
+    """The lease is not ours, or may not be ours any more."""
+
+
+class Fence:
+    """Whether writing is allowed now."""
+
+    def __init__(self) -> None:
+        self._renewed: float | None = None
+
+    @property
+    def open(self) -> bool:
+        return self._renewed is not None and monotonic() - self._renewed < DEADLINE
+
+    def renewed(self, at: float) -> None:
+        """The lease was renewed by a request that was sent at this monotonic time."""
+        self._renewed = at
+
+    def close(self) -> None:
+        self._renewed = None
+
+    def check(self) -> None:
+        """Raise NotLeader unless the lease is ours for certain."""
+        if not self.open:
+            raise NotLeader("the lease was not renewed in time")
+
+
+class Elector:
+    """Acquires, renews and releases the lease of one operator."""
+
+    def __init__(self, api: Api, fence: Fence, namespace: str, name: str, identity: str) -> None:
+        self._api = api
+        self._fence = fence
+        self._namespace = namespace
+        self._name = name
+        self._identity = identity
+        self._seen: tuple[str, float] | None = None  # the holder's last renewal, and when we saw it first
+
+    async def acquire(self) -> None:
+        """Wait until the lease is ours."""
+        while not await self._guarded_try():
+            await asyncio.sleep(PERIOD)
+        logger.info("this replica is active now", extra={"identity": self._identity})
+
+    async def renew(self) -> None:
+        """Renew until that fails for longer than the deadline; then return."""
+        while self._fence.open:
+            await asyncio.sleep(PERIOD)
+            if not await self._guarded_try() and self._seen is not None:
+                break  # another has it
+        self._fence.close()
+        logger.error("the lease is lost; this replica ends", extra={"identity": self._identity})
+
+    async def release(self) -> None:
+        """Give the lease up, so that a standby need not wait for it to run out."""
+        self._fence.close()
+        lease = await self._api.get(LEASES, self._namespace, self._name)
+        if lease is None or lease["spec"].get("holderIdentity") != self._identity:
+            return
+        lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+        await self._api.replace(LEASES, lease)
+        logger.info("the lease is released", extra={"identity": self._identity})
+
+    async def _guarded_try(self) -> bool:
+        try:
+            async with asyncio.timeout(DEADLINE / 2):
+                return await self._try()
+        except ApiError as error:
+            if error.code != 409:  # 409: another was faster
+                logger.warning("the lease cannot be written: %s", error)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            logger.warning("the lease cannot be reached: %s: %s", type(error).__name__, error)
+        self._seen = None
+        return False
+
+    async def _try(self) -> bool:
+        sent = monotonic()
+        lease = await self._api.get(LEASES, self._namespace, self._name)
+        if lease is None:
+            await self._api.create(LEASES, self._fresh())
+            self._fence.renewed(sent)
+            return True
+        spec = lease["spec"]
+        holder = spec.get("holderIdentity")
+        if holder and holder != self._identity and not self._expired(spec):
+            return False
+        if holder != self._identity:
+            spec |= {"acquireTime": _now(), "leaseTransitions": (spec.get("leaseTransitions") or 0) + 1}
+        spec |= {"holderIdentity": self._identity, "leaseDurationSeconds": int(DURATION), "renewTime": _now()}
+        await self._api.replace(LEASES, lease)
+        self._fence.renewed(sent)
+        return True
+
+    def _expired(self, spec: dict[str, Any]) -> bool:
+        """Whether the holder has not renewed for the duration since we first saw this renewal."""
+        renewal = f"{spec.get('holderIdentity')} {spec.get('renewTime')}"
+        if self._seen is None or self._seen[0] != renewal:
+            self._seen = (renewal, monotonic())
+        return monotonic() - self._seen[1] > (spec.get("leaseDurationSeconds") or DURATION)
+
+    def _fresh(self) -> dict[str, Any]:
+        return {
+            "apiVersion": LEASES.api_version,
+            "kind": "Lease",
+            "metadata": {"name": self._name, "namespace": self._namespace},
+            "spec": {
+                "holderIdentity": self._identity,
+                "leaseDurationSeconds": int(DURATION),
+                "acquireTime": _now(),
+                "renewTime": _now(),
+                "leaseTransitions": 0,
+            },
+        }
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,160 @@
+"""The operator process: starts everything in order, and ends in order.
+
+health -> list own kinds and children -> follow them -> wait for the lease -> workers
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from uuid import uuid4
+
+import aiohttp
+
+from modelmill.core.kinds import CONTROLLERS
+from modelmill.core.plan import Settings
+from modelmill.core.resources import CHILDREN, OWN
+from modelmill.shell import intake, login, watch
+from modelmill.shell.api import Api, ApiError
+from modelmill.shell.cache import Cache, ObjectKey
+from modelmill.shell.executor import Executor
+from modelmill.shell.health import Health
+from modelmill.shell.lease import Elector, Fence
+from modelmill.shell.metrics import Metrics
+from modelmill.shell.queue import WorkQueue
+from modelmill.shell.reconciler import Reconciler, run_workers
+from modelmill.shell.watch import Watched
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the process was started."""
+
+    settings: Settings
+    namespaces: tuple[str | None, ...]  # (None,): all
+    lease_namespace: str
+    lease_name: str
+    host: str
+    port: int
+    workers: int
+
+
+class Process:
+    """Everything that one operator process consists of."""
+
+    def __init__(self, options: Options, api: Api, metrics: Metrics) -> None:
+        self._options = options
+        self._api = api
+        self.identity = f"{socket.gethostname()}_{os.getpid()}_{uuid4().hex[:8]}"
+        self.queue: WorkQueue[ObjectKey] = WorkQueue()
+        self.cache = Cache(CONTROLLERS, options.settings)
+        self.watched = {resource.kind: Watched(resource) for resource in (*OWN, *CHILDREN)}
+        self._fence = Fence()
+        self._elector = Elector(api, self._fence, options.lease_namespace, options.lease_name, self.identity)
+        self._metrics = metrics
+        self.health = Health(self.queue, list(self.watched.values()), metrics)
+        executor = Executor(api, self.cache, self._fence, self.wake, self.identity)
+        self._reconciler = Reconciler(CONTROLLERS, api, self.cache, self.queue, executor, metrics)
+        metrics.watch(self.cache, self.queue, CONTROLLERS)
+
+    def wake(self, keys: set[ObjectKey]) -> None:
+        for key in keys:
+            self.queue.add(key)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set or the lease is lost."""
+        kopf_stop, kopf_ready = asyncio.Event(), asyncio.Event()
+        handlers = intake.registry(self.cache, self.watched, self.wake)
+        runner = await self.health.serve(self._options.host, self._options.port)
+        tasks = [
+            asyncio.create_task(self.queue.run(), name="timer"),
+            asyncio.create_task(self._resync(), name="resync"),
+            *(
+                asyncio.create_task(
+                    watch.follow(self._api, self.cache, self.watched[resource.kind], namespace, self.wake),
+                    name=f"watch-{resource.plural}",
+                )
+                for resource in CHILDREN
+                for namespace in self._options.namespaces
+            ),
+            asyncio.create_task(self._lead(), name="leader"),
+        ]
+        framework = asyncio.create_task(
+            intake.run(handlers, self._options.namespaces, kopf_stop, kopf_ready), name="kopf"
+        )
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            done, _ = await asyncio.wait([stopped, framework, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if task is not stopped:
+                    logger.error("%s ended: %s", task.get_name(), task.exception() or "without an error")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            # First the lease, so that a standby takes over while kopf takes its seconds to stop.
+            with contextlib.suppress(ApiError, aiohttp.ClientError, TimeoutError, OSError):
+                await self._elector.release()
+            kopf_stop.set()
+            stopped.cancel()
+            await asyncio.wait([framework], timeout=8)
+            await runner.cleanup()
+
+    async def _lead(self) -> None:
+        """Wait until everything is known, then for the lease; then reconcile until it is lost."""
+        # A kind of ours that cannot be read is left out; without the children nothing can be decided.
+        for resource in CHILDREN:
+            await self.watched[resource.kind].synced.wait()
+        for resource in OWN:
+            await self.watched[resource.kind].answered.wait()
+        await self._elector.acquire()
+        self.health.leading = True
+        self._metrics.leader.set(1)
+        workers = asyncio.create_task(run_workers(self._reconciler, self._options.workers), name="workers")
+        try:
+            for kind in CONTROLLERS:
+                for manifest in self.cache.objects(kind):
+                    metadata = manifest["metadata"]
+                    self.queue.add((kind, metadata["namespace"], metadata["name"]))
+            renewal = asyncio.create_task(self._elector.renew(), name="renewal")
+            done, pending = await asyncio.wait([workers, renewal], return_when=asyncio.FIRST_COMPLETED)
+            for task in (*pending, *done):
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+            for task in done:
+                if not task.cancelled() and (error := task.exception()):
+                    raise error
+        finally:
+            self.health.leading = False
+            self._metrics.leader.set(0)
+            workers.cancel()
+            await asyncio.gather(workers, return_exceptions=True)
+
+    async def _resync(self) -> None:
+        """List our own kinds at the start, and everything now and then: a broken watch tells of no deletion."""
+        while True:
+            for resource in OWN:
+                watched = self.watched[resource.kind]
+                try:
+                    await watch.list_into(self._api, self.cache, resource, self._options.namespaces, self.wake)
+                    watched.listed()
+                except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                    watched.failed(watch.explain(error, resource))
+            missing = any(w.problem or not w.synced.is_set() for w in self.watched.values())
+            await asyncio.sleep(2.0 if missing else watch.RESYNC_SECONDS)
+
+
+async def main(options: Options) -> None:
+    """The operator, until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    metrics = Metrics()
+    async with Api(await login.load(), metrics.requested) as api:
+        await Process(options, api, metrics).run(stop)

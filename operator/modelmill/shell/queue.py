@@ -1,0 +1,99 @@
+"""The work queue, with controller-runtime's semantics.
+
+An item is processed by one worker at a time; adding it again while it waits changes nothing, adding it while
+it is processed makes it wait once more.  Failures come back later and later, up to a bound.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Hashable
+from itertools import count
+from time import monotonic
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item", bound=Hashable)
+
+BASE_DELAY = 0.05  # seconds; doubled with each failure
+MAX_DELAY = 60.0
+
+
+class WorkQueue(Generic[Item]):
+    """Items to reconcile, each at most once at a time."""
+
+    def __init__(self) -> None:
+        self._ready: asyncio.Queue[Item] = asyncio.Queue()
+        self._queued: dict[Item, float] = {}  # item -> since when
+        self._processing: set[Item] = set()
+        self._again: set[Item] = set()
+        self._later: list[tuple[float, int, Item]] = []
+        self._due: dict[Item, float] = {}
+        self._failures: dict[Item, int] = {}
+        self._sequence = count()
+        self._timer = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._queued)
+
+    @property
+    def oldest(self) -> float:
+        """Seconds that the longest waiting item has been waiting; 0 where none does."""
+        return monotonic() - min(self._queued.values()) if self._queued else 0.0
+
+    def add(self, item: Item) -> None:
+        """Process the item as soon as a worker is free."""
+        if item in self._processing:
+            self._again.add(item)
+        elif item not in self._queued:
+            self._queued[item] = monotonic()
+            self._ready.put_nowait(item)
+
+    def add_after(self, item: Item, seconds: float) -> None:
+        """Process the item in so many seconds, or earlier if something else asks for it."""
+        due = monotonic() + seconds
+        known = self._due.get(item)
+        if known is not None and known <= due:
+            return
+        self._due[item] = due
+        heapq.heappush(self._later, (due, next(self._sequence), item))
+        self._timer.set()
+
+    def add_rate_limited(self, item: Item, at_least: float = 0.0) -> None:
+        """Process a failed item again, the later the more often it failed in a row."""
+        failures = self._failures.get(item, 0)
+        self._failures[item] = failures + 1
+        self.add_after(item, max(at_least, min(BASE_DELAY * 2**failures, MAX_DELAY)))
+
+    def forget(self, item: Item) -> None:
+        """The item succeeded: its next failure is its first."""
+        self._failures.pop(item, None)
+
+    async def get(self) -> Item:
+        """The next item; `done` must follow."""
+        item = await self._ready.get()
+        del self._queued[item]
+        self._due.pop(item, None)
+        self._processing.add(item)
+        return item
+
+    def done(self, item: Item) -> None:
+        """The worker has finished with the item."""
+        self._processing.discard(item)
+        if item in self._again:
+            self._again.discard(item)
+            self.add(item)
+
+    async def run(self) -> None:
+        """Moves what is due into the queue; runs for ever."""
+        while True:
+            self._timer.clear()
+            now = monotonic()
+            while self._later and self._later[0][0] <= now:
+                due, _, item = heapq.heappop(self._later)
+                if self._due.get(item) == due:
+                    del self._due[item]
+                    self.add(item)
+            pause = self._later[0][0] - now if self._later else None
+            try:
+                await asyncio.wait_for(self._timer.wait(), pause)
+            except TimeoutError:
+                continue

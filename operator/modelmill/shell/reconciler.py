@@ -1,0 +1,105 @@
+"""The reconciler: workers that take an object from the queue, ask the core, and carry out its plan."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+import aiohttp
+
+from modelmill.core.controller import Controller
+from modelmill.core.resources import TYPES
+from modelmill.shell.api import Api, ApiError
+from modelmill.shell.cache import Cache, ObjectKey
+from modelmill.shell.executor import Executor, Stale
+from modelmill.shell.lease import NotLeader
+from modelmill.shell.metrics import Metrics
+from modelmill.shell.queue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+
+def utc_now() -> datetime:
+    """Now, to the second: conditions know no finer time, and a snapshot must not differ for less."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+class Reconciler:
+    """Reconciles every object of our kinds."""
+
+    def __init__(
+        self,
+        controllers: Mapping[str, Controller[Any, Any]],
+        api: Api,
+        cache: Cache,
+        queue: WorkQueue[ObjectKey],
+        executor: Executor,
+        metrics: Metrics,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._controllers = controllers
+        self._api = api
+        self._cache = cache
+        self._queue = queue
+        self._executor = executor
+        self._metrics = metrics
+        self._now = now
+
+    async def work(self) -> None:
+        """One worker; runs until the lease is lost."""
+        while True:
+            key = await self._queue.get()
+            started, outcome = monotonic(), "success"
+            try:
+                await self.reconcile(key)
+                self._queue.forget(key)
+            except NotLeader:
+                raise
+            except Stale as reason:
+                outcome = "stale"
+                logger.info("looking again: %s", reason, extra=_about(key))
+                self._queue.add_rate_limited(key)
+            except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                outcome = "error"
+                logger.warning("will be tried again: %s: %s", type(error).__name__, error, extra=_about(key))
+                self._queue.add_rate_limited(key, getattr(error, "retry_after", None) or 0.0)
+            except Exception:
+                outcome = "panic"
+                logger.exception("the core failed; this is a bug", extra=_about(key))
+                self._queue.add_rate_limited(key, at_least=1.0)
+            finally:
+                self._queue.done(key)
+                self._metrics.reconciled(key[0], outcome, monotonic() - started)
+
+    async def reconcile(self, key: ObjectKey) -> None:
+        """Bring one object closer to what it declares."""
+        observed = self._cache.observe(key)
+        if observed is None or observed.object["metadata"].get("deletionTimestamp"):
+            return  # its children go with it: they have it as their owner
+        await self._check_foreign(key)
+        observed = self._cache.observe(key)
+        if observed is None:
+            return
+        plan = self._controllers[key[0]].reconcile(observed, self._now())
+        await self._executor.carry_out(key, observed.object, plan)
+        if plan.requeue_after is not None:
+            self._queue.add_after(key, max(plan.requeue_after.total_seconds(), 0.05))
+
+    async def _check_foreign(self, key: ObjectKey) -> None:
+        """A name that was taken may be free by now; nobody tells, as what is not ours is not watched."""
+        for kind, name in self._cache.foreign(key):
+            if await self._api.get(TYPES[kind], key[1], name) is None:
+                self._cache.set_foreign(key, kind, name, taken=False)
+
+
+def _about(key: ObjectKey) -> dict[str, str]:
+    return {"kind": key[0], "namespace": key[1], "object": key[2]}
+
+
+async def run_workers(reconciler: Reconciler, workers: int) -> None:
+    """So many workers at the same time, until one of them ends."""
+    async with asyncio.TaskGroup() as group:
+        for number in range(workers):
+            group.create_task(reconciler.work(), name=f"worker-{number}")

@@ -1,0 +1,118 @@
+"""Watches: one lean list-watch for each kind of child, and the periodic list that finds what a watch missed."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import aiohttp
+
+from modelmill.core.resources import ResourceType
+from modelmill.shell.api import Api, ApiError
+from modelmill.shell.cache import Cache, ObjectKey
+
+logger = logging.getLogger(__name__)
+
+WATCH_SECONDS = 300
+RESYNC_SECONDS = 300.0
+_BACKOFF = (0.5, 1, 2, 5, 10, 30)
+
+Wake = Callable[[set[ObjectKey]], None]
+
+
+class Watched:
+    """How one kind is doing: truthful health is made of this."""
+
+    def __init__(self, resource: ResourceType) -> None:
+        self.resource = resource
+        self.synced = asyncio.Event()  # listed once
+        self.answered = asyncio.Event()  # listed once, or refused
+        self.last_contact = monotonic()
+        self.problem: str | None = None
+
+    def healthy(self) -> None:
+        self.last_contact = monotonic()
+        if self.problem is not None:
+            logger.info("%s can be read again", self.resource.plural, extra={"kind": self.resource.kind})
+        self.problem = None
+
+    def listed(self) -> None:
+        self.healthy()
+        self.synced.set()
+        self.answered.set()
+
+    def failed(self, why: str) -> None:
+        self.answered.set()
+        if why != self.problem:
+            logger.warning("%s cannot be read: %s", self.resource.plural, why, extra={"kind": self.resource.kind})
+        self.problem = why
+
+
+async def list_into(
+    api: Api, cache: Cache, resource: ResourceType, namespaces: tuple[str | None, ...], wake: Wake
+) -> dict[str | None, str]:
+    """List a kind into the cache and forget what is gone; the resource version of each namespace's list."""
+    versions: dict[str | None, str] = {}
+    for namespace in namespaces:
+        seen: dict[tuple[str, str], str] = {}
+        async for items, version in api.pages(resource, namespace):
+            versions[namespace] = version
+            for item in items:
+                metadata = item["metadata"]
+                seen[metadata["namespace"], metadata["name"]] = metadata["uid"]
+                wake(cache.store(resource.kind, item))
+        wake(cache.keep_only(resource.kind, namespace, seen))
+    return versions
+
+
+async def follow(api: Api, cache: Cache, watched: Watched, namespace: str | None, wake: Wake) -> None:
+    """Keep the cache up to date with one kind in one namespace (None: all); runs for ever."""
+    resource, failures = watched.resource, 0
+    while True:
+        try:
+            version = (await list_into(api, cache, resource, (namespace,), wake))[namespace]
+            watched.listed()
+            failures = 0
+            await _follow_from(api, cache, watched, namespace, version, wake)
+        except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            # 410 Gone is the API server's way to ask for a new list; everything else is said, and tried again.
+            if not (isinstance(error, ApiError) and error.code == 410):
+                watched.failed(explain(error, resource))
+                failures += 1
+        pause = _BACKOFF[min(failures, len(_BACKOFF) - 1)] if failures else 0.05
+        await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load
+
+
+async def _follow_from(
+    api: Api, cache: Cache, watched: Watched, namespace: str | None, version: str, wake: Wake
+) -> None:
+    while True:
+        async for event in api.watch(watched.resource, namespace, version, WATCH_SECONDS):
+            found = event["object"]
+            if event["type"] == "ERROR":
+                raise ApiError(found.get("code", 500), found.get("reason", ""), found.get("message", ""))
+            version = found["metadata"]["resourceVersion"]
+            watched.healthy()
+            if event["type"] != "BOOKMARK":
+                take(cache, watched.resource.kind, event, wake)
+        watched.healthy()  # the server ended it as asked; go on from where it was
+
+
+def take(cache: Cache, kind: str, event: dict[str, Any], wake: Wake) -> None:
+    """One watch event into the cache."""
+    found = event["object"]
+    if event["type"] == "DELETED":
+        metadata = found["metadata"]
+        wake(cache.remove(kind, metadata["namespace"], metadata["name"], metadata["uid"]))
+    else:
+        wake(cache.store(kind, found))
+
+
+def explain(error: Exception, resource: ResourceType) -> str:
+    if isinstance(error, ApiError) and error.code == 404:
+        return f"the API server does not know {resource.plural}.{resource.group}: install or update the CRDs"
+    if isinstance(error, ApiError) and error.code == 403:
+        return f"the operator's role lacks list or watch on {resource.plural}: {error.message}"
+    return f"{type(error).__name__}: {error}"
