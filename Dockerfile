@@ -3,19 +3,20 @@
 #   docker build --target operator -t modelmill/operator:dev .
 #
 # BASE needs Python 3.11 or newer with pip.  Dependencies come from the lock files, in a layer of their own, so
-# that a change of our code costs seconds.  Everything is compiled at build time: pods have a read-only root.
+# that a change of our code costs seconds.  The secrets pip and ca (a machine's pip settings and CA bundle) may be
+# absent.  Everything is compiled at build time: pods have a read-only root.
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS base
 ENV PYTHONPATH=/opt/modelmill/code:/opt/modelmill/packages \
-    PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     LC_ALL=C.UTF-8
 WORKDIR /opt/modelmill
 
 FROM base AS operator
 COPY requirements/operator.txt requirements.txt
-RUN python3 -m pip install --no-cache-dir --require-hashes --target packages -r requirements.txt
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
+    python3 -m pip install --require-hashes --target packages -r requirements.txt
 COPY contracts/modelmill_contracts code/modelmill_contracts
 COPY operator/modelmill code/modelmill
 RUN python3 -m compileall -q code
@@ -24,7 +25,8 @@ ENTRYPOINT ["python3", "-m", "modelmill"]
 
 FROM base AS trainer
 COPY requirements/trainer.txt requirements.txt
-RUN python3 -m pip install --no-cache-dir --require-hashes --target packages -r requirements.txt
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
+    python3 -m pip install --require-hashes --target packages -r requirements.txt
 COPY contracts/modelmill_contracts code/modelmill_contracts
 COPY trainer/modelmill_trainer code/modelmill_trainer
 RUN python3 -m compileall -q code
@@ -33,7 +35,8 @@ ENTRYPOINT ["python3", "-m", "modelmill_trainer"]
 
 FROM base AS model-server
 COPY requirements/server.txt requirements.txt
-RUN python3 -m pip install --no-cache-dir --require-hashes --target packages -r requirements.txt
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/pip \
+    python3 -m pip install --require-hashes --target packages -r requirements.txt
 COPY contracts/modelmill_contracts code/modelmill_contracts
 COPY model_server/modelmill_server code/modelmill_server
 RUN python3 -m compileall -q code

@@ -5,7 +5,6 @@ STORE_SECRET_KEY = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - the variable's name
 # The source of a Dataset may need credentials of its own, next to the store's.
 SOURCE_PREFIX = "MILL_SOURCE_"
 
-STORE_LOCATION = "MILL_STORE"  # a task.StoreLocation as JSON, for programs that get no task
 REPORT = "MILL_REPORT"  # where a report is written instead of report.PATH, outside of Kubernetes
 
 SECRET_ACCESS_KEY_FIELD = "accessKeyId"  # noqa: S105 - the keys of a store's Secret

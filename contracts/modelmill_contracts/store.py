@@ -153,8 +153,7 @@ class _Explained:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, StoreError) or not isinstance(error, Exception):
             return
-        # Without the client's own timings: the same trouble gives the same text, and so the same condition.
-        text = re.sub(r" in [0-9.]+[mµn]?s\b", "", " ".join(str(error).partition("Debug source:")[0].split()))
+        text = _stable(str(error))
         reason, advice, retryable = _diagnosis(error, text, self._action)
         raise StoreError(
             reason, f"could not {self._action} in {self._where}: {advice} ({text[:300]})", retryable=retryable
@@ -163,6 +162,16 @@ class _Explained:
 
 _REFUSALS = ("accessdenied", "invalidaccesskeyid", "signaturedoesnotmatch", "usernotfound", "403 forbidden")
 _FULL = ("no space left", "quotaexceeded", "quota exceeded", "507 ", "insufficientstorage")
+
+
+def _stable(text: str) -> str:
+    """The client's text without what differs from try to try, so that the same trouble gives the same condition."""
+    text = " ".join(text.partition("Debug source:")[0].split())
+    text = re.sub(r" in [0-9.]+[mµn]?s\b", "", text)
+    # Of the server's XML only its code and message: the rest is request ids.
+    head, _, body = text.partition("<?xml")
+    found = [re.search(f"<{name}>(.*?)</{name}>", body) for name in ("Code", "Message")]
+    return head + ": ".join(match[1] for match in found if match)
 
 
 _CLIENT_ERROR = re.compile(r"status code: 4(?!08|29)[0-9][0-9]")

@@ -8,6 +8,7 @@ from modelmill.api.schema import (
     ATOMIC,
     IMMUTABLE,
     INT64,
+    NAME_LENGTH,
     Digest,
     Resource,
     Schema,
@@ -69,10 +70,10 @@ class ModelVersion(Resource):
     plural: ClassVar = "modelversions"
     short: ClassVar = "mver"
     # A version's name is its model's, a dash, and up to six digits.
-    name_pattern: ClassVar = "^[a-z]([-a-z0-9]{0,45}[a-z0-9])?$"
+    name_length: ClassVar = NAME_LENGTH + 7
     rules: ClassVar = (
         (
-            "self.metadata.name == self.spec.modelRef.name + '-' + string(self.spec.version)",
+            "self.metadata.name == '%s-%d'.format([self.spec.modelRef.name, self.spec.version])",
             "metadata.name must be the model's name, a dash and the version, such as triage-7",
         ),
     )

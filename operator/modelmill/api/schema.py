@@ -16,7 +16,8 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 CATEGORY = "modelmill"
 
-NAME_PATTERN = "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
+NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+NAME_LENGTH = 40
 
 
 class Schema(BaseModel):
@@ -37,6 +38,7 @@ class Resource(Schema):
     wide: ClassVar[tuple[tuple[str, str, str], ...]] = ()  # only with -o wide
     scale: ClassVar[dict[str, str] | None] = None
     name_pattern: ClassVar[str] = NAME_PATTERN
+    name_length: ClassVar[int] = NAME_LENGTH
 
 
 def listmap(*keys: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from modelmill.api.schema import (
     ATOMIC,
     IMMUTABLE,
     INT64,
+    NAME_LENGTH,
     NAME_PATTERN,
     OPAQUE,
     ColumnName,
@@ -25,7 +26,7 @@ from modelmill.api.schema import (
 )
 
 StepName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z](_?[a-zA-Z0-9])*$")]
-ModelName = Annotated[str, Field(min_length=1, max_length=40, pattern=NAME_PATTERN)]
+ModelName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, pattern=NAME_PATTERN)]
 Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=2000, json_schema_extra=ATOMIC)]
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from modelmill_contracts import environment, report, task
+from modelmill_contracts import environment, task
+from modelmill_contracts.report import Report
 
 from modelmill.api.schema import GROUP
 from modelmill.core import pods
@@ -31,7 +32,7 @@ class Run:
 
     state: str
     uid: str = ""
-    report: report.Report | None = None
+    report: Report | None = None
     trouble: Trouble | None = None
     ended: datetime | None = None
     annotations: tuple[tuple[str, str], ...] = ()
@@ -102,7 +103,7 @@ def _holding_up(observed: Observed, name: str, pod: Manifest | None) -> Trouble 
     )
 
 
-def _why_failed(failure: Manifest, said: report.Report | None, pod: Manifest | None) -> Trouble | None:
+def _why_failed(failure: Manifest, said: Report | None, pod: Manifest | None) -> Trouble | None:
     if failure.get("reason") == "DeadlineExceeded" and pod is not None and pods.trouble(pod) is None:
         return Trouble("TimedOut", "it did not end within limits.timeout; raise it, or ask for less", fatal=True)
     if said is not None and not said.ok:

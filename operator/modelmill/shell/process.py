@@ -50,7 +50,7 @@ class Process:
     def __init__(self, options: Options, api: Api, metrics: Metrics) -> None:
         self._options = options
         self._api = api
-        self.identity = f"{socket.gethostname()}_{os.getpid()}_{uuid4().hex[:8]}"
+        self.identity = _identity()
         self.queue: WorkQueue[ObjectKey] = WorkQueue()
         self.cache = Cache(CONTROLLERS, options.settings)
         self.watched = {resource.kind: Watched(resource) for resource in (*OWN, *CHILDREN)}
@@ -147,6 +147,16 @@ class Process:
                     watched.failed(watch.explain(error, resource))
             missing = any(w.problem or not w.synced.is_set() for w in self.watched.values())
             await asyncio.sleep(2.0 if missing else watch.RESYNC_SECONDS)
+
+
+def _identity() -> str:
+    """Who we are to the lease.
+
+    A pod's containers follow one another: one that was killed and started again is the same holder, and goes on
+    at once.  Outside of a pod every process is another.
+    """
+    pod = os.environ.get("POD_UID")
+    return f"{socket.gethostname()}_{pod or uuid4().hex}"
 
 
 async def main(options: Options) -> None:
