@@ -67,6 +67,7 @@ class Facts:
     suspended: bool
     store: StoreAccess | Waiting
     snapshot: Snapshot | Waiting  # pinned, or what would be pinned now
+    pinned: bool  # the status or the Job says so
     work: str  # the task as JSON without the snapshot: hashable
     limits: Resources
     timeout_text: str
@@ -74,7 +75,7 @@ class Facts:
     job: str
     run: jobs.Run
     result: Result | None
-    reserved: int | None
+    reserved: int | None  # the number that the Model keeps for this run, unless somebody else used it meanwhile
     version_name: str | None  # of the ModelVersion that this run made
     ended: Ended | None
 
@@ -129,6 +130,7 @@ def observe(observed: Observed) -> Facts:
         suspended=spec.suspend,
         store=workspace.working_store(observed),
         snapshot=_snapshot(observed, spec, run),
+        pinned="datasetVersion" in observed.status or run.annotation(_VERSION_ANNOTATION) is not None,
         work=_work(observed, spec),
         limits=pods.resources(spec.resources, RESOURCES),
         timeout_text=spec.limits.timeout,
@@ -136,15 +138,15 @@ def observe(observed: Observed) -> Facts:
         job=job,
         run=run,
         result=_known_result(observed.status) or _reported_result(run),
-        reserved=_reserved(found, observed.uid),
+        reserved=_reserved(found, observed.uid, {v["spec"]["version"] for v in versions}),
         version_name=mine[0]["metadata"]["name"] if mine else observed.status.get("modelVersion"),
         ended=_ended(observed),
     )
 
 
-def _reserved(model: Manifest | None, uid: str) -> int | None:
+def _reserved(model: Manifest | None, uid: str, taken: set[int]) -> int | None:
     for reservation in dig(model, "status", "reservations") or ():
-        if reservation["uid"] == uid:
+        if reservation["uid"] == uid and reservation["version"] not in taken:
             return int(reservation["version"])
     return None
 
@@ -284,9 +286,8 @@ def _number(facts: Facts, result: Result) -> Decision:
 
 def render(facts: Facts, decision: Decision) -> Outcome:
     result, snapshot = decision.result, facts.snapshot
-    pinned = isinstance(snapshot, Snapshot) and (decision.start or facts.run.state != "Absent" or result is not None)
     status: dict[str, Any] = {"modelVersion": decision.version_name}
-    if pinned and isinstance(snapshot, Snapshot):
+    if isinstance(snapshot, Snapshot) and (facts.pinned or decision.start):
         status |= {"datasetVersion": snapshot.version, "datasetFile": snapshot.file}
     if result is not None:
         status |= {

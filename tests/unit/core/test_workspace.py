@@ -1,0 +1,67 @@
+"""Workspace: the store is tried once, and everybody is told."""
+
+from world import World, with_store
+
+from modelmill_contracts import report
+
+REFUSED = report.Report(False, "StoreRefused", "it refuses the key; check the Secret")
+
+
+def test_a_working_store_makes_it_ready_and_is_not_tried_again() -> None:
+    world = with_store(World())
+    assert world.condition("Workspace", "default", "Ready") == ("True", "PreflightPassed")
+    assert world.condition("Workspace", "default", "Stalled")[0] == "False"
+    world.remove("Job", "default-preflight")
+    assert world.plan("Workspace", "default").writes == ()
+
+
+def test_a_store_that_refuses_the_key_stalls_it_and_says_what_to_do() -> None:
+    world = World()
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://models"}})
+    world.reconcile("Workspace", "default")
+    assert world.condition("Workspace", "default", "Reconciling") == ("True", "PreflightRunning")
+    world.end_job("default-preflight", REFUSED)
+    world.reconcile("Workspace", "default")
+    assert world.condition("Workspace", "default", "PreflightPassed") == ("False", "StoreRefused")
+    assert world.condition("Workspace", "default", "Stalled") == ("True", "StoreRefused")
+    assert "check the Secret" in world.message("Workspace", "default", "Ready")
+    assert [(e.type, e.reason) for e in world.events][-1] == ("Warning", "StoreRefused")
+
+
+def test_a_failing_store_is_tried_again_ever_more_slowly_and_says_nothing_new_meanwhile() -> None:
+    world = World()
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://models"}})
+    world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", REFUSED)
+    plan = world.reconcile("Workspace", "default")
+    pauses = []
+    for _ in range(6):
+        assert plan.requeue_after is not None
+        pauses.append(plan.requeue_after.total_seconds())
+        world.wait(pauses[-1])
+        world.reconcile("Workspace", "default")  # discards the old Job, makes a new one
+        events = len(world.events)
+        assert world.condition("Workspace", "default", "PreflightPassed") == ("False", "StoreRefused")
+        world.end_job("default-preflight", REFUSED)
+        plan = world.reconcile("Workspace", "default")
+        assert len(world.events) == events
+    assert pauses[0] == 5
+    assert pauses == sorted(pauses)
+    assert max(pauses) <= 60
+
+
+def test_other_settings_are_tried_anew() -> None:
+    world = with_store(World())
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://others"}})
+    world.reconcile("Workspace", "default")
+    assert world.condition("Workspace", "default", "Ready") == ("False", "PreflightRunning")
+    assert "s3://others" in str(world.get("Job", "default-preflight"))
+
+
+def test_a_job_that_somebody_else_made_is_left_alone() -> None:
+    world = World()
+    world.put("Job", "default-preflight", spec={}, status={})
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://models"}})
+    world.reconcile("Workspace", "default")
+    assert world.condition("Workspace", "default", "Ready") == ("False", "NameConflict")
+    assert world.get("Job", "default-preflight")["spec"] == {}

@@ -1,0 +1,265 @@
+"""A small world for the core: objects, the cache that shows them, and writes that take effect at once.
+
+It is no Kubernetes: nothing defaults, validates or schedules.  Tests say themselves what pods and Jobs do.
+"""
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from modelmill.core.kinds import CONTROLLERS
+from modelmill.core.plan import Apply, Create, Delete, Plan, Record, SetStatus, Settings
+from modelmill.core.resources import TYPES, dig
+from modelmill.shell.cache import Cache
+from modelmill_contracts import report
+
+NAMESPACE = "team-a"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+API_VERSION = "modelmill.dev/v1alpha1"
+
+
+class World:
+    """What exists, and the time."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings("trainer:1", "server:1")
+        self.now = START
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.events: list[Record] = []
+        self.foreign: set[tuple[str, str]] = set()
+        self._versions = itertools.count(1)
+        self._uids = itertools.count(1)
+
+    # What users and Kubernetes do.
+
+    def put(self, kind: str, name: str, **fields: Any) -> dict[str, Any]:
+        """Create an object or replace its spec, with everything that the API server would add."""
+        known = self.objects.get((kind, name))
+        metadata = {
+            "name": name,
+            "namespace": NAMESPACE,
+            "uid": known["metadata"]["uid"] if known else f"uid-{next(self._uids)}",
+            "generation": known["metadata"]["generation"] + 1 if known else 1,
+            "creationTimestamp": known["metadata"]["creationTimestamp"] if known else _timestamp(self.now),
+            **fields.pop("metadata", {}),
+        }
+        manifest = {"kind": kind, **({"status": known["status"]} if known and "status" in known else {}), **fields}
+        return self._store(kind, name, {**manifest, "metadata": metadata})
+
+    def remove(self, kind: str, name: str) -> None:
+        """Delete an object and what it owns."""
+        uid = self.objects.pop((kind, name))["metadata"]["uid"]
+        owned = [
+            key
+            for key, manifest in self.objects.items()
+            if any(r["uid"] == uid for r in manifest["metadata"].get("ownerReferences", ()))
+        ]
+        for key in owned:
+            if key in self.objects:
+                self.remove(*key)
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        return self.objects[kind, name]
+
+    def has(self, kind: str, name: str) -> bool:
+        return (kind, name) in self.objects
+
+    def condition(self, kind: str, name: str, type_: str) -> tuple[str, str]:
+        """(status, reason) of a condition."""
+        found = next(c for c in self.get(kind, name)["status"]["conditions"] if c["type"] == type_)
+        return found["status"], found["reason"]
+
+    def message(self, kind: str, name: str, type_: str) -> str:
+        found = next(c for c in self.get(kind, name)["status"]["conditions"] if c["type"] == type_)
+        return str(found["message"])
+
+    def wait(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def end_job(self, name: str, said: report.Report | None, *, reason: str = "", exit_reason: str = "") -> None:
+        """The Job's pod ended with this report; the Job says so."""
+        job = self.get("Job", name)
+        ok = said is not None and said.ok
+        message = report.encode(said).decode() if said is not None else ""
+        self.pod_of_job(
+            name,
+            containerStatuses=[
+                {
+                    "name": "trainer",
+                    "state": {
+                        "terminated": {"exitCode": 0 if ok else 1, "reason": exit_reason or None, "message": message}
+                    },
+                }
+            ],
+        )
+        condition = {
+            "type": "Complete" if ok else "Failed",
+            "status": "True",
+            "reason": reason or ("CompletionsReached" if ok else "PodFailurePolicy"),
+            "lastTransitionTime": _timestamp(self.now),
+        }
+        self._store("Job", name, {**job, "status": {"conditions": [condition]}})
+
+    def pod_of_job(self, name: str, **status: Any) -> None:
+        job = self.get("Job", name)
+        labels = dig(job, "spec", "template", "metadata", "labels")
+        owner = {"kind": "Job", "name": name, "uid": job["metadata"]["uid"], "controller": True}
+        metadata = {"labels": labels, "ownerReferences": [owner]}
+        self.put("Pod", f"{name}-x", metadata=metadata, status={"phase": "Running", **status})
+
+    def pods_of(self, deployment: str, available: int, **status: Any) -> None:
+        """The Deployment controller's word on its pods."""
+        found = self.get("Deployment", deployment)
+        reported = {
+            "observedGeneration": found["metadata"]["generation"],
+            "replicas": found["spec"]["replicas"],
+            "availableReplicas": available,
+            **status,
+        }
+        self._store("Deployment", deployment, {**found, "status": reported})
+
+    def deployments(self) -> list[str]:
+        return [name for kind, name in self.objects if kind == "Deployment"]
+
+    # What the operator does.
+
+    def plan(self, kind: str, name: str) -> Plan:
+        """What the core would do now."""
+        cache = Cache(CONTROLLERS, self.settings)
+        for (kind_, _), manifest in self.objects.items():
+            cache.store(kind_, manifest)
+        key = (kind, NAMESPACE, name)
+        for child_kind, child in self.foreign:
+            cache.set_foreign(key, child_kind, child, taken=True)
+        observed = cache.observe(key)
+        assert observed is not None
+        return CONTROLLERS[kind].reconcile(observed, self.now)
+
+    def reconcile(self, kind: str, name: str) -> Plan:
+        """Plan and carry out, until there is nothing more to write; the last plan."""
+        for _ in range(20):
+            plan = self.plan(kind, name)
+            if not plan.writes:
+                return plan
+            for write in plan.writes:
+                self._carry_out(kind, name, write)
+        raise AssertionError(f"{kind} {name} does not come to rest: {plan.writes}")
+
+    def settle(self) -> None:
+        """Reconcile everything of ours until nothing changes."""
+        for _ in range(20):
+            before = dict(self.objects)
+            for kind, name in list(self.objects):
+                if kind in CONTROLLERS and (kind, name) in self.objects:
+                    self.reconcile(kind, name)
+            if self.objects == before:
+                return
+        raise AssertionError("the world does not come to rest")
+
+    def _carry_out(self, kind: str, name: str, write: Any) -> None:
+        match write:
+            case Create():
+                key = (write.manifest["kind"], write.manifest["metadata"]["name"])
+                if key in self.objects:
+                    if TYPES[key[0]].owned:
+                        self.foreign.add(key)
+                    return
+                self.put(
+                    key[0],
+                    key[1],
+                    spec=write.manifest.get("spec", {}),
+                    metadata={k: v for k, v in write.manifest["metadata"].items() if k not in ("name", "namespace")},
+                    **({"status": {}} if key[0] in ("Deployment", "Job") else {}),
+                )
+            case Apply():
+                key = (write.manifest["kind"], write.manifest["metadata"]["name"])
+                live = self.objects[key]
+                assert live["metadata"]["uid"] == write.uid
+                for guard in write.guards:
+                    assert guard.holds(self.objects.get((guard.kind, guard.name))), guard.meaning
+                spec = {**live.get("spec", {}), **write.manifest["spec"]}
+                metadata = {**live["metadata"], "generation": live["metadata"]["generation"] + 1}
+                self._store(*key, {**live, "spec": spec, "metadata": metadata})
+            case Delete():
+                for guard in write.guards:
+                    assert guard.holds(self.objects.get((guard.kind, guard.name))), guard.meaning
+                assert self.objects[write.kind, write.name]["metadata"]["uid"] == write.uid
+                self.remove(write.kind, write.name)
+            case SetStatus():
+                self._store(kind, name, {**self.objects[kind, name], "status": dict(write.status)})
+            case Record():
+                self.events.append(write)
+
+    def _store(self, kind: str, name: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        metadata = {**manifest["metadata"], "resourceVersion": str(next(self._versions))}
+        self.objects[kind, name] = {**manifest, "metadata": metadata}
+        return self.objects[kind, name]
+
+
+def _timestamp(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# The objects that most tests need.
+
+
+def digest_of(letter: str) -> str:
+    return f"sha256:{letter * 64}"
+
+
+def with_store(world: World) -> World:
+    """A Workspace whose preflight passed."""
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://models", "endpoint": "http://store:7070"}})
+    world.reconcile("Workspace", "default")
+    passed = report.Report(True, "StoreWorks", result=report.PreflightResult(("put", "get", "delete")))
+    world.end_job("default-preflight", passed)
+    world.reconcile("Workspace", "default")
+    return world
+
+
+def with_dataset(world: World, name: str = "tumours", version: str = "a") -> World:
+    """A Dataset with one valid version."""
+    world.put("Dataset", name, spec={"source": {"configMapRef": {"name": name, "key": "data.csv"}}})
+    world.reconcile("Dataset", name)
+    result = report.SnapshotResult(digest_of(version), digest_of("f"), 569, 31)
+    world.end_job(f"{name}-data", report.Report(True, "SnapshotTaken", result=result))
+    world.reconcile("Dataset", name)
+    return world
+
+
+def training_spec(**more: Any) -> dict[str, Any]:
+    return {
+        "modelRef": {"name": "triage"},
+        "data": {"datasetRef": {"name": "tumours"}, "target": "benign"},
+        "estimator": {"steps": [{"name": "lr", "class": "sklearn.linear_model.LogisticRegression"}]},
+        **more,
+    }
+
+
+def trained(letter: str = "1") -> report.Report:
+    result = report.TrainingResult(
+        recipe=digest_of("e"),
+        artifact=digest_of(letter),
+        uri=f"s3://models/artifacts/sha256-{letter * 64}",
+        runtime="onnx",
+        metrics=(report.Metric("roc_auc", "0.995"),),
+    )
+    return report.Report(True, "TrainingSucceeded", result=result)
+
+
+def version_spec(number: int, letter: str | None = None, model: str = "triage") -> dict[str, Any]:
+    letter = letter or str(number)
+    artifact = {"uri": f"s3://models/artifacts/sha256-{letter * 64}", "digest": digest_of(letter)}
+    return {"modelRef": {"name": model}, "version": number, "artifact": artifact}
+
+
+def with_version(world: World, number: int, model: str = "triage") -> World:
+    """A ModelVersion that is verified."""
+    name = f"{model}-{number}"
+    spec = version_spec(number, model=model)
+    world.put("ModelVersion", name, spec=spec)
+    world.reconcile("ModelVersion", name)
+    result = report.VerificationResult(spec["artifact"]["digest"], (), (), 1000)
+    world.end_job(f"{name}-verify", report.Report(True, "Verified", result=result))
+    world.reconcile("ModelVersion", name)
+    return world
