@@ -1,0 +1,73 @@
+# What one can do here: `make help`.
+# `make demo` and `make test` do everything on a fresh machine: they install what they need, and say so.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CLUSTER_TOOL := hack/cluster
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit apiserver e2e check bench cluster images down crds lock format clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/installed: requirements/dev.txt pyproject.toml
+	@echo "==> Installing the development environment into $(VENV) (about a minute)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+demo: ## from kubectl apply to a prediction and a second version, on a local cluster
+	@$(PYTHON) hack/demo
+
+test: ## all tests: checks, unit, a real API server, end to end on a real cluster
+	@hack/test
+
+unit: $(VENV)/installed ## unit tests
+	$(BIN)/pytest tests/unit
+
+apiserver: $(VENV)/installed ## tests against a real API server without nodes
+	$(CLUSTER_TOOL) up --name modelmill-api --without-nodes
+	$(BIN)/pytest tests/apiserver
+
+e2e: $(VENV)/installed ## tests on a real cluster with nodes, images and a store
+	$(CLUSTER_TOOL) up
+	$(CLUSTER_TOOL) images
+	$(BIN)/pytest tests/e2e
+
+check: $(VENV)/installed ## the quick loop: format, lint, types, layers, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/unit -q -m "not slow"
+
+bench: $(VENV)/installed ## measure against peers in the same run, and write docs/BENCHMARKS.md
+	$(BIN)/python -m tests.bench
+
+cluster: ## start the local cluster (down: make down)
+	$(CLUSTER_TOOL) up
+
+images: ## build the images and load them into the local cluster
+	$(CLUSTER_TOOL) images
+
+down: ## stop the local clusters and leave nothing behind
+	$(CLUSTER_TOOL) down
+	$(CLUSTER_TOOL) down --name modelmill-api
+
+crds: $(VENV)/installed ## write crds/ from operator/modelmill/api
+	$(BIN)/python -m modelmill.api.crd crds
+
+lock: ## resolve dependencies anew (needs uv)
+	hack/lock --upgrade
+
+format: $(VENV)/installed ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove the development environment
+	rm -rf $(VENV)

@@ -1,0 +1,82 @@
+"""The cache: who is woken by what, and that old news changes nothing."""
+
+from typing import Any
+
+import pytest
+
+from modelmill.core.kinds import CONTROLLERS
+from modelmill.core.plan import Settings
+from modelmill.shell.cache import Cache
+
+
+@pytest.fixture
+def cache() -> Cache:
+    return Cache(CONTROLLERS, Settings("trainer:1", "server:1"))
+
+
+def manifest(name: str, version: int, uid: str = "u", **fields: Any) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "a", "uid": uid, "resourceVersion": str(version), "generation": 1}
+    return {"metadata": {**metadata, **fields.pop("metadata", {})}, **fields}
+
+
+DEPLOYMENT = {"spec": {"model": {"name": "triage"}}}
+KEY = ("ModelDeployment", "a", "triage")
+
+
+def test_an_object_of_ours_wakes_itself(cache: Cache) -> None:
+    assert cache.store("ModelDeployment", manifest("triage", 1, **DEPLOYMENT)) == {KEY}
+
+
+def test_a_new_version_wakes_the_deployments_of_its_model_and_nobody_else(cache: Cache) -> None:
+    cache.store("ModelDeployment", manifest("triage", 1, **DEPLOYMENT))
+    cache.store("ModelDeployment", manifest("other", 2, "v", spec={"model": {"name": "other"}}))
+    spec = {"modelRef": {"name": "triage"}, "version": 1, "artifact": {"uri": "s3://a/b", "digest": "x"}}
+    woken = cache.store("ModelVersion", manifest("triage-1", 3, "w", spec=spec))
+    assert woken == {KEY, ("ModelVersion", "a", "triage-1")}
+
+
+def test_a_child_wakes_its_owner_and_only_when_something_changed_that_is_read(cache: Cache) -> None:
+    cache.store("ModelDeployment", manifest("triage", 1, **DEPLOYMENT))
+    labels = {"labels": {"modelmill.dev/owner-uid": "u"}}
+
+    def child(version: int, available: int, heartbeat: str) -> dict[str, Any]:
+        status = {"availableReplicas": available, "conditions": [{"type": "Progressing", "lastUpdateTime": heartbeat}]}
+        return manifest("triage-1", version, "c", metadata=labels, spec={"replicas": 1}, status=status)
+
+    assert cache.store("Deployment", child(2, 0, "a")) == {KEY}
+    assert cache.store("Deployment", child(3, 0, "b")) == set()
+    assert cache.store("Deployment", child(4, 1, "b")) == {KEY}
+    assert cache.remove("Deployment", "a", "triage-1", "c") == {KEY}
+
+
+def test_older_news_are_ignored(cache: Cache) -> None:
+    cache.store("ModelDeployment", manifest("triage", 5, **DEPLOYMENT))
+    assert cache.store("ModelDeployment", manifest("triage", 4, spec={"model": {"name": "old"}})) == set()
+    observed = cache.observe(KEY)
+    assert observed is not None
+    assert observed.object["spec"] == DEPLOYMENT["spec"]
+
+
+def test_an_object_that_was_made_anew_is_another_one(cache: Cache) -> None:
+    cache.store("ModelDeployment", manifest("triage", 5, "old", **DEPLOYMENT))
+    cache.store("ModelDeployment", manifest("triage", 6, "new", **DEPLOYMENT))
+    assert cache.remove("ModelDeployment", "a", "triage", "old") == set()
+    assert cache.observe(KEY) is not None
+
+
+def test_after_a_list_what_it_did_not_show_is_gone(cache: Cache) -> None:
+    cache.store("ModelDeployment", manifest("triage", 1, **DEPLOYMENT))
+    cache.store("ModelDeployment", manifest("gone", 2, "g", spec={"model": {"name": "x"}}))
+    cache.keep_only("ModelDeployment", None, {("a", "triage"): "u"})
+    assert cache.observe(("ModelDeployment", "a", "gone")) is None
+    assert cache.observe(KEY) is not None
+
+
+def test_nothing_is_left_of_an_object_that_is_gone(cache: Cache) -> None:
+    cache.store("ModelDeployment", manifest("triage", 1, **DEPLOYMENT))
+    cache.set_foreign(KEY, "Service", "triage", taken=True)
+    cache.remove("ModelDeployment", "a", "triage")
+    assert len(cache) == 0
+    assert cache.foreign(KEY) == frozenset()
+    spec = {"modelRef": {"name": "triage"}, "version": 1, "artifact": {"uri": "s3://a/b", "digest": "x"}}
+    assert cache.store("ModelVersion", manifest("triage-1", 3, "w", spec=spec)) == {("ModelVersion", "a", "triage-1")}

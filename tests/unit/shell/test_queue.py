@@ -1,0 +1,68 @@
+"""The work queue: controller-runtime's promises."""
+
+import asyncio
+
+import pytest
+
+from modelmill.shell.queue import BASE_DELAY, WorkQueue
+
+
+@pytest.fixture
+async def queue() -> WorkQueue[str]:
+    return WorkQueue()
+
+
+async def test_adding_twice_is_processing_once(queue: WorkQueue[str]) -> None:
+    queue.add("a")
+    queue.add("a")
+    assert await queue.get() == "a"
+    queue.done("a")
+    assert len(queue) == 0
+
+
+async def test_an_item_is_never_processed_by_two_workers_at_once(queue: WorkQueue[str]) -> None:
+    queue.add("a")
+    await queue.get()
+    queue.add("a")  # changed while it is processed
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.get(), 0.05)
+    queue.done("a")
+    assert await asyncio.wait_for(queue.get(), 1) == "a"
+
+
+async def test_an_item_comes_back_when_it_is_due_and_the_earliest_time_counts(queue: WorkQueue[str]) -> None:
+    timer = asyncio.create_task(queue.run())
+    queue.add_after("a", 60)
+    queue.add_after("a", 0.02)
+    queue.add_after("a", 30)
+    assert await asyncio.wait_for(queue.get(), 1) == "a"
+    queue.done("a")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.get(), 0.1)  # the later times went with it
+    timer.cancel()
+
+
+async def test_failures_come_back_ever_later_until_one_success(queue: WorkQueue[str]) -> None:
+    timer = asyncio.create_task(queue.run())
+    loop, waits = asyncio.get_running_loop(), []
+    for _ in range(3):
+        begun = loop.time()
+        queue.add_rate_limited("a")
+        await asyncio.wait_for(queue.get(), 2)
+        waits.append(loop.time() - begun)
+        queue.done("a")
+    assert waits == sorted(waits)
+    assert waits[2] >= 4 * BASE_DELAY * 0.9
+    queue.forget("a")
+    begun = loop.time()
+    queue.add_rate_limited("a")
+    await asyncio.wait_for(queue.get(), 2)
+    assert loop.time() - begun < 2 * BASE_DELAY + 0.05
+    timer.cancel()
+
+
+async def test_the_oldest_tells_how_long_something_waits(queue: WorkQueue[str]) -> None:
+    assert queue.oldest == 0
+    queue.add("a")
+    await asyncio.sleep(0.02)
+    assert queue.oldest >= 0.02
