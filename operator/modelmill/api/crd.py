@@ -82,6 +82,8 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any], model: type[B
     """One schema node without references and unions with null, with the rules of the model that it describes."""
     node = _resolved(node, definitions)
     result = {key: node[key] for key in _KEPT if key in node}
+    if isinstance(result.get("default"), dict):
+        result["default"] = {key: value for key, value in result["default"].items() if value is not None}
     result.update({key: value for key, value in node.items() if key.startswith("x-kubernetes-") and value})
     if "x-kubernetes-preserve-unknown-fields" in result:
         return result

@@ -181,16 +181,21 @@ def finish(observed: Observed, now: datetime, outcome: Outcome) -> Plan:
 
 
 def _transitions(before: Any, after: tuple[Condition, ...], headline: tuple[str, ...]) -> list[Record]:
+    """Events for what a person wants to be told of: a headline that changed, and what newly needs a person.
+
+    What is merely on its way is no news: it has no Event.
+    """
     old = {c["type"]: (c["status"], c["reason"]) for c in before}
     records = []
     for condition in after:
-        if condition.type not in headline or condition.status == "Unknown":
-            continue
-        if old.get(condition.type) != (condition.status, condition.reason):
-            bad = condition.status == ("True" if condition.type in ("Failed", "Stalled") else "False")
-            if bad and condition.type == "Failed":
-                continue  # Succeeded=False says the same
-            records.append(Record("Warning" if bad else "Normal", condition.reason, condition.message))
+        status, reason = old.get(condition.type, ("Unknown", ""))
+        if condition.type == "Stalled" and condition.status == "True":
+            if (status, reason) != ("True", condition.reason):
+                records.append(Record("Warning", condition.reason, condition.message))
+        elif condition.type in headline and condition.status != status and "Unknown" not in (condition.status, status):
+            records.append(Record("Normal", condition.reason, condition.message))
+        elif condition.type in headline and condition.status == "True" and status == "Unknown":
+            records.append(Record("Normal", condition.reason, condition.message))
     return records
 
 

@@ -301,7 +301,7 @@ def render(facts: Facts, decision: Decision) -> Outcome:
     return Outcome(
         status=status,
         conditions=_conditions(decision),
-        headline=("Succeeded", "Failed"),
+        headline=("Succeeded",),
         writes=_writes(facts, decision),
         requeue_after=jobs.REPORT_GRACE
         if facts.run.state == "Lost"

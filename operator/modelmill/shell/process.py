@@ -87,11 +87,14 @@ class Process:
         framework = asyncio.create_task(
             intake.run(handlers, self._options.namespaces, kopf_stop, kopf_ready), name="kopf"
         )
+        tasks.append(asyncio.create_task(_own_signals(stop, after=kopf_ready), name="signals"))
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
             done, _ = await asyncio.wait([stopped, framework, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                if task is not stopped:
+                if task is framework and task.exception() is None:
+                    logger.info("kopf was told to stop")
+                elif task is not stopped:
                     logger.error("%s ended: %s", task.get_name(), task.exception() or "without an error")
         finally:
             for task in tasks:
@@ -149,6 +152,15 @@ class Process:
             await asyncio.sleep(2.0 if missing else watch.RESYNC_SECONDS)
 
 
+async def _own_signals(stop: asyncio.Event, after: asyncio.Event) -> None:
+    """Take SIGTERM and SIGINT over from kopf, which would first take its 5 seconds, the lease still held."""
+    await after.wait()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await asyncio.Event().wait()  # a task that ends would end the process
+
+
 def _identity() -> str:
     """Who we are to the lease.
 
@@ -162,9 +174,6 @@ def _identity() -> str:
 async def main(options: Options) -> None:
     """The operator, until SIGTERM or SIGINT."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     metrics = Metrics()
     async with Api(await login.load(), metrics.requested) as api:
         await Process(options, api, metrics).run(stop)
