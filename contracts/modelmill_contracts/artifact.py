@@ -26,7 +26,7 @@ MAX_MANIFEST = 1 << 20  # bytes
 NUMERIC_INPUT = "input"  # the name of the one input of a model whose features are all numeric
 
 # Types that a model.skops may hold besides those that skops itself trusts (scikit-learn's public estimators).
-# Never get_untrusted_types(): a file must not say what it is trusted with.  The two tree types index by what the
+# Never get_untrusted_types(): a file must not say what it is trusted with.  Tree types index by what the
 # file says, unchecked, so a file is loaded only after its digest was verified.
 SKOPS_TRUSTED = (
     "numpy.dtype",
@@ -45,9 +45,17 @@ SKOPS_TRUSTED = (
     "sklearn._loss.loss.HalfSquaredError",
     "sklearn._loss.loss.HuberLoss",
     "sklearn._loss.loss.PinballLoss",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
     "sklearn.compose._column_transformer._RemainderColsList",
     "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.metrics._dist_metrics.ManhattanDistance64",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.tree._tree.Tree",
 )
 

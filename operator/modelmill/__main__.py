@@ -4,10 +4,9 @@ import argparse
 import asyncio
 import os
 
-from modelmill_contracts import __version__
-
 from modelmill.core.plan import Settings
 from modelmill.shell import logs, process
+from modelmill_contracts import __version__
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,15 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from modelmill_contracts import environment, task
-from modelmill_contracts.report import Report
-
 from modelmill.api.schema import GROUP
 from modelmill.core import pods
 from modelmill.core.conditions import moment
 from modelmill.core.plan import Observed, Subject, is_owned
 from modelmill.core.pods import Resources, StoreAccess, Trouble
 from modelmill.core.resources import INVOLVED_FIELD, OWNER_LABEL, Key, Manifest, dig
+from modelmill_contracts import environment, task
+from modelmill_contracts.report import Report
 
 # Job and pod come by different watches: the pod's end may be seen a moment after the Job's.
 REPORT_GRACE = timedelta(seconds=10)

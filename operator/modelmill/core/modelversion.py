@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from modelmill_contracts import digest, report, task
-
 from modelmill.api.modelversion import ModelVersionSpec
 from modelmill.api.schema import ResourceRequirements
 from modelmill.core import conditions, jobs, pods, workspace
@@ -20,6 +18,7 @@ from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject
 from modelmill.core.pods import StoreAccess
 from modelmill.core.resources import Key, Manifest
 from modelmill.core.workspace import Failing
+from modelmill_contracts import digest, report, task
 
 KIND = "ModelVersion"
 TIMEOUT = timedelta(minutes=30)

@@ -180,6 +180,9 @@ def finish(observed: Observed, now: datetime, outcome: Outcome) -> Plan:
     return Plan((*outcome.writes, *tail), outcome.requeue_after)
 
 
+_NEWS = (("True", "Unknown"), ("True", "False"), ("False", "True"))  # (now, before)
+
+
 def _transitions(before: Any, after: tuple[Condition, ...], headline: tuple[str, ...]) -> list[Record]:
     """Events for what a person wants to be told of: a headline that changed, and what newly needs a person.
 
@@ -192,9 +195,7 @@ def _transitions(before: Any, after: tuple[Condition, ...], headline: tuple[str,
         if condition.type == "Stalled" and condition.status == "True":
             if (status, reason) != ("True", condition.reason):
                 records.append(Record("Warning", condition.reason, condition.message))
-        elif condition.type in headline and condition.status != status and "Unknown" not in (condition.status, status):
-            records.append(Record("Normal", condition.reason, condition.message))
-        elif condition.type in headline and condition.status == "True" and status == "Unknown":
+        elif condition.type in headline and (condition.status, status) in _NEWS:
             records.append(Record("Normal", condition.reason, condition.message))
     return records
 

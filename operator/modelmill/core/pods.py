@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modelmill_contracts import environment, report, task
-
 from modelmill.api.schema import GROUP
 from modelmill.core.plan import Subject
 from modelmill.core.resources import MANAGED_BY, OWNER_LABEL, Manifest
+from modelmill_contracts import environment, report, task
 
 SECURITY: dict[str, Any] = {
     "runAsNonRoot": True,

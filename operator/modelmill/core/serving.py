@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from modelmill_contracts import digest, environment
-
 from modelmill.api.schema import GROUP
 from modelmill.core import pods
 from modelmill.core.plan import Subject
 from modelmill.core.pods import Resources, StoreAccess
 from modelmill.core.resources import Manifest
+from modelmill_contracts import digest, environment
 
 NAME_LABEL = f"{GROUP}/modeldeployment"
 REVISION_LABEL = f"{GROUP}/revision"

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from modelmill_contracts import report, task
-
 from modelmill.api.schema import API_VERSION, parse_duration
 from modelmill.api.trainingjob import TrainingJobSpec
 from modelmill.core import conditions, jobs, pods, workspace
@@ -21,6 +19,7 @@ from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Write
 from modelmill.core.pods import Resources, StoreAccess
 from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig
+from modelmill_contracts import report, task
 
 KIND = "TrainingJob"
 RESOURCES = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}

@@ -8,8 +8,6 @@ the Job failed                 -> not passed, and why; try again, at first soon 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from modelmill_contracts import digest, task
-
 from modelmill.api.schema import ResourceRequirements
 from modelmill.api.workspace import WorkspaceSpec
 from modelmill.core import conditions, jobs, pods
@@ -18,6 +16,7 @@ from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject
 from modelmill.core.pods import StoreAccess
 from modelmill.core.resources import Key, Manifest
+from modelmill_contracts import digest, task
 
 NAME = "default"
 KIND = "Workspace"

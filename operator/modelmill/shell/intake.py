@@ -51,7 +51,11 @@ def settings() -> kopf.OperatorSettings:
 
 
 async def run(
-    handlers: kopf.OperatorRegistry, namespaces: tuple[str | None, ...], stop: asyncio.Event, ready: asyncio.Event
+    handlers: kopf.OperatorRegistry,
+    namespaces: tuple[str | None, ...],
+    identity: Any,  # a str: kopf keeps its own name of the type to itself
+    stop: asyncio.Event,
+    ready: asyncio.Event,
 ) -> None:
     """Run kopf until `stop` is set."""
     clusterwide = namespaces == (None,)
@@ -59,6 +63,7 @@ async def run(
         registry=handlers,
         settings=settings(),
         standalone=True,
+        identity=identity,  # else kopf looks for the user's name, and a container's user has none
         clusterwide=clusterwide,
         namespaces=() if clusterwide else [n for n in namespaces if n is not None],
         stop_flag=stop,

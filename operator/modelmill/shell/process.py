@@ -85,7 +85,7 @@ class Process:
             asyncio.create_task(self._lead(), name="leader"),
         ]
         framework = asyncio.create_task(
-            intake.run(handlers, self._options.namespaces, kopf_stop, kopf_ready), name="kopf"
+            intake.run(handlers, self._options.namespaces, self.identity, kopf_stop, kopf_ready), name="kopf"
         )
         tasks.append(asyncio.create_task(_own_signals(stop, after=kopf_ready), name="signals"))
         stopped = asyncio.create_task(stop.wait(), name="stop")
@@ -118,25 +118,23 @@ class Process:
         await self._elector.acquire()
         self.health.leading = True
         self._metrics.leader.set(1)
+        for kind in CONTROLLERS:
+            for manifest in self.cache.objects(kind):
+                metadata = manifest["metadata"]
+                self.queue.add((kind, metadata["namespace"], metadata["name"]))
         workers = asyncio.create_task(run_workers(self._reconciler, self._options.workers), name="workers")
+        # A renewal that outlived us would take the lease back after it was released.
+        renewal = asyncio.create_task(self._elector.renew(), name="renewal")
         try:
-            for kind in CONTROLLERS:
-                for manifest in self.cache.objects(kind):
-                    metadata = manifest["metadata"]
-                    self.queue.add((kind, metadata["namespace"], metadata["name"]))
-            renewal = asyncio.create_task(self._elector.renew(), name="renewal")
-            done, pending = await asyncio.wait([workers, renewal], return_when=asyncio.FIRST_COMPLETED)
-            for task in (*pending, *done):
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
+            done, _ = await asyncio.wait([workers, renewal], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                if not task.cancelled() and (error := task.exception()):
-                    raise error
+                task.result()
         finally:
             self.health.leading = False
             self._metrics.leader.set(0)
-            workers.cancel()
-            await asyncio.gather(workers, return_exceptions=True)
+            for task in (workers, renewal):
+                task.cancel()
+            await asyncio.gather(workers, renewal, return_exceptions=True)
 
     async def _resync(self) -> None:
         """List our own kinds at the start, and everything now and then: a broken watch tells of no deletion."""

@@ -1,0 +1,32 @@
+"""What the server says no to: requests (`RefusedError`) and artifacts (`NotServableError`).
+
+A message names the field, what is expected and what to do.  It never repeats what the caller sent: it may
+be anybody's data, and it ends in logs.
+"""
+
+
+class RefusedError(Exception):
+    """The request is answered with `status` and `{"error": message}`, and counted by `reason` (CamelCase)."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class DisconnectedError(Exception):
+    """The caller hung up before the request was complete: nobody is there to be answered."""
+
+
+class NotServableError(Exception):
+    """The server does not start.  `reason` (CamelCase) and the message go into the termination report."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def invalid(reason: str, message: str) -> RefusedError:
+    """A 400: the request itself must be changed."""
+    return RefusedError(400, reason, message)

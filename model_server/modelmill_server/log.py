@@ -1,0 +1,32 @@
+"""What the programs of this package print: text for people on a terminal, JSON lines for everything else."""
+
+import datetime
+import sys
+from typing import Any, TextIO
+
+import msgspec
+
+_COLOURS = {"info": "\033[32m", "warning": "\033[33m", "error": "\033[31m"}
+_RESET = "\033[0m"
+
+
+def info(message: str, **fields: Any) -> None:
+    _write(sys.stdout, "info", message, fields)
+
+
+def warning(message: str, **fields: Any) -> None:
+    _write(sys.stderr, "warning", message, fields)
+
+
+def error(message: str, **fields: Any) -> None:
+    _write(sys.stderr, "error", message, fields)
+
+
+def _write(stream: TextIO, level: str, message: str, fields: dict[str, Any]) -> None:
+    if stream.isatty():
+        details = "".join(f" {name}={value}" for name, value in fields.items())
+        line = f"{_COLOURS[level]}{level:<8}{_RESET}{message}{details}"
+    else:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        line = msgspec.json.encode({"time": now, "level": level, "message": message, **fields}).decode()
+    print(line, file=stream, flush=True)

@@ -1,0 +1,167 @@
+"""The runtimes behind one small protocol, and a model made ready to serve.
+
+numpy and onnxruntime take most of the time that the program needs to start, so this module is imported after
+the ports are open.
+"""
+
+import time
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import numpy as np
+
+from modelmill_contracts import artifact, folder, profile
+from modelmill_contracts.artifact import Manifest
+from modelmill_server import signature as signatures
+from modelmill_server.errors import NotServableError
+from modelmill_server.signature import NUMPY_TYPES, Signature
+from modelmill_server.tensors import Array
+from modelmill_server.v2 import Call, Codec
+
+_WARM_UP_ROUNDS = 20
+# A model that answers one row faster than this is called in the event loop: a thread would cost more.
+INLINE_SECONDS = 0.002
+
+
+class Runtime(Protocol):
+    """What runs a model: named arrays in, the manifest's outputs in order out.  Called from any thread."""
+
+    def predict(self, feeds: dict[str, Array]) -> list[Array]: ...
+
+
+class Servable(msgspec.Struct):
+    """A verified, loaded and warm model version, with all that a request needs."""
+
+    name: str
+    version: str
+    digest: str  # "" where nothing was given to verify against
+    manifest: Manifest
+    signature: Signature
+    codec: Codec
+    runtime: Runtime
+    inline: bool  # whether it runs in the event loop, or in a thread
+
+
+def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
+    """The model in the artifact folder `path`, verified before anything of it is used, and warmed up.
+
+    Raises ArtifactError where the folder is not the artifact with digest `expected`, NotServableError where
+    it is, but cannot be served here.
+    """
+    manifest = folder.verify(path, expected)
+    signature = signatures.of_manifest(manifest)
+    runtime = _runtime(path, manifest)
+    seconds = _warm_up(runtime, manifest, signature, _typical(path, manifest, signature))
+    return Servable(
+        name=name,
+        version=version,
+        digest=expected or "",
+        manifest=manifest,
+        signature=signature,
+        codec=Codec(name, version, signature),
+        runtime=runtime,
+        inline=manifest.runtime == "onnx" and seconds < INLINE_SECONDS,
+    )
+
+
+def _runtime(path: Path, manifest: Manifest) -> Runtime:
+    files = {file.name for file in manifest.files}
+    match manifest.runtime:
+        case "onnx" if artifact.ONNX in files:
+            from modelmill_server.onnx import OnnxRuntime  # noqa: PLC0415 - only what the artifact needs
+
+            return OnnxRuntime(path / artifact.ONNX, manifest)
+        case "skops" if artifact.SKOPS in files:
+            from modelmill_server.skops import SkopsRuntime  # noqa: PLC0415
+
+            return SkopsRuntime(path / artifact.SKOPS, manifest)
+        case "onnx" | "skops" as runtime:
+            raise NotServableError(
+                "ManifestInvalid",
+                f"the manifest's runtime is {runtime}, but it lists no model.{runtime}; train again",
+            )
+        case _:
+            raise NotServableError(
+                "RuntimeUnknown",
+                f"the manifest's runtime {manifest.runtime[:40]!r} is none of onnx and skops (pickles are"
+                " never loaded); train again, or use a newer server",
+            )
+
+
+def _typical(path: Path, manifest: Manifest, signature: Signature) -> dict[str, float | str]:
+    """A usual value of each feature: the median's bin or the most frequent category of the training data."""
+    if all(file.name != artifact.PROFILE for file in manifest.files):
+        return {}
+    try:
+        known = msgspec.json.decode((path / artifact.PROFILE).read_bytes(), type=profile.Profile)
+    except msgspec.DecodeError as error:
+        raise NotServableError("ProfileInvalid", f"{artifact.PROFILE}: {error}; train again") from error
+    values: dict[str, float | str] = {}
+    for feature in known.features:
+        if isinstance(feature, profile.Numeric):
+            values[feature.name] = _median(feature)
+        elif feature.values:
+            values[feature.name] = feature.values[0]
+    return {name: value for name, value in values.items() if name in signature.columns}
+
+
+def _median(feature: profile.Numeric) -> float:
+    if not feature.edges:
+        return 0.0
+    half, seen = sum(feature.counts) / 2, 0
+    for index, count in enumerate(feature.counts):
+        seen += count
+        if seen >= half:
+            return feature.edges[min(index, len(feature.edges) - 1)]
+    return feature.edges[-1]
+
+
+def _warm_up(runtime: Runtime, manifest: Manifest, signature: Signature, typical: dict[str, float | str]) -> float:
+    """Predict until the runtime is warm, check what it gives, and return the seconds that one row takes."""
+    fastest = float("inf")
+    started = time.perf_counter()
+    for round_ in range(_WARM_UP_ROUNDS):
+        # Runtimes allocate by size: one row, and a few.
+        rows = 3 if round_ == 1 else 1
+        feeds = _feeds(manifest, signature, typical, rows)
+        before = time.perf_counter()
+        try:
+            arrays = runtime.predict(feeds)
+        except Exception as error:
+            raise NotServableError(
+                "WarmUpFailed", f"the model cannot predict a row like its training data: {error}; train again"
+            ) from error
+        if rows == 1:
+            fastest = min(fastest, time.perf_counter() - before)
+        _check_outputs(arrays, manifest, rows)
+        if round_ >= 2 and time.perf_counter() - started > 1.0:
+            break  # a slow model is warm after a few rounds, and the pod should become ready
+    return fastest
+
+
+def _feeds(manifest: Manifest, signature: Signature, typical: dict[str, float | str], rows: int) -> dict[str, Array]:
+    if signature.matrix is not None:
+        row = [typical.get(name, 0.0) for name in signature.columns] or [0.0] * signature.width
+        return {signature.matrix: np.array([row] * rows, NUMPY_TYPES[signature.datatype])}
+    feeds = {}
+    for tensor in manifest.inputs:
+        empty: float | str = "" if tensor.datatype == "BYTES" else 0.0
+        shape = (rows, 1) if len(tensor.shape) == 2 else (rows,)
+        value = typical.get(tensor.name, empty)
+        feeds[tensor.name] = np.full(shape, value, NUMPY_TYPES[tensor.datatype])
+    return feeds
+
+
+def _check_outputs(arrays: list[Array], manifest: Manifest, rows: int) -> None:
+    for tensor, array in zip(manifest.outputs, arrays, strict=True):
+        expected = tuple(rows if size == -1 and axis == 0 else size for axis, size in enumerate(tensor.shape))
+        if array.dtype != NUMPY_TYPES[tensor.datatype] or array.shape != expected:
+            raise NotServableError(
+                "ModelMismatch",
+                f"output {tensor.name!r} is {array.dtype} of shape {list(array.shape)} for {rows} rows, but"
+                f" the manifest says {tensor.datatype} of shape {list(tensor.shape)}; train or pack it again",
+            )
+
+
+__all__ = ["Call", "Runtime", "Servable", "load"]

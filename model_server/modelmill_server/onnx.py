@@ -1,0 +1,61 @@
+"""The onnx runtime: one session with one thread, called where the request is."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+from modelmill_contracts.artifact import Manifest
+from modelmill_server.errors import NotServableError, invalid
+from modelmill_server.tensors import Array
+
+_ERRORS_ONLY = 3  # onnxruntime's severity; its warnings are about optimisations
+
+
+class OnnxRuntime:
+    """An ONNX file whose inputs and outputs are named as in the manifest."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        options = onnxruntime.SessionOptions()
+        # A server gets its parallelism from its workers; a second thread only steals the first one's cache.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = _ERRORS_ONLY
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise NotServableError(
+                "ModelInvalid",
+                f"onnxruntime {onnxruntime.__version__} cannot load {path.name}: {error}; train again",
+            ) from error
+        self._names = [tensor.name for tensor in manifest.outputs]
+        self._require("inputs", [tensor.name for tensor in manifest.inputs], self._session.get_inputs())
+        self._require("outputs", self._names, self._session.get_outputs())
+        self._strings = [tensor.datatype == "BYTES" for tensor in manifest.outputs]
+
+    def predict(self, feeds: dict[str, Array]) -> list[Array]:
+        """All outputs for `feeds`; RefusedError where the model does not take these values."""
+        try:
+            arrays: list[Array] = self._session.run(self._names, feeds)
+        except native.InvalidArgument as error:
+            raise invalid(
+                "ModelRefused", "the model does not take these values; compare them with its metadata"
+            ) from error
+        if True in self._strings:
+            return [_text(array) if text else array for array, text in zip(arrays, self._strings, strict=True)]
+        return arrays
+
+    def _require(self, what: str, expected: list[str], nodes: list[onnxruntime.NodeArg]) -> None:
+        found = [node.name for node in nodes]
+        if not set(expected) <= set(found) or (what == "inputs" and set(found) != set(expected)):
+            raise NotServableError(
+                "ModelMismatch",
+                f"the model's {what} are {', '.join(found)}, but the manifest says {', '.join(expected)};"
+                " train or pack the model again",
+            )
+
+
+def _text(array: Array) -> Array:
+    return array if array.dtype == np.object_ else array.astype(np.object_)

@@ -1,0 +1,45 @@
+"""The artifacts and the servers that many tests share: both are read only."""
+
+from collections.abc import Iterator
+
+import artifacts
+import pytest
+from artifacts import Made
+from serving import Server, serving
+
+
+@pytest.fixture(scope="session")
+def cancer(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return artifacts.cancer(tmp_path_factory.mktemp("cancer") / "model")
+
+
+@pytest.fixture(scope="session")
+def cancer_with_gaps(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return artifacts.cancer(tmp_path_factory.mktemp("gaps") / "model", missing=True)
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return artifacts.mixed(tmp_path_factory.mktemp("mixed") / "model")
+
+
+@pytest.fixture(scope="session")
+def regression(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return artifacts.regression(tmp_path_factory.mktemp("regression") / "model")
+
+
+@pytest.fixture(scope="session")
+def boosted(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return artifacts.boosted(tmp_path_factory.mktemp("boosted") / "model")
+
+
+@pytest.fixture(scope="session")
+def cancer_server(cancer: Made) -> Iterator[Server]:
+    with serving(cancer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mixed_server(mixed: Made) -> Iterator[Server]:
+    with serving(mixed) as server:
+        yield server

@@ -1,0 +1,145 @@
+"""Whatever is sent: an answer or a 4xx, never a 500, and the server goes on."""
+
+import json
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from artifacts import Made
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from serving import Server, matrix, serving
+
+from modelmill_server import model
+from modelmill_server.errors import RefusedError
+from modelmill_server.model import Servable
+from modelmill_server.signature import NUMPY_TYPES
+
+BOUNDED = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+)
+names = st.sampled_from(["input", "age", "income", "city", "predict"]) | st.text(max_size=6)
+datatypes = st.sampled_from([*NUMPY_TYPES, "FP33", ""])
+shapes = st.lists(st.integers(-2, 4) | st.integers(-(2**70), 2**70) | st.just(30), max_size=4)
+tensors = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": names | values,
+        "shape": shapes | values,
+        "datatype": datatypes | values,
+        "data": st.lists(scalars, max_size=35) | st.lists(st.lists(scalars, max_size=31), max_size=3) | values,
+        "parameters": values,
+    },
+)
+requests = st.fixed_dictionaries(
+    {"inputs": st.lists(tensors, max_size=4) | values},
+    optional={
+        "id": st.text(max_size=10) | values,
+        "outputs": st.lists(st.fixed_dictionaries({"name": names}), max_size=3) | values,
+        "parameters": values,
+    },
+)
+
+
+def almost(width: int) -> st.SearchStrategy[dict[str, Any]]:
+    """Right but for the values: these get far into the server."""
+    rows = st.integers(1, 3)
+    numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70) | st.none()
+    return rows.flatmap(
+        lambda count: st.fixed_dictionaries(
+            {
+                "name": st.just("input"),
+                "shape": st.just([count, width]),
+                "datatype": datatypes,
+                "data": st.lists(numbers, min_size=count * width, max_size=count * width),
+            }
+        )
+    ).map(lambda tensor: {"inputs": [tensor]})
+
+
+@pytest.fixture(scope="module")
+def servables(regression: Made, mixed: Made) -> list[Servable]:
+    return [model.load(made.folder, made.digest, "model", "1") for made in (regression, mixed)]
+
+
+def predict(servable: Servable, body: bytes) -> Any:
+    """The answer's document, or None where the body was refused."""
+    try:
+        call = servable.codec.decode(body)
+        return json.loads(servable.codec.encode(call, servable.runtime.predict(call.feeds)))
+    except RefusedError as refusal:
+        error = refusal
+    assert 400 <= error.status < 500
+    assert error.message
+    return None
+
+
+@BOUNDED
+@given(requests)
+def test_any_document(servables: list[Servable], request_: dict[str, Any]) -> None:
+    for servable in servables:
+        predict(servable, json.dumps(request_).encode())
+
+
+@BOUNDED
+@given(almost(3))
+def test_any_number(servables: list[Servable], request_: dict[str, Any]) -> None:
+    answer = predict(servables[0], json.dumps(request_).encode())
+    tensor = request_["inputs"][0]
+    with np.errstate(over="ignore"):
+        good = tensor["datatype"] in ("FP32", "FP64") and all(
+            value is not None and np.isfinite(np.float32(float(value))) for value in tensor["data"]
+        )
+    if good:
+        assert answer["outputs"][0]["shape"][0] == tensor["shape"][0]
+    elif tensor["datatype"] in ("FP32", "FP64"):
+        assert answer is None
+
+
+@BOUNDED
+@given(st.binary(max_size=300))
+def test_any_bytes(servables: list[Servable], body: bytes) -> None:
+    for servable in servables:
+        predict(servable, body)
+
+
+@BOUNDED
+@given(st.data())
+def test_any_damage_to_a_good_body(servables: list[Servable], data: st.DataObject) -> None:
+    good = bytearray(msgspec.json.encode({"inputs": [matrix(np.ones((2, 3)))], "id": "x"}))
+    for _ in range(data.draw(st.integers(1, 4))):
+        position = data.draw(st.integers(0, len(good) - 1))
+        good[position : position + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+        if not good:
+            break
+    predict(servables[0], bytes(good))
+
+
+@pytest.fixture(scope="module")
+def regression_server(regression: Made) -> Any:
+    with serving(regression) as server:
+        yield server
+
+
+@settings(BOUNDED, max_examples=100)
+@given(st.data())
+def test_any_damage_to_the_http_around_it(regression_server: Server, data: st.DataObject) -> None:
+    body = msgspec.json.encode({"inputs": [matrix(np.ones((1, 3)))]})
+    head = f"POST /v2/models/model/infer HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
+    message = bytearray(head.encode() + b"connection: close\r\n\r\n" + body)
+    for _ in range(data.draw(st.integers(1, 3))):
+        position = data.draw(st.integers(0, len(message) - 1))
+        message[position : position + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
+    answer = regression_server.raw(bytes(message), seconds=0.05)
+    assert not answer.startswith(b"HTTP/1.1 5")
+    assert "InternalError" not in regression_server.refusals()

@@ -1,0 +1,91 @@
+"""Sources in object stores: with their own credentials, or none; never with the store's on another endpoint."""
+
+from typing import Any
+
+import pytest
+from s3_server import S3Server
+from trainer_tasks import BREAST_CANCER, run
+
+from modelmill_contracts import environment
+from modelmill_contracts.report import Report
+from modelmill_contracts.task import SnapshotTask, StoreLocation
+from modelmill_trainer import sources
+
+
+@pytest.fixture
+def lake(s3: S3Server) -> StoreLocation:
+    location = s3.bucket("lake")
+    (s3.folder / "lake" / "folder").mkdir(exist_ok=True)
+    (s3.folder / "lake" / "folder" / "data.csv").write_bytes(BREAST_CANCER.read_bytes())
+    return location
+
+
+def _take(store: StoreLocation, uri: str, **fields: Any) -> Report:
+    return run(SnapshotTask(store=store, source=uri, **fields))
+
+
+def test_a_source_with_credentials_of_its_own(
+    store: StoreLocation, s3: S3Server, lake: StoreLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.keys().items():
+        monkeypatch.setenv(environment.SOURCE_PREFIX + name, value)
+    answer = _take(store, "s3://lake/folder/data.csv", source_store=lake)
+    assert answer.ok, answer
+    assert answer.result.rows == 569
+
+
+def test_the_store_s_credentials_serve_a_source_beside_it(
+    s3: S3Server, lake: StoreLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.keys().items():
+        monkeypatch.setenv(name, value)
+    assert _take(s3.bucket("models"), "s3://lake/folder/data.csv", source_store=lake).ok
+
+
+def test_the_store_s_credentials_are_not_sent_elsewhere(
+    s3: S3Server, lake: StoreLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.keys().items():
+        monkeypatch.setenv(name, value)
+    elsewhere = StoreLocation("s3://models", s3.endpoint.replace("127.0.0.1", "localhost"))
+    answer = _take(elsewhere, "s3://lake/folder/data.csv", source_store=lake)
+    assert not answer.ok
+    assert answer.reason.startswith("Store")
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason", "text"),
+    [
+        ("s3://lake/folder/absent.csv", "SourceNotFound", "no such object"),
+        ("s3://lake/folder/*.parquet", "SourceNotFound", "no object matches"),
+        ("s3://lake/*/data.csv", "SourceInvalid", "last part"),
+        ("s3://lake", "SourceInvalid", "name a bucket and an object"),
+        ("s3://nolake/data.csv", "StoreBucketMissing", "s3://nolake"),
+        ("postgresql://db/table", "SourceSchemeDenied", "allows"),
+        ("file:///etc/passwd", "SourceSchemeDenied", "allow.sources"),
+    ],
+)
+def test_a_source_that_cannot_be_read(
+    store: StoreLocation,
+    s3: S3Server,
+    lake: StoreLocation,
+    monkeypatch: pytest.MonkeyPatch,
+    uri: str,
+    reason: str,
+    text: str,
+) -> None:
+    for name, value in s3.keys().items():
+        monkeypatch.setenv(environment.SOURCE_PREFIX + name, value)
+    answer = _take(store, uri, source_store=lake)
+    assert (answer.ok, answer.reason) == (False, reason), answer
+    assert text in answer.message
+
+
+def test_a_source_over_the_limit(
+    store: StoreLocation, s3: S3Server, lake: StoreLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.keys().items():
+        monkeypatch.setenv(environment.SOURCE_PREFIX + name, value)
+    monkeypatch.setattr(sources, "MAX_BYTES", 1000)
+    answer = _take(store, "s3://lake/folder/data.csv", source_store=lake)
+    assert answer.reason == "SourceTooLarge"

@@ -1,0 +1,86 @@
+"""`python -m modelmill_trainer`: do the task in MILL_TASK, report, and exit 0 if it succeeded, else 1."""
+
+import os
+import sys
+import time
+from collections.abc import MutableMapping
+from pathlib import Path
+
+import msgspec
+
+from modelmill_contracts import environment, report, task
+from modelmill_contracts.folder import ArtifactError
+from modelmill_contracts.report import Report
+from modelmill_contracts.store import StoreError
+from modelmill_trainer import log
+from modelmill_trainer.failure import TaskError
+from modelmill_trainer.pins import pin
+
+
+def main() -> int:
+    log.start()
+    started = time.monotonic()
+    pin(os.environ)
+    answer = carry_out(os.environ)
+    log.say(
+        answer.message or answer.reason,
+        phase="report",
+        ok=answer.ok,
+        reason=answer.reason,
+        seconds=round(time.monotonic() - started, 3),
+    )
+    report.write(answer, Path(os.environ.get(environment.REPORT, report.PATH)))
+    return 0 if answer.ok else 1
+
+
+def carry_out(variables: MutableMapping[str, str]) -> Report:
+    """Do the task in `variables`; every failure becomes a report."""
+    try:
+        return _dispatch(_task_of(variables))
+    except TaskError as error:
+        return Report(False, error.reason, str(error), retryable=error.retryable, problems=error.problems)
+    except StoreError as error:
+        return Report(False, error.reason, str(error), retryable=error.retryable)
+    except ArtifactError as error:
+        return Report(False, error.reason, str(error))
+    except Exception as error:
+        log.crash("unexpected error")
+        # The type alone: the text of an unknown error may hold values of the data.
+        message = f"the trainer failed with {type(error).__name__}; its log has the traceback"
+        return Report(False, "InternalError", message)
+
+
+def _task_of(variables: MutableMapping[str, str]) -> task.Task:
+    text = variables.get(task.ENVIRONMENT)
+    if text is None:
+        raise TaskError("TaskInvalid", f"the environment has no {task.ENVIRONMENT}: nothing to do")
+    try:
+        return task.decode(text)
+    except msgspec.DecodeError as error:
+        raise TaskError("TaskInvalid", f"{task.ENVIRONMENT}: {error}") from error
+
+
+def _dispatch(asked: task.Task) -> Report:
+    # Imported per task (PLC0415): a preflight must not pay for scikit-learn.
+    log.say("started", task=type(asked).__name__.removesuffix("Task"))
+    match asked:
+        case task.PreflightTask():
+            from modelmill_trainer.preflight import preflight  # noqa: PLC0415
+
+            return preflight(asked)
+        case task.SnapshotTask():
+            from modelmill_trainer.snapshot import snapshot  # noqa: PLC0415
+
+            return snapshot(asked)
+        case task.TrainingTask():
+            from modelmill_trainer.training import train  # noqa: PLC0415
+
+            return train(asked)
+        case task.VerificationTask():
+            from modelmill_trainer.verification import verify  # noqa: PLC0415
+
+            return verify(asked)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Casting: a column as it was read to one of the five types, with the rows that cannot be cast.
+
+Float      float64; NaN and infinity are refused where the column is declared
+Integer    int64
+String     UTF-8
+Boolean    true/false in any case, 1/0
+Timestamp  microseconds since 1970 in UTC; ISO 8601 in text, UTC where no offset is given
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "Float": pa.float64(),
+    "Integer": pa.int64(),
+    "String": pa.string(),
+    "Boolean": pa.bool_(),
+    "Timestamp": pa.timestamp("us", tz="UTC"),
+}
+RULES = {
+    "Float": ("NotNumeric", "are not numbers"),
+    "Integer": ("NotInteger", "are not whole numbers of 64 bits"),
+    "String": ("NotText", "are not text"),
+    "Boolean": ("NotBoolean", "are neither true nor false"),
+    "Timestamp": ("NotTimestamp", "are not ISO 8601 times of at most microseconds"),
+}
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
+_WHOLE = r"^[+-]?[0-9]{1,18}(\.0*)?$"
+# What a type is inferred from is stricter than what it may be declared as: 1.0 is a Float, 1 an Integer.
+_STRICTER = {"Integer": r"^([+-]?[0-9]+)?$", "Boolean": r"(?i)^(true|false|)$"}
+
+
+class Cast(NamedTuple):
+    values: pa.ChunkedArray  # of the asked type; null where the cast failed
+    bad: pa.ChunkedArray  # Boolean: rows that cannot be cast
+
+
+def type_of(column: pa.ChunkedArray, *, text: bool) -> str | None:
+    """The type of an undeclared column: as it is stored or, for text of a CSV file, what all values can be."""
+    kind = column.type
+    if text:
+        for name in ("Integer", "Float", "Boolean", "Timestamp"):
+            if _can_be(column, name):
+                return name
+        return "String"
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_boolean(kind):
+        return "Boolean"
+    if pa.types.is_integer(kind):
+        return "Integer"
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "Float"
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return "Timestamp"
+    return "String" if _is_text(kind) or pa.types.is_null(kind) else None
+
+
+def cast(column: pa.ChunkedArray, name: str) -> Cast:
+    """The column as type `name` (a key of ARROW_TYPES)."""
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, column.type.value_type)
+    if _is_text(column.type):
+        if name == "String":
+            return _whole(pc.cast(column, pa.string()))
+        text = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
+        return _TEXT[name](pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text))
+    if pa.types.is_null(column.type):
+        return _whole(pc.cast(column, ARROW_TYPES[name]))
+    return _typed(column, name)
+
+
+def _can_be(column: pa.ChunkedArray, name: str) -> bool:
+    if column.null_count == len(column):
+        return False
+    if name in _STRICTER and pc.any(_unlike(pc.utf8_trim_whitespace(column), _STRICTER[name])).as_py():
+        return False
+    return not pc.any(cast(column, name).bad).as_py()
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _whole(values: pa.ChunkedArray) -> Cast:
+    return Cast(values, _none_of(values))
+
+
+def _none_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.repeat(pa.scalar(False), len(column))])
+
+
+def _unlike(column: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
+    return pc.fill_null(pc.invert(pc.match_substring_regex(column, pattern)), False)
+
+
+def _without(column: pa.ChunkedArray, bad: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.if_else(bad, pa.scalar(None, column.type), column)
+
+
+def _floats(text: pa.ChunkedArray) -> Cast:
+    bad = pc.and_(_unlike(text, _NUMBER), _unlike(text, _NOT_FINITE))
+    good = pc.replace_substring_regex(_without(text, bad), r"^\+", "")
+    return Cast(pc.cast(good, pa.float64()), bad)
+
+
+def _integers(text: pa.ChunkedArray) -> Cast:
+    odd = _unlike(text, _WHOLE)
+    if pc.any(odd).as_py():  # 19 digits, or not a number: exact and rare
+        return _by_row(text, _integer, pa.int64())
+    return Cast(pc.cast(pc.replace_substring_regex(text, r"^\+|\.0*$", ""), pa.int64()), _none_of(text))
+
+
+def _integer(text: str) -> int:
+    head, _, tail = text.partition(".")
+    value = int(head)
+    if tail.strip("0") or "_" in head or not -(2**63) <= value < 2**63:
+        raise ValueError
+    return value
+
+
+def _booleans(text: pa.ChunkedArray) -> Cast:
+    lower = pc.utf8_lower(text)
+    values = pc.is_in(lower, value_set=pa.array(["true", "1"]))
+    bad = pc.fill_null(pc.invert(pc.is_in(lower, value_set=pa.array(["true", "1", "false", "0"]))), False)
+    bad = pc.and_(bad, pc.is_valid(text))
+    return Cast(pc.if_else(pc.and_(pc.is_valid(text), pc.invert(bad)), values, pa.scalar(None, pa.bool_())), bad)
+
+
+def _timestamps(text: pa.ChunkedArray) -> Cast:
+    return _by_row(text, _timestamp, ARROW_TYPES["Timestamp"])
+
+
+def _timestamp(text: str) -> datetime:
+    if len(text) < 10 or text[4] != "-":
+        raise ValueError  # 20240101 is a number to everybody else
+    fraction = text.partition(".")[2]
+    digits = len(fraction) - len(fraction.lstrip("0123456789"))
+    if digits > 6:
+        raise ValueError
+    value = datetime.fromisoformat(text)
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+_TEXT: dict[str, Callable[[pa.ChunkedArray], Cast]] = {
+    "Float": _floats,
+    "Integer": _integers,
+    "Boolean": _booleans,
+    "Timestamp": _timestamps,
+}
+
+
+def _by_row(column: pa.ChunkedArray, convert: Callable[[Any], Any], kind: pa.DataType) -> Cast:
+    values, bad = [], []
+    for value in column.to_pylist():
+        try:
+            values.append(None if value is None else convert(value))
+            bad.append(False)
+        except (ValueError, OverflowError):
+            values.append(None)
+            bad.append(True)
+    return Cast(pa.chunked_array([pa.array(values, kind)]), pa.chunked_array([pa.array(bad, pa.bool_())]))
+
+
+def _typed(column: pa.ChunkedArray, name: str) -> Cast:
+    found, wanted = type_of(column, text=False), ARROW_TYPES[name]
+    if found == name and name != "Timestamp":
+        if pa.types.is_uint64(column.type):
+            bad = pc.fill_null(pc.greater(column, pa.scalar(2**63 - 1, pa.uint64())), False)
+            return Cast(pc.cast(_without(column, bad), wanted), bad)
+        return _whole(pc.cast(column, wanted, safe=False))
+    if found == name:
+        return _times(column)
+    if name == "Float" and found == "Integer":
+        return _whole(pc.cast(column, wanted, safe=False))
+    if name == "Integer" and found == "Float":
+        numbers = pc.cast(column, pa.float64(), safe=False)
+        # The bounds are exact doubles; NaN fails every comparison, and so is bad.
+        inside = pc.and_(pc.greater_equal(numbers, -(2.0**63)), pc.less(numbers, 2.0**63))
+        good = pc.and_(inside, pc.equal(numbers, pc.floor(numbers)))
+        bad = pc.fill_null(pc.invert(good), False)
+        return Cast(pc.cast(_without(numbers, bad), wanted), bad)
+    if name == "Boolean" and found == "Integer":
+        bad = pc.and_(pc.is_valid(column), pc.invert(pc.is_in(column, value_set=pa.array([0, 1], column.type))))
+        return Cast(pc.equal(_without(column, bad), pa.scalar(1, column.type)), bad)
+    if name == "String" and found in ("Integer", "Boolean"):
+        return _whole(pc.cast(column, wanted))
+    return Cast(pa.chunked_array([pa.nulls(len(column), wanted)]), pc.is_valid(column))
+
+
+def _times(column: pa.ChunkedArray) -> Cast:
+    kind = column.type
+    if pa.types.is_date(kind):
+        column = pc.cast(column, pa.timestamp("us"))
+    elif kind.unit == "ns":
+        micro = pc.cast(column, pa.timestamp("us", tz=kind.tz), safe=False)
+        bad = pc.fill_null(pc.not_equal(pc.cast(micro, kind), column), False)
+        return Cast(_in_utc(_without(micro, bad)), bad)
+    return _whole(_in_utc(pc.cast(column, pa.timestamp("us", tz=column.type.tz))))
+
+
+def _in_utc(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    # A time without a zone is taken as UTC; one with a zone is an instant already.
+    if column.type.tz is None:
+        return pc.assume_timezone(column, "UTC")
+    return pc.cast(column, ARROW_TYPES["Timestamp"])
+
+
+def rows_of(mask: pa.ChunkedArray) -> tuple[int, Sequence[int]]:
+    """How many rows a mask marks, and the numbers of up to three of them; the first row of data is 1."""
+    marked = pc.indices_nonzero(mask)
+    return len(marked), tuple(int(row) + 1 for row in marked[:3].to_pylist())

@@ -1,0 +1,218 @@
+"""Training data: a snapshot from the store, verified, to features and target as scikit-learn takes them."""
+
+import difflib
+import hashlib
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+from sklearn.model_selection import train_test_split
+
+from modelmill_contracts import digest
+from modelmill_contracts.report import Problem
+from modelmill_contracts.store import Store, blob_key
+from modelmill_contracts.task import Split, TrainingTask
+from modelmill_trainer import pipeline
+from modelmill_trainer.failure import TaskError
+from modelmill_trainer.snapshot import types_of, version_of
+
+_NUMERIC = ("Float", "Integer", "Boolean")
+
+
+class Data(NamedTuple):
+    features: pd.DataFrame  # [rows, features]: float64 of 32 bits' precision, or object of str; missing: NaN
+    target: Any  # [rows]: int64 or str labels of a classifier, float64 of a regressor
+    types: dict[str, str]  # of the features, in order: Float | Integer | Boolean | String
+
+
+class Parts(NamedTuple):
+    train: Any  # row positions, ascending
+    test: Any
+
+
+def load(task: TrainingTask, folder: Path) -> pa.Table:
+    """The snapshot's table; TaskError where the stored file is not the one that was written."""
+    path, state = folder / "snapshot.parquet", hashlib.sha256()
+    with path.open("wb") as file:
+        for chunk in Store(task.store).chunks(blob_key(task.file)):
+            state.update(chunk)
+            file.write(chunk)
+    found = f"{digest.ALGORITHM}:{state.hexdigest()}"
+    if found != task.file:
+        raise _changed(f"the snapshot's file has digest {found}, but {task.file} was written")
+    table = pyarrow.parquet.read_table(path, use_threads=False, partitioning=None)
+    version = version_of(table)
+    if version != task.version:
+        raise _changed(f"the snapshot's content has digest {version}, but {task.version} is asked for")
+    return table
+
+
+def prepare(table: pa.Table, task: TrainingTask, *, classifier: bool) -> Data:
+    """Features and target; TaskError names the column that is missing or cannot be used."""
+    types = types_of(table)
+    if task.target not in types:
+        raise TaskError("TargetMissing", f"data.target: {_absent(task.target, list(types))}")
+    names = _feature_names(task, types)
+    columns: dict[str, Any] = {}
+    for name in names:
+        column = table.column(name)
+        if types[name] in _NUMERIC:
+            columns[name] = _as_served(column.cast(pa.float64(), safe=False).to_numpy())
+        else:
+            columns[name] = np.array([np.nan if value is None else value for value in column.to_pylist()], dtype=object)
+    frame = pd.DataFrame(columns, columns=names)
+    target = _target(table.column(task.target), types[task.target], task.target, classifier=classifier)
+    return Data(frame, target, {name: types[name] for name in names})
+
+
+def _as_served(values: Any) -> Any:
+    """The numbers as a server will see them: rounded to float32.
+
+    A model is trained on nothing finer than what it will be asked about.  Otherwise a value that lies on a tree's
+    threshold in float64 falls to its other side when it is served.
+    """
+    with np.errstate(over="ignore"):  # too large becomes infinite, which is reported
+        return values.astype(np.float32).astype(np.float64)
+
+
+def split(data: Data, asked: Split, seed: int, *, classifier: bool) -> Parts:
+    """Random training and test rows, the same for the same seed and number of rows."""
+    rows = len(data.target)
+    try:
+        fraction = float(Decimal(asked.test))
+    except InvalidOperation as error:
+        raise TaskError("SplitInvalid", f"data.split.test: {asked.test!r} is not a decimal") from error
+    if not 0 < fraction < 1:
+        raise TaskError("SplitInvalid", f"data.split.test: {asked.test} is not between 0 and 1; use for example 0.2")
+    if classifier:
+        _check_classes(data.target, fraction, stratify=asked.stratify)
+    elif asked.stratify:
+        raise TaskError(
+            "SplitInvalid", "data.split.stratify: true is for classifiers; a regressor's target has no classes"
+        )
+    test_rows = int(np.ceil(rows * fraction))
+    if test_rows < 1 or rows - test_rows < 2:
+        raise TaskError(
+            "TooFewRows",
+            f"{rows} rows cannot be split into training and test rows at data.split.test {asked.test}; add rows",
+        )
+    labels = data.target if asked.stratify else None
+    train, test = train_test_split(np.arange(rows), test_size=fraction, random_state=seed % 2**32, stratify=labels)
+    if classifier and len(np.unique(data.target[train])) < len(np.unique(data.target)):
+        raise TaskError(
+            "TooFewRows",
+            "the training rows lack a class of the target, because few rows have it; set data.split.stratify: true",
+        )
+    return Parts(np.sort(train), np.sort(test))
+
+
+def _feature_names(task: TrainingTask, types: dict[str, str]) -> list[str]:
+    names = list(task.features) or pipeline.selected(task.estimator)
+    field = "data.features" if task.features else "estimator.columns"
+    if not names:
+        names = [name for name in types if name != task.target]
+    for name in names:
+        if name not in types:
+            raise TaskError("FeatureMissing", f"{field}: {_absent(name, list(types))}")
+        if names.count(name) > 1:
+            raise TaskError("FeatureInvalid", f"{field}: {name!r} occurs twice; name each feature once")
+        if name == task.target:
+            raise TaskError("FeatureInvalid", f"{field}: {name!r} is the target; a model must not see what it predicts")
+        if types[name] == "Timestamp":
+            raise TaskError(
+                "FeatureNotNumeric",
+                f"feature {name!r} is a Timestamp, which no estimator takes; leave it out of data.features, or derive"
+                " numbers from it",
+            )
+    if not names:
+        raise TaskError("FeatureMissing", "the data has no column but the target: there is nothing to learn from")
+    if not task.estimator.columns:
+        text = [name for name in names if types[name] == "String"]
+        if text:
+            raise not_numeric(text)
+    return names
+
+
+def not_numeric(names: Sequence[str]) -> TaskError:
+    """The failure of text features that no encoder takes."""
+    shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    problems = tuple(
+        Problem(rule="FeatureNotNumeric", message="a String feature without an encoder", column=name) for name in names
+    )
+    return TaskError(
+        "FeatureNotNumeric",
+        f"features {shown} are text (String), which the estimator cannot use: encode them in estimator.columns (for"
+        " example sklearn.preprocessing.OneHotEncoder), or leave them out of data.features",
+        problems=problems,
+    )
+
+
+def _target(column: pa.ChunkedArray, kind: str, name: str, *, classifier: bool) -> Any:
+    values = column.to_numpy() if kind in ("Float", "Integer") else column
+    missing = int(np.isnan(values).sum()) if kind == "Float" else column.null_count
+    if missing:
+        raise TaskError(
+            "TargetMissingValues",
+            f"data.target: {missing} rows have no value in {name!r}; remove them, or declare the column nullable: false"
+            " so that the Dataset says so",
+        )
+    if kind == "Timestamp" or (kind == "String" and not classifier):
+        raise TaskError(
+            "TargetNotNumeric", f"data.target: {name!r} is of type {kind}, which this estimator cannot predict"
+        )
+    if kind == "String":
+        return np.array(column.to_pylist(), dtype=str)
+    numbers = column.cast(pa.float64(), safe=False).to_numpy()
+    if not np.isfinite(numbers).all():
+        raise TaskError(
+            "TargetNotFinite", f"data.target: {int((~np.isfinite(numbers)).sum())} rows of {name!r} are infinite"
+        )
+    if not classifier:
+        return numbers
+    if kind == "Float":
+        if (numbers != np.floor(numbers)).any() or (np.abs(numbers) > 2**53).any():
+            raise TaskError(
+                "TargetNotDiscrete",
+                f"data.target: {name!r} holds fractions, but a classifier predicts classes; use a regressor, or whole"
+                " numbers or text",
+            )
+        return numbers.astype(np.int64)
+    return column.cast(pa.int64()).to_numpy().astype(np.int64)
+
+
+def _check_classes(target: Any, fraction: float, *, stratify: bool) -> None:
+    counts = np.unique(target, return_counts=True)[1]
+    if len(counts) < 2:
+        raise TaskError(
+            "TargetOneClass",
+            f"data.target: all {len(target)} rows have the same class, so there is nothing to tell apart; use data with"
+            " both",
+        )
+    if not stratify:
+        return
+    test_rows = int(np.ceil(len(target) * fraction))
+    if counts.min() < 2 or min(test_rows, len(target) - test_rows) < len(counts):
+        raise TaskError(
+            "TooFewRows",
+            f"data.split.stratify: {len(target)} rows with {len(counts)} classes, the rarest with {counts.min()} rows,"
+            " cannot be split so that both parts have each class; add rows, or set stratify: false",
+        )
+
+
+def _absent(name: str, found: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, found, n=3)
+    hint = (
+        f"the nearest are {', '.join(near)}"
+        if near
+        else f"it has {', '.join(found[:10])}{', ...' if len(found) > 10 else ''}"
+    )
+    return f"the data has no column {name!r}; {hint}"
+
+
+def _changed(what: str) -> TaskError:
+    return TaskError("DigestMismatch", f"{what}: the store's content was changed; take the snapshot again")

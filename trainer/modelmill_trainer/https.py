@@ -1,0 +1,163 @@
+"""Downloads by https that cannot be led into the cluster's or the machine's own network.
+
+A URI in a manifest, or a redirect of the server that it names, may point at a loopback, link-local or
+metadata address, or at a name that resolves to one.  So each hop's name is resolved once, every address is
+judged, and the connection goes to the very address that was judged (no second look-up could differ).
+"""
+
+import http.client
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from pathlib import Path
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from modelmill_trainer.failure import TaskError
+
+Address = IPv4Address | IPv6Address
+
+MAX_REDIRECTS = 5
+_TIMEOUT = 30  # seconds without a byte
+_CHUNK = 1 << 20
+_REDIRECTS = (301, 302, 303, 307, 308)
+_BUSY = (408, 429, 500, 502, 503, 504)
+# Metadata services that do not lie in a link-local range: AWS (IPv6), Azure's wire server, Alibaba, Oracle.
+_METADATA = frozenset(ip_address(text) for text in ("fd00:ec2::254", "168.63.129.16", "100.100.100.200", "192.0.0.192"))
+_NAT64 = ip_network("64:ff9b::/96")
+
+
+def is_denied(address: Address) -> bool:
+    """Whether an address is the machine itself, its link, or a cloud's metadata service."""
+    if isinstance(address, IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64:
+            inner = IPv4Address(address.packed[-4:])
+        if inner is not None:
+            return is_denied(inner)
+    return (
+        address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_unspecified
+        or address.is_reserved
+        or address in _METADATA
+    )
+
+
+def download(
+    uri: str,
+    path: Path,
+    *,
+    schemes: Sequence[str],
+    limit: int,
+    denied: Callable[[Address], bool] = is_denied,
+    context: ssl.SSLContext | None = None,
+) -> None:
+    """Write what `uri` answers, at most `limit` bytes, to the new file `path`; TaskError otherwise.
+
+    `denied` judges addresses and `context` trusts certificates; both have safe defaults.
+    """
+    current = uri
+    for _ in range(MAX_REDIRECTS + 1):
+        parts = urlsplit(current)
+        if parts.scheme not in schemes or parts.scheme not in ("https", "http") or not parts.hostname:
+            raise TaskError(
+                "SourceSchemeDenied",
+                f"source.uri {_shown(uri)} leads to a URI of scheme {parts.scheme!r}; allowed: {', '.join(schemes)}",
+            )
+        connection = _connect(parts, uri, denied, context)
+        try:
+            answer = _ask(connection, parts, uri)
+            if answer.status not in _REDIRECTS:
+                _save(answer, path, uri, limit)
+                return
+            current = urljoin(current, answer.getheader("Location", ""))
+        except (OSError, http.client.HTTPException) as error:
+            raise _unreachable(uri, error) from error
+        finally:
+            connection.close()
+    raise TaskError("SourceRedirects", f"source.uri {_shown(uri)} redirects more than {MAX_REDIRECTS} times")
+
+
+def _connect(
+    parts: SplitResult, uri: str, denied: Callable[[Address], bool], context: ssl.SSLContext | None
+) -> http.client.HTTPConnection:
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise TaskError(
+            "SourceUnresolvable",
+            f"source.uri {_shown(uri)}: the name {host!r} does not resolve; check its spelling, and the cluster's DNS",
+            retryable=True,
+        ) from error
+    addresses = [ip_address(str(info[4][0]).partition("%")[0]) for info in found]
+    if any(denied(address) for address in addresses):
+        raise TaskError(
+            "SourceAddressDenied",
+            f"source.uri {_shown(uri)}: {host!r} is a loopback, link-local or metadata address, which sources may"
+            " not be read from; use the address of a real server",
+        )
+    try:
+        raw = socket.create_connection((str(addresses[0]), port), timeout=_TIMEOUT)
+        if parts.scheme == "https":
+            raw = (context or ssl.create_default_context()).wrap_socket(raw, server_hostname=host)
+    except ssl.SSLCertVerificationError as error:
+        raise TaskError(
+            "SourceCertificateInvalid",
+            f"source.uri {_shown(uri)}: the certificate of {host!r} is not trusted ({error.verify_message})",
+        ) from error
+    except OSError as error:
+        raise _unreachable(uri, error) from error
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
+    connection.sock = raw
+    return connection
+
+
+def _ask(connection: http.client.HTTPConnection, parts: SplitResult, uri: str) -> http.client.HTTPResponse:
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    host = parts.netloc.rpartition("@")[2]
+    connection.request("GET", target, headers={"Host": host, "User-Agent": "modelmill", "Accept-Encoding": "identity"})
+    answer = connection.getresponse()
+    if answer.status in (404, 410):
+        raise TaskError("SourceNotFound", f"source.uri {_shown(uri)}: the server has no such file ({answer.status})")
+    if answer.status in (401, 403):
+        raise TaskError("SourceRefused", f"source.uri {_shown(uri)}: the server refuses to give it ({answer.status})")
+    if answer.status != 200 and answer.status not in _REDIRECTS:
+        raise TaskError(
+            "SourceUnavailable",
+            f"source.uri {_shown(uri)}: the server answered {answer.status}",
+            retryable=answer.status in _BUSY,
+        )
+    return answer
+
+
+def _save(answer: http.client.HTTPResponse, path: Path, uri: str, limit: int) -> None:
+    size = 0
+    with path.open("wb") as file:
+        while chunk := answer.read(_CHUNK):
+            size += len(chunk)
+            if size > limit:
+                raise TaskError(
+                    "SourceTooLarge", f"source.uri {_shown(uri)} has more than {limit} bytes, which is the limit"
+                )
+            file.write(chunk)
+    if answer.length:  # bytes that Content-Length promised and that did not come
+        raise TaskError("SourceUnreachable", f"source.uri {_shown(uri)}: the answer was cut short", retryable=True)
+
+
+def _unreachable(uri: str, error: Exception) -> TaskError:
+    return TaskError(
+        "SourceUnreachable",
+        f"source.uri {_shown(uri)}: no answer ({type(error).__name__}); check that the server runs and that a"
+        " NetworkPolicy allows the way to it",
+        retryable=True,
+    )
+
+
+def _shown(uri: str) -> str:
+    """The URI without user, password and query, which may be secrets."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

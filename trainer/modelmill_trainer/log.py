@@ -1,0 +1,74 @@
+"""JSON lines on stdout: what the container does, and how long it took."""
+
+import logging
+import re
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import msgspec
+
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]")
+_LOGGER = logging.getLogger("modelmill.trainer")
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "facts", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+def start() -> None:
+    """Send every log line of this process to stdout as JSON."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_JsonFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    _LOGGER.setLevel(logging.INFO)
+    warnings.showwarning = _warn
+
+
+def redacted(text: str) -> str:
+    """A library's text without what it quotes or lists, which may be values of the data."""
+    return _QUOTED.sub("...", text)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    del filename, lineno, file, line
+    logging.getLogger("py.warnings").warning("%s: %s", category.__name__, redacted(str(message)))
+
+
+def say(message: str, **facts: Any) -> None:
+    """Log one line; `facts` become fields of it."""
+    _LOGGER.info(message, extra={"facts": facts})
+
+
+def crash(message: str) -> None:
+    """Log the exception that is being handled, with its traceback."""
+    _LOGGER.exception(message)
+
+
+@contextmanager
+def phase(name: str, **facts: Any) -> Iterator[None]:
+    """Log when a phase ends, and the seconds of wall time that it took."""
+    start_time = time.monotonic()
+    yield
+    say(f"done: {name}", phase=name, seconds=round(time.monotonic() - start_time, 3), **facts)

@@ -1,0 +1,66 @@
+"""Parameters: checked against the estimator's own constraints before anything is trained."""
+
+import difflib
+import hashlib
+from typing import Any
+
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import InvalidParameterError
+
+from modelmill_trainer.failure import TaskError
+
+_SEED = "random_state"
+# With these values text vectorizers read the files that the data names: a way to the pod's secrets.
+_FILE_READING = ("file", "filename")
+
+
+def make(cls: type[BaseEstimator], params: dict[str, Any], field: str) -> BaseEstimator:
+    """The estimator with `params`; TaskError that names the parameter, and the nearest or allowed ones."""
+    try:
+        valid = cls().get_params(deep=False)
+    except TypeError as error:
+        raise TaskError(
+            "EstimatorUnknown",
+            f"{field}: {cls.__name__} needs another estimator as an argument, which params cannot give",
+        ) from error
+    for name in params:
+        if name not in valid:
+            near = difflib.get_close_matches(name, valid, n=3) or sorted(valid)
+            raise TaskError(
+                "ParameterUnknown",
+                f"{field}.params.{name}: {cls.__name__} has no such parameter; it has {', '.join(near)}",
+            )
+    if params.get("input") in _FILE_READING:
+        raise TaskError(
+            "ParameterInvalid", f"{field}.params.input: reading files by name is not allowed; use 'content'"
+        )
+    estimator = cls(**{name: _as_declared(cls, name, value) for name, value in params.items()})
+    if not hasattr(cls, "_parameter_constraints"):
+        return estimator  # of a package that checks when it fits
+    try:
+        estimator._validate_params()
+    except InvalidParameterError as error:
+        raise TaskError("ParameterInvalid", f"{field}.params: {error}") from error
+    return estimator
+
+
+def seed(estimator: BaseEstimator, base: int, path: str) -> None:
+    """Give every random_state that the user left open a value derived from the seed and the step's path."""
+    states = {
+        name: _derived(base, f"{path}/{name}")
+        for name, value in estimator.get_params(deep=True).items()
+        if (name == _SEED or name.endswith(f"__{_SEED}")) and value is None
+    }
+    estimator.set_params(**states)
+
+
+def _derived(base: int, path: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{base}/{path}".encode()).digest()[:4]) >> 1
+
+
+def _as_declared(cls: type[BaseEstimator], name: str, value: Any) -> Any:
+    """JSON has no tuples: a list becomes one where the estimator wants it (feature_range, ngram_range)."""
+    constraints = getattr(cls, "_parameter_constraints", {}).get(name, ())
+    if isinstance(value, list) and constraints != "no_validation" and tuple in constraints and list not in constraints:
+        return tuple(value)
+    return value

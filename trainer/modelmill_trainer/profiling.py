@@ -1,0 +1,65 @@
+"""The profile of a model: how its features are distributed in training, and its answers on unseen rows.
+
+Bins hold equal shares of the rows: with k edges, edge i is the i/(k+1) quantile (a value of the data, in
+float32, as servers compare), so that no bin of the reference is empty by construction.  Features are counted
+over the training rows.  Predictions and scores are counted over the test rows: on rows that it has learned by
+heart a forest is surer than it will ever be in production, and drift would be seen where there is none.
+"""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
+
+from modelmill_contracts.profile import Categorical, Numeric, Profile
+
+EDGES = 10  # of a feature or a regressor's prediction: 8 to 9 bins between them, below and above
+SCORE_EDGES = 19  # 20 bins
+TOP_VALUES = 20  # of a text feature
+
+
+def profile(pipeline: Pipeline, train: pd.DataFrame, types: dict[str, str], expected: list[Any]) -> Profile:
+    """`expected` is what scikit-learn answers on the test rows: labels or predictions, and probabilities if any."""
+    features = tuple(
+        categorical(name, train[name].tolist())
+        if types[name] == "String"
+        else numeric(name, train[name].to_numpy(), EDGES)
+        for name in types
+    )
+    answers: Numeric | Categorical
+    scores: Numeric | None
+    if is_classifier(pipeline):
+        counts = Counter(map(str, expected[0].tolist()))
+        classes = tuple(map(str, pipeline.classes_.tolist()))
+        answers = Categorical("predict", classes, tuple(counts[name] for name in classes))
+        scores = numeric("score", expected[1].max(axis=1), SCORE_EDGES) if len(expected) > 1 else None
+    else:
+        answers = numeric("predict", expected[0], EDGES)
+        scores = numeric("score", expected[0], SCORE_EDGES)
+    return Profile(rows=len(train), features=features, predictions=answers, scores=scores)
+
+
+def numeric(name: str, values: Any, edges: int) -> Numeric:
+    """Counts of [below, (edge, edge], ..., above], at most `edges` of them where values repeat."""
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(values).astype(np.float32)
+    known = rounded[~np.isnan(rounded)]
+    if not len(known):
+        return Numeric(name, (), (0,), len(rounded))
+    shares = np.arange(1, edges + 1) / (edges + 1)
+    found = np.unique(np.quantile(known, shares, method="inverted_cdf"))
+    # side="left": a value that equals an edge belongs below it.
+    counts = np.bincount(np.searchsorted(found, known, side="left"), minlength=len(found) + 1)
+    return Numeric(name, tuple(map(float, found)), tuple(map(int, counts)), len(rounded) - len(known))
+
+
+def categorical(name: str, values: list[Any]) -> Categorical:
+    """Counts of the most frequent texts, of all others and of missing ones."""
+    counts = Counter(value for value in values if isinstance(value, str))
+    top = sorted(counts, key=lambda value: (-counts[value], value))[:TOP_VALUES]
+    found = tuple(counts[value] for value in top)
+    present = sum(counts.values())
+    return Categorical(name, tuple(top), found, present - sum(found), len(values) - present)

@@ -1,0 +1,48 @@
+"""The recipe: everything that decides a model's bytes, and nothing else (so not where the store is)."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import msgspec
+
+from modelmill_contracts import __version__
+from modelmill_contracts.task import TrainingTask
+from modelmill_trainer import pins
+
+_FORMAT = "modelmill.dev/recipe/v1"
+_LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "pyarrow", "skl2onnx", "onnx", "onnxruntime", "skops")
+
+
+def libraries(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of what takes part in a training, the packages that classes may come from included."""
+    found = {"modelmill": __version__, "python": platform.python_version()}
+    for name in (*_LIBRARIES, *packages):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue  # sklearn is the module of the distribution scikit-learn
+    return dict(sorted(found.items()))
+
+
+def recipe(
+    task: TrainingTask, features: Sequence[str], metrics: Sequence[str], pinned: Mapping[str, str]
+) -> dict[str, Any]:
+    """The recipe of a task whose defaults are resolved.  The snapshot is named by content, not by file."""
+    return {
+        "format": _FORMAT,
+        "data": {
+            "version": task.version,
+            "target": task.target,
+            "features": list(features),
+            "split": {"test": task.split.test, "stratify": task.split.stratify},
+        },
+        "estimator": msgspec.to_builtins(task.estimator),
+        "seed": task.seed,
+        "metrics": list(metrics),
+        "image": task.image,
+        "libraries": libraries(task.packages),
+        "architecture": pins.architecture(),
+        "pins": dict(pinned),
+    }
