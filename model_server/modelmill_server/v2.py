@@ -143,7 +143,8 @@ class Codec:
                 if type(data[0]) is list and len(data) != 1:
                     return None
             else:
-                array = np.array(data, np.float32)
+                with np.errstate(over="ignore"):
+                    array = np.array(data, np.float32)
                 if array.shape != (rows, width):
                     if array.shape != (rows * width,):
                         return None

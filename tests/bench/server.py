@@ -1,4 +1,4 @@
-"""The model server against MLServer and against a bare echo: `python tests/bench/server.py`.
+"""The model server against MLServer and against a bare echo: `python -m tests.bench.server`.
 
 All servers run at once, pinned to the first CPU; wrk is pinned to the second one and asks them in turn, round
 after round, so that whatever else the machine does meets all of them.  Ratios are of the same round.
@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-import mlserver_peer
+from tests.bench import mlserver_peer
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "BENCHMARKS.md"

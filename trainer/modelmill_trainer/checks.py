@@ -15,14 +15,15 @@ from modelmill_contracts.report import Problem
 from modelmill_contracts.task import Column, SnapshotTask
 from modelmill_trainer import casting
 from modelmill_trainer.failure import TaskError
+from modelmill_trainer.reading import Found
 
 
-def check(table: pa.Table, task: SnapshotTask) -> pa.Table:
+def check(found: Found, task: SnapshotTask) -> pa.Table:
     """The typed table, in the source's order of columns.
 
     TaskError `DataInvalid` with every problem where a rule is broken.
     """
-    problems: list[Problem] = []
+    table, problems = found.table, list[Problem]()
     declared = {column.name: column for column in task.columns}
     problems.extend(_missing(name, table.column_names) for name in declared if name not in table.column_names)
     typed: dict[str, pa.ChunkedArray | None] = {}
@@ -30,7 +31,7 @@ def check(table: pa.Table, task: SnapshotTask) -> pa.Table:
         if name in declared:
             typed[name] = _declared(table.column(name), declared[name], problems)
         elif not declared or task.extra_columns == "Keep":
-            typed[name] = _found(table.column(name), name, problems)
+            typed[name] = _found(table.column(name), name, problems, text=found.text)
         elif task.extra_columns == "Reject":
             problems.append(_unwanted(name))
     if table.num_rows < task.min_rows:
@@ -117,8 +118,8 @@ def _unwanted(name: str) -> Problem:
     return Problem(rule="ExtraColumn", message=message, column=name)
 
 
-def _found(column: pa.ChunkedArray, name: str, problems: list[Problem]) -> pa.ChunkedArray | None:
-    kind = casting.type_of(column, text=pa.types.is_string(column.type))
+def _found(column: pa.ChunkedArray, name: str, problems: list[Problem], *, text: bool) -> pa.ChunkedArray | None:
+    kind = casting.type_of(column, text=text)
     if kind is None:
         problems.append(
             Problem(
@@ -130,8 +131,8 @@ def _found(column: pa.ChunkedArray, name: str, problems: list[Problem]) -> pa.Ch
         )
         return None
     values, bad = casting.cast(column, kind)
-    rule, text = casting.RULES[kind]
-    _note(problems, rule, name, bad, text)
+    rule, words = casting.RULES[kind]
+    _note(problems, rule, name, bad, words)
     return values
 
 

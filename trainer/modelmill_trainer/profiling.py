@@ -1,7 +1,8 @@
 """The profile of a model: how its features are distributed in training, and its answers on unseen rows.
 
-Bins hold equal shares of the rows: with k edges, edge i is the i/(k+1) quantile (a value of the data, in
-float32, as servers compare), so that no bin of the reference is empty by construction.  Features are counted
+Bins hold about equal shares of the rows: with k edges, edge i is the i/(k+1) quantile (a value of the data, in
+float32, as servers compare).  Only above a value that many rows share, and that is the largest, is there an empty
+one: it will show larger values.  Features are counted
 over the training rows.  Predictions and scores are counted over the test rows: on rows that it has learned by
 heart a forest is surer than it will ever be in production, and drift would be seen where there is none.
 """

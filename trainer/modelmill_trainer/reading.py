@@ -6,6 +6,7 @@ what the Dataset declares.  Parquet columns come as they are typed.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,30 +20,36 @@ _PARQUET_MAGIC = b"PAR1"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # UTF-16
 
 
-def read(paths: Sequence[Path]) -> pa.Table:
-    """The rows of all files, one after the other; TaskError names the file by its number where there are many."""
-    tables = [
-        _read_one(path, f"file {number} of {len(paths)}: " if len(paths) > 1 else "")
-        for number, path in enumerate(paths, 1)
-    ]
-    first = tables[0].schema.remove_metadata()
-    for number, table in enumerate(tables, 1):
-        if table.column_names != tables[0].column_names:
-            raise _malformed("ColumnsDiffer", f"file {number} of {len(paths)} has other columns than the first")
+class Found(NamedTuple):
+    """What the source holds."""
+
+    table: pa.Table
+    text: bool  # whether the columns are text whose types nobody told (CSV)
+
+
+def read(paths: Sequence[Path]) -> Found:
+    """The rows of all files, one after the other; TaskError says which file, by its number, where there are many."""
+    found = []
+    for number, path in enumerate(paths, 1):
+        found.append(_read_one(path, f"file {number} of {len(paths)}: " if len(paths) > 1 else ""))
+        if found[-1].table.column_names != found[0].table.column_names or found[-1].text != found[0].text:
+            message = f"file {number} of {len(paths)} has other columns, or another format, than the first"
+            raise _malformed("ColumnsDiffer", message)
+    schema = found[0].table.schema.remove_metadata()
     try:
-        return pa.concat_tables([table.cast(first) for table in tables])
+        return Found(pa.concat_tables([entry.table.cast(schema) for entry in found]), found[0].text)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise _malformed(
-            "ColumnsDiffer", "the files have columns of different types; write all of them alike"
-        ) from error
+        message = "the files have columns of different types; write all of them alike"
+        raise _malformed("ColumnsDiffer", message) from error
 
 
-def _read_one(path: Path, where: str) -> pa.Table:
+def _read_one(path: Path, where: str) -> Found:
     with path.open("rb") as file:
         head = file.read(4096)
     if not head.strip():
         raise _malformed("EmptyFile", f"{where}the source is empty; write the data, with a header line")
-    table = _read_parquet(path, where) if head.startswith(_PARQUET_MAGIC) else _read_csv(path, head, where)
+    text = not head.startswith(_PARQUET_MAGIC)
+    table = _read_csv(path, head, where) if text else _read_parquet(path, where)
     names = table.column_names
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
@@ -56,7 +63,7 @@ def _read_one(path: Path, where: str) -> pa.Table:
             "UnnamedColumn",
             f"{where}column {names.index('') + 1} has no name; name it (pandas: to_csv(..., index=False))",
         )
-    return table
+    return Found(table, text)
 
 
 def _read_parquet(path: Path, where: str) -> pa.Table:

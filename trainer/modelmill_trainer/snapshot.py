@@ -49,7 +49,7 @@ def snapshot(task: SnapshotTask) -> Report:
             paths = sources.fetch(task, folder)
         with phase("read"):
             found = read(paths)
-        with phase("check", rows=found.num_rows, columns=found.num_columns):
+        with phase("check", rows=found.table.num_rows, columns=found.table.num_columns):
             table = normalised(check(found, task))
         with phase("name"):
             version = version_of(table)

@@ -41,12 +41,15 @@ def test_the_short_cut_answers_as_asgi_does(cancer_server: Server, body: bytes) 
         assert all(name in short and name in through_asgi for name in names)
 
 
-def test_a_body_in_many_pieces(cancer_server: Server, body: bytes) -> None:
-    data = post(body, "connection: close")
+@pytest.mark.parametrize(("where", "cut"), [("head", 1), ("head", 30), ("body", -2), ("body", 0), ("body", 100)])
+def test_a_request_in_two_pieces(cancer_server: Server, body: bytes, cut: int, where: str) -> None:
+    data = post(body)
+    position = cut if where == "head" else len(data) - len(body) + cut
     with socket.create_connection(("127.0.0.1", cancer_server.port), 10) as connection:
-        for start in range(0, len(data), 150):
-            connection.sendall(data[start : start + 150])
-            time.sleep(0.005)
+        connection.sendall(data[:position])
+        time.sleep(0.3)
+        connection.sendall(data[position:])
+        connection.settimeout(1)
         assert statuses(read_all(connection)) == ["200"]
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from msgspec.structs import replace
 from trainer_tasks import (
@@ -107,6 +109,15 @@ def test_text_without_an_encoder_is_named(store: StoreLocation, tmp_path: Path) 
     answer = _fails(store, source, Estimator((Step("last", LOGISTIC),), (scaled,)))
     assert answer.reason == "FeatureNotNumeric"
     assert [problem.column for problem in answer.problems] == ["city"]
+
+
+def test_text_that_looks_like_numbers_is_still_text(store: StoreLocation, tmp_path: Path) -> None:
+    # scikit-learn would read the digits as numbers, and the server, which is told of text, would not.
+    table = pa.table({"code": [str(x) for x in range(40)], "label": [x % 2 for x in range(40)]})
+    pyarrow.parquet.write_table(table, tmp_path / "data.parquet")
+    scaled = ColumnGroup("all", ("code",), (Step("scale", SCALER),))
+    answer = _fails(store, tmp_path / "data.parquet", Estimator((Step("last", LOGISTIC),), (scaled,)))
+    assert answer.reason == "FeatureNotNumeric"
 
 
 def test_missing_values_name_the_feature_and_the_rows(store: StoreLocation, tmp_path: Path) -> None:

@@ -104,7 +104,9 @@ def test_addresses_of_the_machine_and_of_metadata_are_denied(text: str) -> None:
     assert is_denied(ip_address(text))
 
 
-@pytest.mark.parametrize("text", ["93.184.215.14", "10.0.0.8", "192.168.1.4", "2606:2800:21f:cb07::1", "fd12:3456::1"])
+@pytest.mark.parametrize(
+    "text", ["93.184.215.14", "10.0.0.8", "::ffff:10.0.0.8", "192.168.1.4", "2606:2800:21f:cb07::1", "fd12:3456::1"]
+)
 def test_other_addresses_are_not(text: str) -> None:
     assert not is_denied(ip_address(text))
 

@@ -117,6 +117,12 @@ def test_names_and_order_of_columns_are_content(store: StoreLocation, tmp_path: 
     assert len(versions) == 3
 
 
+def test_text_of_parquet_stays_text(store: StoreLocation, tmp_path: Path) -> None:
+    codes = snapshot(store, _written(tmp_path, pa.table({"x": ["007", "010"]}))).version
+    assert codes != snapshot(store, csv(tmp_path / "data.csv", "x", ["007", "010"])).version  # CSV has no types: 7, 10
+    assert codes == snapshot(store, tmp_path / "data.csv", columns=(Column("x", "String"),)).version
+
+
 def test_types_are_content(store: StoreLocation, tmp_path: Path) -> None:
     source = csv(tmp_path / "data.csv", "x,y", ["1,2"])
     assert snapshot(store, source).version != snapshot(store, source, columns=(Column("x", "Float"),)).version

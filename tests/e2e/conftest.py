@@ -1,0 +1,116 @@
+"""A real cluster with nodes, the operator in it as users install it, and a namespace with a store."""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from live import API_VERSION, ROOT, Kubectl, eventually, kubeconfig
+
+SYSTEM = "modelmill-system"
+OPERATOR = "deployment/modelmill-operator"
+
+
+@pytest.fixture(scope="session")
+def system() -> Kubectl:
+    """kubectl in the operator's namespace; the operator was started anew from the images that are loaded."""
+    kubectl = Kubectl(kubeconfig(os.environ.get("MODELMILL_CLUSTER", "modelmill")), SYSTEM)
+    kubectl.apply_folder("manifests")
+    restart(kubectl)
+    return kubectl
+
+
+def restart(system: Kubectl) -> None:
+    system.run("rollout", "restart", OPERATOR)
+    settled(system)
+
+
+def settled(system: Kubectl) -> None:
+    """Wait until the operator's rollout is over and the one pod that is left is ready."""
+    system.run("rollout", "status", OPERATOR, "--timeout=120s")
+    system.run("wait", "--for=condition=Ready", "pod", "-l", "app.kubernetes.io/name=modelmill-operator")
+
+
+def namespace(system: Kubectl, name: str, *, store: bool = True) -> Kubectl:
+    """A fresh namespace that admits only restricted pods."""
+    name = f"e2e-{os.getpid()}-{name}"
+    system.run("create", "namespace", name)
+    system.run("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    kubectl = Kubectl(system.config, name)
+    if store:
+        kubectl.apply_folder("manifests/store")
+        kubectl.run("wait", "--for=condition=Ready", "workspace/default", "--timeout=120s")
+    return kubectl
+
+
+def gone(system: Kubectl, kubectl: Kubectl) -> None:
+    """Delete the namespace: nothing may hang in it."""
+    system.run("delete", "namespace", kubectl.namespace, "--timeout=120s")
+
+
+@pytest.fixture(scope="session")
+def team(system: Kubectl) -> Iterator[Kubectl]:
+    """A namespace with a store, the breast cancer example in it and served."""
+    kubectl = namespace(system, "team")
+    kubectl.apply_folder("examples/breast-cancer")
+    kubectl.run("wait", "--for=condition=Ready", "modeldeployment/triage", "--timeout=180s")
+    yield kubectl
+    gone(system, kubectl)
+
+
+@pytest.fixture(autouse=True)
+def operator_log(system: Kubectl) -> Iterator[None]:
+    """No test may leave an error in the operator's log that nobody expected."""
+    yield
+    for line in system.output("logs", "-l", "app.kubernetes.io/name=modelmill-operator", "--tail=-1").splitlines():
+        if not line.startswith("{"):
+            continue
+        entry = json.loads(line)
+        assert entry["level"] not in ("error", "critical"), line
+        assert "exception" not in entry, line
+
+
+def training(name: str, **changes: Any) -> dict[str, Any]:
+    """A TrainingJob on the example's data; `changes` replace parts of its spec."""
+    step = {"name": "lr", "class": "sklearn.linear_model.LogisticRegression", "params": {"max_iter": 1000}}
+    spec: dict[str, Any] = {
+        "data": {"datasetRef": {"name": "tumours"}, "target": "benign"},
+        "estimator": {"steps": [{"name": "scale", "class": "sklearn.preprocessing.StandardScaler"}, step]},
+        **changes,
+    }
+    return {"apiVersion": API_VERSION, "kind": "TrainingJob", "metadata": {"name": name}, "spec": spec}
+
+
+def dataset(name: str, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": "Dataset", "metadata": {"name": name}, "spec": spec}
+
+
+def deployment(name: str, model: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    metadata = {"name": name}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ModelDeployment",
+        "metadata": metadata,
+        "spec": {"model": model, **spec},
+    }
+
+
+def config_map(name: str, **data: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def run_script(kubectl: Kubectl, pod: str, script: str) -> None:
+    """Start one of the example's pods with its script."""
+    folder = ROOT / "examples/breast-cancer"
+    kubectl.run("create", "configmap", pod, f"--from-file={folder / script}")
+    kubectl.run("apply", "-f", str(folder / f"{pod}.yaml"))
+
+
+def last_line(kubectl: Kubectl, pod: str) -> Any:
+    """What a pod that ended wrote last, as JSON."""
+    eventually(
+        lambda: (kubectl.get("pod", pod) or {}).get("status", {}).get("phase") == "Succeeded", f"pod {pod} ends", 90
+    )
+    return json.loads(kubectl.output("logs", pod).splitlines()[-1])
