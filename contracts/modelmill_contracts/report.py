@@ -87,6 +87,18 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     result: Result | None = None
 
 
+# A Job fails at once with the first; the second, EX_TEMPFAIL, counts towards its retries.
+EXIT_FAILED = 1
+EXIT_RETRYABLE = 75
+
+
+def exit_code(report: Report) -> int:
+    """What the container ends with."""
+    if report.ok:
+        return 0
+    return EXIT_RETRYABLE if report.retryable else EXIT_FAILED
+
+
 def encode(report: Report) -> bytes:
     """The report as JSON that fits the limit: problems, then the message, are cut where it is too long."""
     data = msgspec.json.encode(report)

@@ -1,4 +1,4 @@
-"""`python -m modelmill_trainer`: do the task in MILL_TASK, report, and exit 0 if it succeeded, else 1."""
+"""`python -m modelmill_trainer`: do the task in MILL_TASK, report, and exit as the report asks for."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ def main() -> int:
         seconds=round(time.monotonic() - started, 3),
     )
     report.write(answer, Path(os.environ.get(environment.REPORT, report.PATH)))
-    return 0 if answer.ok else 1
+    return report.exit_code(answer)
 
 
 def carry_out(variables: MutableMapping[str, str]) -> Report:

@@ -11,13 +11,13 @@ from modelmill.core.plan import Observed, Subject, is_owned
 from modelmill.core.pods import Resources, StoreAccess, Trouble
 from modelmill.core.resources import INVOLVED_FIELD, OWNER_LABEL, Key, Manifest, dig
 from modelmill_contracts import environment, task
-from modelmill_contracts.report import Report
+from modelmill_contracts.report import EXIT_FAILED, Report
 
 # Job and pod come by different watches: the pod's end may be seen a moment after the Job's.
 REPORT_GRACE = timedelta(seconds=10)
 DEFAULT_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 TASK_ANNOTATION = f"{GROUP}/task"  # on a Job: the digest of what it was asked
-EXIT_RETRYABLE = 75  # EX_TEMPFAIL: what the trainer ends with when trying again may help
+_KILLED = 137  # by the kernel: more memory than the limit
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,7 @@ def render(
 ) -> Manifest:
     """The Job of one of our objects, of that kind, that does `work` in the trainer's image.
 
-    What cannot help is not tried again: an error of the user's (exit code 1) or too little memory (137) fails the
-    Job at once; a node that went away does not count.  `config_map` is (name, key) of a file to mount.
+    What cannot help is not tried again: an error of the user's or too little memory fails the Job at once; a node that went away does not count.  `config_map` is (name, key) of a file to mount.
     """
     labels = pods.labels(subject, kind)
     mounts = {"tmp": (environment.WORK_FOLDER, False)}
@@ -169,7 +168,7 @@ def render(
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                     {
                         "action": "FailJob",
-                        "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [1, 137]},
+                        "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [EXIT_FAILED, _KILLED]},
                     },
                 ]
             },
