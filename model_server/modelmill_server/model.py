@@ -29,6 +29,10 @@ class Runtime(Protocol):
 
     def predict(self, feeds: dict[str, Array]) -> list[Array]: ...
 
+    def reusing(self) -> "Runtime":
+        """The same for one thread, which is done with an answer before it asks again: buffers may be reused."""
+        ...
+
 
 class Servable(msgspec.Struct):
     """A verified, loaded and warm model version, with all that a request needs."""
@@ -53,6 +57,7 @@ def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
     signature = signatures.of_manifest(manifest)
     runtime = _runtime(path, manifest)
     seconds = _warm_up(runtime, manifest, signature, _typical(path, manifest, signature))
+    inline = manifest.runtime == "onnx" and seconds < INLINE_SECONDS
     return Servable(
         name=name,
         version=version,
@@ -60,8 +65,8 @@ def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
         manifest=manifest,
         signature=signature,
         codec=Codec(name, version, signature),
-        runtime=runtime,
-        inline=manifest.runtime == "onnx" and seconds < INLINE_SECONDS,
+        runtime=runtime.reusing() if inline else runtime,
+        inline=inline,
     )
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
-from modelmill_contracts.artifact import Manifest
-from modelmill_server.errors import NotServableError, invalid
+from modelmill_contracts.artifact import Manifest, Tensor
+from modelmill_server.errors import NotServableError, RefusedError, invalid
+from modelmill_server.signature import NUMPY_TYPES
 from modelmill_server.tensors import Array
 
 _ERRORS_ONLY = 3  # onnxruntime's severity; its warnings are about optimisations
@@ -30,6 +31,7 @@ class OnnxRuntime:
                 "ModelInvalid",
                 f"onnxruntime {onnxruntime.__version__} cannot load {path.name}: {error}; train again",
             ) from error
+        self._manifest = manifest
         self._names = [tensor.name for tensor in manifest.outputs]
         self._require("inputs", [tensor.name for tensor in manifest.inputs], self._session.get_inputs())
         self._require("outputs", self._names, self._session.get_outputs())
@@ -40,12 +42,17 @@ class OnnxRuntime:
         try:
             arrays: list[Array] = self._session.run(self._names, feeds)
         except native.InvalidArgument as error:
-            raise invalid(
-                "ModelRefused", "the model does not take these values; compare them with its metadata"
-            ) from error
+            raise _values_refused() from error
         if True in self._strings:
             return [_text(array) if text else array for array, text in zip(arrays, self._strings, strict=True)]
         return arrays
+
+    def reusing(self) -> "OnnxRuntime | _OneRow":
+        tensors = (*self._manifest.inputs, *self._manifest.outputs)
+        fixed = all(size > 0 for tensor in tensors for size in tensor.shape[1:])
+        if len(self._manifest.inputs) == 1 and fixed and all(tensor.datatype != "BYTES" for tensor in tensors):
+            return _OneRow(self, self._session, self._manifest)
+        return self
 
     def _require(self, what: str, expected: list[str], nodes: list[onnxruntime.NodeArg]) -> None:
         found = [node.name for node in nodes]
@@ -55,6 +62,44 @@ class OnnxRuntime:
                 f"the model's {what} are {', '.join(found)}, but the manifest says {', '.join(expected)};"
                 " train or pack the model again",
             )
+
+
+class _OneRow:
+    """Predicts one row in buffers that are made once, which halves the time of a small model; more rows as usual."""
+
+    def __init__(self, runtime: OnnxRuntime, session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
+        self._runtime = runtime
+        (tensor,) = manifest.inputs
+        self._input = _buffer(tensor)
+        self._outputs = [_buffer(tensor) for tensor in manifest.outputs]
+        self._binding = session.io_binding()
+        bind = self._binding.bind_input
+        bind(tensor.name, "cpu", 0, self._input.dtype.type, self._input.shape, self._input.ctypes.data)
+        for output, array in zip(manifest.outputs, self._outputs, strict=True):
+            self._binding.bind_output(output.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._run = session.run_with_iobinding
+
+    def predict(self, feeds: dict[str, Array]) -> list[Array]:
+        (array,) = feeds.values()
+        if len(array) != 1:
+            return self._runtime.predict(feeds)
+        self._input[:] = array
+        try:
+            self._run(self._binding)
+        except native.InvalidArgument as error:
+            raise _values_refused() from error
+        return self._outputs
+
+    def reusing(self) -> "_OneRow":
+        return self
+
+
+def _buffer(tensor: Tensor) -> Array:
+    return np.zeros((1, *tensor.shape[1:]), NUMPY_TYPES[tensor.datatype])
+
+
+def _values_refused() -> RefusedError:
+    return invalid("ModelRefused", "the model does not take these values; compare them with its metadata")
 
 
 def _text(array: Array) -> Array:

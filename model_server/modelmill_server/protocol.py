@@ -1,8 +1,8 @@
 """HTTP: uvicorn's httptools protocol with the limits of this server and a short cut for predictions.
 
 Every request can be answered through ASGI.  A prediction that arrives whole, in one read, for a model that
-answers in the event loop takes the short cut: no scope, no task, no coroutine, one write.  That halves the
-CPU of a request (docs/BENCHMARKS.md).  Whatever is not plain (chunked, slow, pipelined behind a pending answer,
+answers in the event loop takes the short cut: no scope, no task, no coroutine, one write (see `outbox`).  That
+halves the CPU of a request.  Whatever is not plain (chunked, slow, pipelined behind a pending answer,
 HTTP/1.0, an upgrade, a reader that does not read) goes through ASGI.
 
 It overrides a few methods of uvicorn's class, which the locked version and the tests of this folder pin.
@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from modelmill_server.counters import Counters
+from modelmill_server.outbox import Outbox
 
 MAX_HEAD = 64 << 10  # bytes of a request line with its headers
 # Longer than any client, proxy or load balancer keeps an idle connection (Google's: 600 s): the side that
@@ -68,9 +69,11 @@ class Protocol(HttpToolsProtocol):
         server_state: ServerState,
         counters: Counters,
         short_cut: ShortCut | None,
+        outbox: Outbox,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(config, server_state, {}, loop)
+        self._outbox = outbox
         self._counters = counters
         self._short_cut = short_cut
         self._body: bytes | None = None  # of the request on the short cut; None where there is none
@@ -132,9 +135,13 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         body, self._body = self._body, None
-        self.transport.write(self._short_cut.answer(body))
+        self._outbox.send(self.transport, self._short_cut.answer(body))
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE_SECONDS, self.timeout_keep_alive_handler)
+
+    def shutdown(self) -> None:
+        self._outbox.flush()
+        super().shutdown()
 
     def _is_plain(self) -> bool:
         short_cut = self._short_cut
@@ -191,6 +198,7 @@ class Protocol(HttpToolsProtocol):
             cycle.disconnected = True  # it is the one that cannot be parsed
             cycle.message_event.set()
         body = msgspec.json.encode({"error": message})
+        self._outbox.flush()
         headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
         self.transport.write(b"HTTP/1.1 %b\r\n%b\r\n%b" % (status, headers, body))
         self.transport.write_eof()

@@ -29,6 +29,7 @@ from modelmill_server.app import App, Limits
 from modelmill_server.counters import Counters
 from modelmill_server.errors import NotServableError
 from modelmill_server.exposition import MetricsApp
+from modelmill_server.outbox import Outbox
 
 if TYPE_CHECKING:
     from modelmill_server.model import Servable
@@ -71,9 +72,9 @@ class _Listener:
     async def open(self, host: str, port: int) -> int:
         """Listen; the port that was bound."""
         loop = asyncio.get_running_loop()
-        sock = _bind(host, port)
+        sock, outbox = _bind(host, port), Outbox(loop)
         self._server = await loop.create_server(
-            lambda: protocol.Protocol(self._config, self.state, self._counters, self._short_cut, loop),
+            lambda: protocol.Protocol(self._config, self.state, self._counters, self._short_cut, outbox, loop),
             sock=sock,
             backlog=_BACKLOG,
         )

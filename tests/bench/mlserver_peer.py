@@ -40,7 +40,8 @@ def prepare(folder: Path, port: int) -> list[str]:
     """Write model and settings into `folder`; the command that serves them at `port`."""
     python = environment()
     folder.mkdir()
-    subprocess.run([str(python), __file__, str(folder)], check=True)
+    # -P: this folder holds an operator.py, which must not be Python's own.
+    subprocess.run([str(python), "-P", __file__, str(folder)], check=True)
     model = {
         "name": "model",
         "implementation": "mlserver_sklearn.SKLearnModel",

@@ -60,7 +60,7 @@ def main() -> None:
         servers = {
             OURS: stack.enter_context(_running(ours(18600), 18600)),
             PEER: stack.enter_context(_running(mlserver_peer.prepare(Path(folder) / "mlserver", 18610), 18610)),
-            ECHO: stack.enter_context(_running([sys.executable, str(HERE / "echo.py"), "18620"], 18620)),
+            ECHO: stack.enter_context(_running([sys.executable, "-P", str(HERE / "echo.py"), "18620"], 18620)),
         }
         _require_same_answers(servers[OURS], servers[PEER])
         for server in servers.values():
@@ -167,7 +167,7 @@ def _load(server: Server, connections: int, seconds: float) -> Run:
     used = _cpu(server.pid) - before
     result = json.loads(done.stdout.strip().splitlines()[-1])
     if result["errors"]:
-        raise SystemExit(f"{result['errors']} requests failed")
+        raise SystemExit(f"port {server.port}: {result['errors']} requests failed:\n{done.stdout}")
     requests = result["requests"]
     return Run(requests / result["seconds"], result["p50"], result["p99"], used / requests * 1e6)
 

@@ -51,7 +51,7 @@ DATASETS: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
             "columns": [{"name": "age", "type": "Float"}],
         },
         "Valid",
-        "MissingColumn",
+        "DataInvalid",
         ["age"],
     ),
     "not-numeric": (
@@ -60,10 +60,10 @@ DATASETS: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
             "columns": [{"name": "mean_radius", "type": "Float"}],
         },
         "Valid",
-        "NotNumeric",
-        ["mean_radius"],
+        "DataInvalid",
+        ["mean_radius", "rows 5"],
     ),
-    "empty": ({"source": {"configMapRef": {"name": "empty", "key": "data.csv"}}}, "Available", "FileEmpty", ["empty"]),
+    "empty": ({"source": {"configMapRef": {"name": "empty", "key": "data.csv"}}}, "Valid", "EmptyFile", ["empty"]),
     "no-key": (
         {"source": {"configMapRef": {"name": "tumours", "key": "other.csv"}}},
         "Available",

@@ -28,6 +28,7 @@ class Data(NamedTuple):
     features: pd.DataFrame  # [rows, features]: float64 of 32 bits' precision, or object of str; missing: NaN
     target: Any  # [rows]: int64 or str labels of a classifier, float64 of a regressor
     types: dict[str, str]  # of the features, in order: Float | Integer | Boolean | String
+    name: str  # of the target
 
 
 class Parts(NamedTuple):
@@ -67,7 +68,7 @@ def prepare(table: pa.Table, task: TrainingTask, *, classifier: bool) -> Data:
             columns[name] = np.array([np.nan if value is None else value for value in column.to_pylist()], dtype=object)
     frame = pd.DataFrame(columns, columns=names)
     target = _target(table.column(task.target), types[task.target], task.target, classifier=classifier)
-    return Data(frame, target, {name: types[name] for name in names})
+    return Data(frame, target, {name: types[name] for name in names}, task.target)
 
 
 def _as_served(values: Any) -> Any:
@@ -90,7 +91,7 @@ def split(data: Data, asked: Split, seed: int, *, classifier: bool) -> Parts:
     if not 0 < fraction < 1:
         raise TaskError("SplitInvalid", f"data.split.test: {asked.test} is not between 0 and 1; use for example 0.2")
     if classifier:
-        _check_classes(data.target, fraction, stratify=asked.stratify)
+        _check_classes(data, fraction, stratify=asked.stratify)
     elif asked.stratify:
         raise TaskError(
             "SplitInvalid", "data.split.stratify: true is for classifiers; a regressor's target has no classes"
@@ -185,13 +186,14 @@ def _target(column: pa.ChunkedArray, kind: str, name: str, *, classifier: bool) 
     return column.cast(pa.int64()).to_numpy().astype(np.int64)
 
 
-def _check_classes(target: Any, fraction: float, *, stratify: bool) -> None:
+def _check_classes(data: Data, fraction: float, *, stratify: bool) -> None:
+    target = data.target
     counts = np.unique(target, return_counts=True)[1]
     if len(counts) < 2:
         raise TaskError(
             "TargetOneClass",
-            f"data.target: all {len(target)} rows have the same class, so there is nothing to tell apart; use data with"
-            " both",
+            f"data.target: all {len(target)} rows of {data.name!r} have the same class, so there is nothing to tell"
+            " apart; use data with at least two",
         )
     if not stratify:
         return

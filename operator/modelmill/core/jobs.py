@@ -69,7 +69,7 @@ def observe(observed: Observed, name: str, asked: str) -> Run:
         return Run("Active", uid, trouble=_holding_up(observed, name, newest), annotations=annotations)
     said = pods.last_report(newest) if newest else None
     if failure is not None:
-        why = _why_failed(failure, said, newest) or _holding_up(observed, name, newest)
+        why = _why_failed(failure, said, newest, _holding_up(observed, name, newest))
         if why is None:
             return Run("Lost", uid, ended=ended, annotations=annotations)
         return Run("Failed", uid, said, why, ended, annotations)
@@ -102,9 +102,13 @@ def _holding_up(observed: Observed, name: str, pod: Manifest | None) -> Trouble 
     )
 
 
-def _why_failed(failure: Manifest, said: Report | None, pod: Manifest | None) -> Trouble | None:
-    if failure.get("reason") == "DeadlineExceeded" and pod is not None and pods.trouble(pod) is None:
-        return Trouble("TimedOut", "it did not end within limits.timeout; raise it, or ask for less", fatal=True)
+def _why_failed(
+    failure: Manifest, said: Report | None, pod: Manifest | None, held_up: Trouble | None
+) -> Trouble | None:
+    """Why the Job failed; None where only a pod that is gone could tell."""
+    if failure.get("reason") == "DeadlineExceeded":
+        # The Job's controller deletes the pods of a Job that took too long; what kept them from starting says more.
+        return held_up or Trouble("TimedOut", "it did not end within limits.timeout; raise it, or ask for less", True)
     if said is not None and not said.ok:
         return Trouble(said.reason, said.message, fatal=True)
     return pods.trouble(pod) if pod is not None else None

@@ -148,14 +148,30 @@ def test_too_little_memory_says_what_to_raise() -> None:
     assert "resources.limits.memory" in world.message("TrainingJob", "lr", "Failed")
 
 
-def test_a_run_that_is_too_long_says_so() -> None:
+@pytest.mark.parametrize("pod", ["running", "ended", "gone"])
+def test_a_run_that_is_too_long_says_so(pod: str) -> None:
     world = ready_world()
     world.put("TrainingJob", "lr", spec=training_spec())
     world.settle()
     world.end_job("lr-train", None, reason="DeadlineExceeded")
-    world.objects["Pod", "lr-train-x"]["status"] = {"phase": "Failed"}
+    if pod == "running":
+        world.objects["Pod", "lr-train-x"]["status"] = {"phase": "Running"}
+    elif pod == "gone":
+        world.remove("Pod", "lr-train-x")
     world.settle()
     assert world.condition("TrainingJob", "lr", "Failed") == ("True", "TimedOut")
+
+
+def test_a_run_that_could_never_start_in_time_says_what_kept_it() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    refused = {"kind": "Job", "name": "lr-train"}
+    world.put("Event", "lr-train.1", reason="FailedCreate", message="exceeded quota: small", involvedObject=refused)
+    world.end_job("lr-train", None, reason="DeadlineExceeded")
+    world.remove("Pod", "lr-train-x")
+    world.settle()
+    assert world.condition("TrainingJob", "lr", "Failed") == ("True", "PodCreationRefused")
 
 
 def test_suspend_stops_the_job_and_resume_starts_it() -> None:

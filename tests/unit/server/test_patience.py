@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 from modelmill_server import model, protocol
 from modelmill_server.app import App, Limits
 from modelmill_server.counters import Counters
+from modelmill_server.outbox import Outbox
 
 PATH = "/v2/models/model/infer"
 BODY = msgspec.json.encode({"inputs": [matrix(np.ones((1, 3)))]})
@@ -28,8 +29,9 @@ async def serving(made: Made, limits: Limits) -> AsyncIterator[tuple[App, int]]:
     app.set_date("now")
     app.serve(model.load(made.folder, made.digest, "model", "1"))
     loop, config, state = asyncio.get_running_loop(), protocol.configuration(app), ServerState()
+    outbox = Outbox(loop)
     server = await loop.create_server(
-        lambda: protocol.Protocol(config, state, counters, app.short_cut, loop), "127.0.0.1", 0
+        lambda: protocol.Protocol(config, state, counters, app.short_cut, outbox, loop), "127.0.0.1", 0
     )
     yield app, server.sockets[0].getsockname()[1]
     for connection in list(state.connections):
