@@ -49,6 +49,11 @@ def verify(folder: Path, expected: str | None) -> Manifest:
         if path.stat().st_size > artifact.MAX_MANIFEST:
             raise ArtifactError("ManifestInvalid", f"{artifact.MANIFEST} is over {artifact.MAX_MANIFEST} bytes")
         manifest = read_manifest(path.read_bytes(), expected)
+        known = {artifact.MANIFEST, *(file.name for file in manifest.files)}
+        for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names are all that is wanted
+            if name not in known:
+                # A model format may read further files beside it: what no digest covers must not be there.
+                raise ArtifactError("FileUnexpected", f"{name!r} is not in the manifest; remove it from the artifact")
         for file in manifest.files:
             _require_regular(folder / file.name)
             _require_digest(file, digest.of_file(folder / file.name))

@@ -160,6 +160,7 @@ class _Explained:
         ) from error
 
 
+_INSTANCE_METADATA = "169.254.169.254"
 _REFUSALS = ("accessdenied", "invalidaccesskeyid", "signaturedoesnotmatch", "usernotfound", "403 forbidden")
 _FULL = ("no space left", "quotaexceeded", "quota exceeded", "507 ", "insufficientstorage")
 
@@ -179,6 +180,9 @@ _CLIENT_ERROR = re.compile(r"status code: 4(?!08|29)[0-9][0-9]")
 
 def _diagnosis(error: Exception, text: str, action: str) -> tuple[str, str, bool]:
     lower = text.lower()
+    if _INSTANCE_METADATA in text:
+        # Without keys the client asks the cloud for the pod's identity, and found none there.
+        return "StoreCredentialsMissing", "there are no keys for it; name a Secret in spec.store.secretRef", False
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or any(
         word in lower for word in _REFUSALS
     ):

@@ -13,9 +13,7 @@ from pathlib import Path
 
 HOST, MODEL, FEATURES, CLIENTS = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 STOP = Path("/tmp/stop")
-BODY = json.dumps(
-    {"inputs": [{"name": "input", "shape": [1, FEATURES], "datatype": "FP32", "data": [1.0] * FEATURES}]}
-)
+BODY = json.dumps({"inputs": [{"name": "input", "shape": [1, FEATURES], "datatype": "FP32", "data": [1.0] * FEATURES}]})
 
 
 def ask(versions: Counter, lost: list) -> None:

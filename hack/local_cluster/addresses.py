@@ -56,9 +56,7 @@ class Subnets:
         return str(ipaddress.ip_network(self.services)[10])
 
 
-def choose_ports(
-    wanted: Mapping[str, int], former: Mapping[str, int], free: Callable[[int], bool]
-) -> dict[str, int]:
+def choose_ports(wanted: Mapping[str, int], former: Mapping[str, int], free: Callable[[int], bool]) -> dict[str, int]:
     """A port for each name: the former one if free (a kubeconfig keeps its worth), else the wanted one, else
     the next free."""
     chosen: dict[str, int] = {}

@@ -46,9 +46,7 @@ class Authority:
             )
             unfinished.rename(self.certificate)
 
-    def issue(
-        self, name: str, user: str, group: str | None = None, hosts: tuple[str, ...] = ()
-    ) -> tuple[Path, Path]:
+    def issue(self, name: str, user: str, group: str | None = None, hosts: tuple[str, ...] = ()) -> tuple[Path, Path]:
         """A certificate for both ends of TLS. `hosts` are DNS names and addresses; user and group are the
         RBAC subject."""
         certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
@@ -91,9 +89,7 @@ def subject_alternatives(hosts: tuple[str, ...]) -> str:
     return ",".join(f"IP:{host}" if host.replace(".", "").isdigit() else f"DNS:{host}" for host in hosts)
 
 
-def write_kubeconfig(
-    path: Path, cluster: str, server: str, authority: Authority, identity: tuple[Path, Path]
-) -> None:
+def write_kubeconfig(path: Path, cluster: str, server: str, authority: Authority, identity: tuple[Path, Path]) -> None:
     """A kubeconfig that stands alone: certificates inside, readable by its owner only."""
 
     def inline(file: Path) -> str:

@@ -103,9 +103,7 @@ def parser() -> argparse.ArgumentParser:
         elif verb == "load":
             one.add_argument("image", nargs="+")
         elif verb == "images":
-            one.add_argument(
-                "image", nargs="*", help=f"of {', '.join((*images.TARGETS, images.STORE))}; default: all"
-            )
+            one.add_argument("image", nargs="*", help=f"of {', '.join((*images.TARGETS, images.STORE))}; default: all")
             one.add_argument("--no-load", action="store_true", help="build only")
     return top
 
@@ -121,8 +119,7 @@ def choose_backend(name: str) -> str:
     if record is not None:
         if wanted not in ("auto", record.backend):
             raise ClusterError(
-                f"CLUSTER={wanted}, but the cluster {name!r} was made with {record.backend}: "
-                "take that one down first"
+                f"CLUSTER={wanted}, but the cluster {name!r} was made with {record.backend}: take that one down first"
             )
         return record.backend
     if wanted != "auto":
@@ -133,9 +130,7 @@ def choose_backend(name: str) -> str:
 def _valid(name: str) -> str:
     # It becomes a node's name and part of paths; kind asks for the same.
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", name):
-        raise ClusterError(
-            f"--name {name!r}: use lower-case letters, digits and dashes, 40 at most", exit_code=2
-        )
+        raise ClusterError(f"--name {name!r}: use lower-case letters, digits and dashes, 40 at most", exit_code=2)
     return name
 
 
@@ -190,9 +185,7 @@ def _kubectl(name: str, words: list[str]) -> int:
         os.execv(own_context.kubectl(), ["kubectl", *words])  # noqa: S606
     files = ClusterPaths(name)
     if not files.kubeconfig.exists():
-        raise ClusterError(
-            f"the cluster {name!r} is not up; start it with: hack/cluster up --name {name}", exit_code=3
-        )
+        raise ClusterError(f"the cluster {name!r} is not up; start it with: hack/cluster up --name {name}", exit_code=3)
     program = ensure_kubectl()
     sys.stdout.flush()
     # Becomes kubectl, so that signals, the terminal and the exit code are its own.

@@ -67,9 +67,7 @@ def issue_identities(paths: ClusterPaths, record: ClusterRecord) -> Identities:
     write_kubeconfig(paths.kubeconfig, record.name, server_url(record), authority, admin)
     for client in ("kube-controller-manager", "kube-scheduler"):
         identity = authority.issue(client, f"system:{client}")
-        write_kubeconfig(
-            paths.config / f"{client}.kubeconfig", record.name, server_url(record), authority, identity
-        )
+        write_kubeconfig(paths.config / f"{client}.kubeconfig", record.name, server_url(record), authority, identity)
     return Identities(authority, front_proxy, etcd, admin)
 
 
@@ -238,9 +236,7 @@ def wait_for(name: str, condition: Callable[[], bool], processes: ProcessRecord,
 
 def _get(url: str, context: ssl.SSLContext) -> bytes | None:
     # Straight to loopback, whatever proxy the environment names.
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
         with opener.open(url, timeout=5) as answer:
             content: bytes = answer.read()

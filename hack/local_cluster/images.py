@@ -63,9 +63,7 @@ def build_images(targets: Sequence[str]) -> None:
 def _with_docker(targets: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for target in targets:
-            with step(
-                f"Building modelmill/{target}:{TAG} with docker", "1 minute, seconds when little changed"
-            ):
+            with step(f"Building modelmill/{target}:{TAG} with docker", "1 minute, seconds when little changed"):
                 base = ["--build-arg", f"BASE={os.environ['BASE']}"] if os.environ.get("BASE") else []
                 run(
                     [
@@ -89,17 +87,13 @@ def _with_docker(targets: Sequence[str]) -> None:
 def _with_buildah(targets: Sequence[str]) -> None:
     packages.ensure(packages.IMAGES)
     if os.geteuid() != 0:
-        raise ClusterError(
-            "building images without Docker needs root (buildah with overlay): be root, or start Docker"
-        )
+        raise ClusterError("building images without Docker needs root (buildah with overlay): be root, or start Docker")
     work = _work()
     buildah("rm", "--all")  # what an interrupted build left behind
     base = base_image.choose(buildah, work)
     with tempfile.TemporaryDirectory() as folder:
         for target in targets:
-            with step(
-                f"Building modelmill/{target}:{TAG} on {base}", "1 minute, seconds when little changed"
-            ):
+            with step(f"Building modelmill/{target}:{TAG} on {base}", "1 minute, seconds when little changed"):
                 buildah(
                     *("build", "--layers", "--target", target, "--build-arg", f"BASE={base}"),
                     *_secrets(Path(folder)),
@@ -151,9 +145,7 @@ def storage_driver() -> str:
 
 
 def _secrets(folder: Path) -> list[str]:
-    bundle = os.environ.get("SSL_CERT_FILE") or next(
-        (place for place in CA_BUNDLES if Path(place).is_file()), ""
-    )
+    bundle = os.environ.get("SSL_CERT_FILE") or next((place for place in CA_BUNDLES if Path(place).is_file()), "")
     settings = folder / "pip.conf"
     files = pip_settings.configuration_files(os.environ, Path.home())
     settings.write_text(pip_settings.for_build(os.environ, files, bool(bundle)))

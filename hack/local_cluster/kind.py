@@ -49,9 +49,7 @@ def up(name: str, with_node: bool) -> None:
         record = records.load(name)
         if exists(name):
             if record is None:
-                raise ClusterError(
-                    f"kind has a cluster {name!r} that hack/cluster did not make; choose another --name"
-                )
+                raise ClusterError(f"kind has a cluster {name!r} that hack/cluster did not make; choose another --name")
             if not kubectl(files, "get", "--raw=/readyz", check=False).stdout.startswith("ok"):
                 say("Cleaning up after a former run that does not answer any more ...")
                 _delete(name, files)
@@ -61,9 +59,7 @@ def up(name: str, with_node: bool) -> None:
             files.state.mkdir(parents=True, exist_ok=True)
             # Recorded first: an interrupted start is ours, and is cleaned up by the next one.
             ClusterRecord(name, with_node, ports={}, subnets=Subnets(*SUBNETS[0]), backend="kind").save()
-            with step(
-                f"Creating the kind cluster {name!r}", "1 minute, more when its image has to be pulled"
-            ):
+            with step(f"Creating the kind cluster {name!r}", "1 minute, more when its image has to be pulled"):
                 run(
                     [
                         *(program(), "create", "cluster", "--name", name, "--config", paths.KIND_CONFIG),
@@ -94,15 +90,11 @@ def _delete(name: str, files: ClusterPaths) -> None:
 
 def load(name: str, names: Sequence[str]) -> None:
     if records.load(name) is None or not docker.answers() or not exists(name):
-        raise ClusterError(
-            f"the cluster {name!r} is not up; start it with: hack/cluster up --name {name}", exit_code=3
-        )
+        raise ClusterError(f"the cluster {name!r} is not up; start it with: hack/cluster up --name {name}", exit_code=3)
     for given in names:
         full = images.complete(given)
         if not images.image_id(full):
-            raise ClusterError(
-                f"there is no image {given!r}; the project's own are built with: hack/cluster images"
-            )
+            raise ClusterError(f"there is no image {given!r}; the project's own are built with: hack/cluster images")
         with step(f"Loading {given}"), tempfile.TemporaryDirectory() as folder:
             archive = images.export(full, (), Path(folder))
             run([program(), "load", "image-archive", archive, "--name", name])

@@ -26,9 +26,7 @@ def ensure_kubectl() -> Path:
 def kubectl(
     paths: ClusterPaths, *words: str, stdin: str | None = None, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    return run(
-        [ensure_kubectl(), f"--kubeconfig={paths.kubeconfig}", *words], stdin=stdin, check=check, timeout=300
-    )
+    return run([ensure_kubectl(), f"--kubeconfig={paths.kubeconfig}", *words], stdin=stdin, check=check, timeout=300)
 
 
 def apply(paths: ClusterPaths, manifests: str) -> None:

@@ -31,9 +31,7 @@ def start_containerd(paths: ClusterPaths, record: ClusterRecord, processes: Proc
     paths.run.mkdir(parents=True, exist_ok=True)
     write_cni_configuration(paths.config / "cni", record.name, record.subnets, paths.run / "leases")
     configuration = paths.config / "containerd.toml"
-    configuration.write_text(
-        containerd_configuration(paths, find("runc") or "runc", snapshotter(paths.state))
-    )
+    configuration.write_text(containerd_configuration(paths, find("runc") or "runc", snapshotter(paths.state)))
     paths.containerd_socket.unlink(missing_ok=True)
     containerd = find("containerd") or "containerd"
     # `slave` first: later mounts of the machine are seen in the namespace, and ours never reach the machine.
@@ -118,13 +116,9 @@ def start_relay(record: ClusterRecord, processes: ProcessRecord) -> None:
     processes.start("api-relay", [find("socat") or "socat", listen, f"TCP4:{LOOPBACK}:{port},nodelay"])
 
 
-def start_kubelet(
-    paths: ClusterPaths, record: ClusterRecord, processes: ProcessRecord, authority: Authority
-) -> None:
+def start_kubelet(paths: ClusterPaths, record: ClusterRecord, processes: ProcessRecord, authority: Authority) -> None:
     node, gateway = record.name, record.subnets.gateway
-    certificate, key = authority.issue(
-        "kubelet", f"system:node:{node}", "system:nodes", hosts=(gateway, node)
-    )
+    certificate, key = authority.issue("kubelet", f"system:node:{node}", "system:nodes", hosts=(gateway, node))
     kubeconfig = paths.config / "kubelet.kubeconfig"
     write_kubeconfig(kubeconfig, record.name, server_url(record), authority, (certificate, key))
     resolv = paths.config / "resolv.conf"
@@ -189,9 +183,7 @@ def start_kubelet(
     )
 
 
-def start_proxy(
-    paths: ClusterPaths, record: ClusterRecord, processes: ProcessRecord, authority: Authority
-) -> None:
+def start_proxy(paths: ClusterPaths, record: ClusterRecord, processes: ProcessRecord, authority: Authority) -> None:
     kubeconfig = paths.config / "kube-proxy.kubeconfig"
     identity = authority.issue("kube-proxy", "system:kube-proxy")
     write_kubeconfig(kubeconfig, record.name, server_url(record), authority, identity)
@@ -218,9 +210,7 @@ def start_proxy(
             indent=1,
         )
     )
-    processes.start(
-        "kube-proxy", [component("kubernetes").program("kube-proxy"), f"--config={configuration}"]
-    )
+    processes.start("kube-proxy", [component("kubernetes").program("kube-proxy"), f"--config={configuration}"])
 
 
 def usable_resolv_conf(text: str) -> str:

@@ -81,9 +81,7 @@ class ProcessRecord:
             return {}  # absent, or cut off by a crash: the mark finds the processes all the same
 
     def _write(self, processes: Mapping[str, Process]) -> None:
-        text = json.dumps(
-            {name: {"pid": item.pid, "start": item.start} for name, item in processes.items()}, indent=1
-        )
+        text = json.dumps({name: {"pid": item.pid, "start": item.start} for name, item in processes.items()}, indent=1)
         unfinished = self._file.with_suffix(".unfinished")
         unfinished.write_text(text)
         unfinished.rename(self._file)
@@ -164,9 +162,7 @@ def end(processes: Iterable[Process], patience: float) -> None:
     remaining = _signalled(deaf, signal.SIGKILL, PATIENCE_WITH_THE_KERNEL)
     if remaining:
         ids = ", ".join(str(item.pid) for item in remaining)
-        raise ClusterError(
-            f"the processes {ids} do not end, not even by SIGKILL: is a disk or mount hanging?"
-        )
+        raise ClusterError(f"the processes {ids} do not end, not even by SIGKILL: is a disk or mount hanging?")
 
 
 def _signalled(processes: Iterable[Process], number: signal.Signals, seconds: float) -> list[Process]:

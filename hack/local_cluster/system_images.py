@@ -74,8 +74,7 @@ def archives() -> dict[str, Path]:
 def _archive(image: Image) -> Path:
     # Named after what goes in, by size and time of each file: enough to notice another build of a binary.
     inputs = [
-        f"{place} {_stamp(source) if isinstance(source, Path) else source}"
-        for place, source in image.files.items()
+        f"{place} {_stamp(source) if isinstance(source, Path) else source}" for place, source in image.files.items()
     ]
     digest = hashlib.sha256("\n".join([image.reference, *inputs]).encode()).hexdigest()[:12]
     folder = paths.images() / "system"

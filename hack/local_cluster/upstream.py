@@ -45,8 +45,7 @@ def up(name: str, with_node: bool) -> None:
         record = records.load(name)
         if record is not None and record.backend != "processes":
             raise ClusterError(
-                f"the cluster {name!r} runs on {record.backend}; "
-                f"take it down first: hack/cluster down --name {name}"
+                f"the cluster {name!r} runs on {record.backend}; take it down first: hack/cluster down --name {name}"
             )
         if record is not None and healthy(files, record):
             if with_node and not record.with_node:
@@ -66,9 +65,7 @@ def up(name: str, with_node: bool) -> None:
 
 def require_platform(with_node: bool) -> None:
     if not sys.platform.startswith("linux"):
-        raise ClusterError(
-            "Kubernetes' components run as processes on Linux only. Start Docker: then kind is used."
-        )
+        raise ClusterError("Kubernetes' components run as processes on Linux only. Start Docker: then kind is used.")
     if with_node and os.geteuid() != 0:
         raise ClusterError(
             "a node needs root (namespaces, network, control groups), and Docker does not answer. Either "
@@ -238,9 +235,7 @@ def _import(files: ClusterPaths, name: str) -> None:
     with tempfile.TemporaryDirectory(dir=files.state) as folder:
         layers = node.ctr(files, "content", "list", "--quiet").stdout.split()
         if (
-            node.ctr(
-                files, "images", "import", str(images.export(name, layers, Path(folder))), check=False
-            ).returncode
+            node.ctr(files, "images", "import", str(images.export(name, layers, Path(folder))), check=False).returncode
             == 0
         ):
             return
@@ -314,8 +309,7 @@ def status(name: str) -> int:
         print(f"  {what:24} {port}")
     if record.with_node:
         print(
-            f"networks: pods {record.subnets.pods}, services {record.subnets.services}, "
-            f"node {record.subnets.gateway}"
+            f"networks: pods {record.subnets.pods}, services {record.subnets.services}, node {record.subnets.gateway}"
         )
     print(f"kubeconfig: {files.kubeconfig}\nlogs: {files.logs}\naudit log: {files.audit_log}")
     if not found:

@@ -1,6 +1,7 @@
 """The data plane: what a serving pod runs.
 
 `fetch` brings an artifact into a folder, `serve` answers predictions from it.  The way of a request is
-`protocol` (HTTP) -> `app` (routes, limits) -> `v2` and `tensors` (JSON to arrays) -> `model` (the runtime) ->
-`v2` (arrays to JSON); `counters` counts on the way and `exposition` shows the counts to Prometheus.
+`protocol` (HTTP) -> `app` (routes, limits) -> `inference` -> `v2` and `tensors` (JSON to arrays) -> `model` and
+`onnx` or `skops` (the runtime) -> `v2` (arrays to JSON) -> `outbox` (when it is written).  `counters` counts on
+the way, and `exposition` shows the counts to Prometheus.
 """

@@ -6,7 +6,6 @@ here; the application counts it out when it is answered.
 
 import asyncio
 import http
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
@@ -16,9 +15,10 @@ import msgspec
 
 from modelmill_contracts import __version__
 from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
-from modelmill_server import log
+from modelmill_server import inference
 from modelmill_server.counters import Counters
 from modelmill_server.errors import DisconnectedError, RefusedError
+from modelmill_server.inference import Outcome
 from modelmill_server.protocol import ShortCut
 
 if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
@@ -108,7 +108,7 @@ class App:
         if self.servable is None:  # the short cut opens when the model is there
             raise AssertionError("the short cut was taken before the model was loaded")
         started = perf_counter()
-        outcome = _predict(self.servable, body)
+        outcome = inference.predict(self.servable, body)
         self._count(outcome, perf_counter() - started)
         line = b"200 OK" if outcome.status == 200 else _status_line(outcome.status)
         return self._response % (line, outcome.seconds * 1e6, len(outcome.answer), outcome.answer)
@@ -120,12 +120,12 @@ class App:
             body = await self._body(scope, receive)
             started = perf_counter()
             if servable.inline:
-                outcome = _predict(servable, body)
+                outcome = inference.predict(servable, body)
             else:
                 loop = asyncio.get_running_loop()
-                outcome = await loop.run_in_executor(self._pool, _predict, servable, body)
+                outcome = await loop.run_in_executor(self._pool, inference.predict, servable, body)
         except RefusedError as refusal:
-            outcome = _refused(refusal)
+            outcome = inference.refused(refusal)
         except DisconnectedError:
             self.counters.refused("Disconnected")
             return
@@ -133,7 +133,7 @@ class App:
         more = ((_COMPUTE, b"%.1f" % (outcome.seconds * 1e6)),)
         await self._send(send, outcome.status, outcome.answer, more)
 
-    def _count(self, outcome: "_Outcome", seconds: float | None) -> None:
+    def _count(self, outcome: Outcome, seconds: float | None) -> None:
         counters = self.counters
         counters.answered(outcome.status)
         if outcome.reason:
@@ -207,7 +207,7 @@ class App:
         try:
             status, answer = 200, _json(self._route(scope["method"], scope["path"]))
         except RefusedError as refusal:
-            status, answer = refusal.status, _refused(refusal).answer
+            status, answer = refusal.status, inference.refused(refusal).answer
             self.counters.refused(refusal.reason)
             if status == 405:
                 more = ((b"allow", b"POST" if scope["path"] in self._infer_paths else b"GET, HEAD"),)
@@ -268,38 +268,6 @@ class App:
                 "classes": list(manifest.classes),
             },
         }
-
-
-class _Outcome(msgspec.Struct, gc=False):
-    """How an inference request ended.  `seconds` are the model's, `reason` is "" where it was answered."""
-
-    status: int
-    answer: bytes
-    reason: str = ""
-    seconds: float = 0.0
-    rows: int = 0
-
-
-def _predict(servable: "Servable", body: bytes) -> _Outcome:
-    """Answer one request.  It may run in a thread: it touches nothing that others see."""
-    try:
-        call = servable.codec.decode(body)
-        before = perf_counter()
-        arrays = servable.runtime.predict(call.feeds)
-        seconds = perf_counter() - before
-        return _Outcome(200, servable.codec.encode(call, arrays), "", seconds, call.rows)
-    except RefusedError as refusal:
-        return _refused(refusal)
-    except Exception as error:
-        # Neither the answer nor the log may hold what the caller sent, and an exception's text might.
-        where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-        log.error("a request failed", exception=type(error).__name__, where=where[-5:])
-        answer = _json({"error": "the server failed to answer; its log says where"})
-        return _Outcome(500, answer, "InternalError")
-
-
-def _refused(refusal: RefusedError) -> _Outcome:
-    return _Outcome(refusal.status, _json({"error": refusal.message}), refusal.reason)
 
 
 def _status_line(status: int) -> bytes:

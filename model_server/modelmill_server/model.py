@@ -17,7 +17,7 @@ from modelmill_server import signature as signatures
 from modelmill_server.errors import NotServableError
 from modelmill_server.signature import NUMPY_TYPES, Signature
 from modelmill_server.tensors import Array
-from modelmill_server.v2 import Call, Codec
+from modelmill_server.v2 import Codec
 
 _WARM_UP_ROUNDS = 20
 # A model that answers one row faster than this is called in the event loop: a thread would cost more.
@@ -167,6 +167,3 @@ def _check_outputs(arrays: list[Array], manifest: Manifest, rows: int) -> None:
                 f"output {tensor.name!r} is {array.dtype} of shape {list(array.shape)} for {rows} rows, but"
                 f" the manifest says {tensor.datatype} of shape {list(tensor.shape)}; train or pack it again",
             )
-
-
-__all__ = ["Call", "Runtime", "Servable", "load"]

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from modelmill_server import tensors
-from modelmill_server.errors import RefusedError, invalid
+from modelmill_server.errors import invalid
 from modelmill_server.signature import Column, Signature
 from modelmill_server.tensors import Array
 
@@ -107,7 +107,8 @@ class Codec:
         except (msgspec.DecodeError, ValueError) as error:  # ValueError: not UTF-8
             raise invalid(
                 "JsonInvalid",
-                "the body is not valid JSON (JSON has no NaN or Infinity: a missing value is null)",
+                "the body is not valid JSON: a missing value is null, not NaN, and a tensor is an array (tritonclient:"
+                " binary_data=False)",
             ) from error
         except RecursionError as error:
             raise invalid("JsonTooDeep", "the body's JSON is nested too deep; a tensor needs few levels") from error
@@ -235,6 +236,3 @@ def _column(tensor: _Tensor, column: Column, where: str) -> Array:
     if column.datatype == "BYTES":
         return tensors.strings(values, tensor.datatype, where, lambda _: column.missing)
     return tensors.numbers(values, tensor.datatype, column.datatype, where, lambda _: column.missing)
-
-
-__all__ = ["Call", "Codec", "RefusedError"]

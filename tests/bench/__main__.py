@@ -1,8 +1,8 @@
 """All benchmarks, one after the other: `python -m tests.bench`.  They write docs/BENCHMARKS.md."""
 
-from tests.bench import cluster, operator, server
+from tests.bench import cluster, control_plane, server
 
 if __name__ == "__main__":
     server.main()
-    operator.main()
+    control_plane.main()
     cluster.main()

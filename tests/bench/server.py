@@ -8,7 +8,6 @@ import argparse
 import http.client
 import json
 import os
-import platform
 import re
 import shutil
 import statistics
@@ -22,10 +21,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import mlserver_peer
+from tests.bench import document, mlserver_peer
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENT = ROOT / "docs" / "BENCHMARKS.md"
 HERE = Path(__file__).resolve().parent
 OURS, PEER, ECHO = "modelmill-server", f"MLServer {mlserver_peer.VERSION}", "bare uvicorn echo"
 PATH = "/v2/models/model/infer"
@@ -49,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement (%(default)s)")
-    parser.add_argument("--no-update", action="store_true", help=f"leave {DOCUMENT.relative_to(ROOT)} alone")
+    parser.add_argument("--no-update", action="store_true", help="leave docs/BENCHMARKS.md alone")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
@@ -68,9 +66,10 @@ def main() -> None:
         many, one = _rounds(servers, options.rounds, options.seconds)
         resident = {name: _resident(server.pid) for name, server in servers.items()}
     report = _report(many, one, starts, resident, options.rounds, options.seconds)
-    print(report)
-    if not options.no_update:
-        _update(report)
+    if options.no_update:
+        print(report)
+    else:
+        document.update("server", report)
 
 
 def _rounds(
@@ -150,16 +149,16 @@ def _require_same_answers(ours: Server, peer: Server) -> None:
         tensor = {"name": "input", "shape": [1, 30], "datatype": "FP32", "data": row}
         connection.request("POST", PATH, json.dumps({"inputs": [tensor]}), {"content-type": "application/json"})
         answer = connection.getresponse()
-        document = json.loads(answer.read())
+        content = json.loads(answer.read())
         if answer.status != 200:
-            raise SystemExit(f"a server answers {answer.status}: {document}")
-        answers.append(next(o["data"] for o in document["outputs"] if o["name"] == "predict"))
+            raise SystemExit(f"a server answers {answer.status}: {content}")
+        answers.append(next(o["data"] for o in content["outputs"] if o["name"] == "predict"))
     if answers[0] != answers[1]:
         raise SystemExit(f"the servers disagree: {answers}")
 
 
 def _load(server: Server, connections: int, seconds: float) -> Run:
-    wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(HERE / "predict.lua")]
+    wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout=10s", "-s", str(HERE / "predict.lua")]
     before = _cpu(server.pid)
     done = subprocess.run(
         _pinned(1, [*wrk, f"http://127.0.0.1:{server.port}{PATH}"]), check=True, capture_output=True, text=True
@@ -231,41 +230,8 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 
 def _machine() -> str:
-    cpus = Path("/proc/cpuinfo").read_text()
-    model = re.search(r"model name\s*:\s*(.+)", cpus)
     libraries = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "onnxruntime", "numpy", "msgspec"))
-    return (
-        f"{os.cpu_count()} CPUs {model[1] if model else platform.machine()}, {platform.system()}"
-        f" {platform.release().split('-')[0]}, Python {platform.python_version()}, {libraries}."
-    )
-
-
-_METHOD = """# Benchmarks
-
-What `make bench` measured last.  Absolute figures are this machine's; the ratios are what to compare.
-
-## The model server
-
-Server and load generator each have a CPU (`taskset`).  All servers run at the same time and are asked in turn by
-the same `wrk` with the same bodies (`tests/bench/predict.lua`: values vary, keys are shuffled), so that noise of the
-machine meets all of them; a ratio is of two measurements of the same round.  The peer is installed into an
-environment of its own and serves the same pipeline (StandardScaler, LogisticRegression) with the model in its HTTP
-process, its fastest setting.  Ours runs as in a pod: digest verified, all limits, checks and metrics on.
-
-<!-- server:begin -->
-<!-- server:end -->
-"""
-
-
-def _update(report: str) -> None:
-    document = DOCUMENT.read_text() if DOCUMENT.exists() else ""
-    if "<!-- server:begin -->" not in document:
-        document = f"{document}\n{_METHOD.partition(chr(10))[2]}" if document else _METHOD
-    start, _, rest = document.partition("<!-- server:begin -->")
-    _, _, end = rest.partition("<!-- server:end -->")
-    DOCUMENT.parent.mkdir(exist_ok=True)
-    DOCUMENT.write_text(f"{start}<!-- server:begin -->\n{report}\n<!-- server:end -->{end}")
-    print(f"\nwritten to {DOCUMENT.relative_to(ROOT)}")
+    return f"{document.machine()} {libraries}."
 
 
 if __name__ == "__main__":

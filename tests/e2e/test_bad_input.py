@@ -180,7 +180,11 @@ def test_a_model_that_was_changed_after_training_never_serves(team: Kubectl) -> 
 
 
 STORES: dict[str, tuple[dict[str, Any], str]] = {
-    "absent": ({"uri": "s3://models", "endpoint": "http://nobody:7070"}, "StoreUnreachable"),
+    "absent": (
+        {"uri": "s3://models", "endpoint": "http://nobody:7070", "secretRef": {"name": "store"}},
+        "StoreUnreachable",
+    ),
+    "no-keys": ({"uri": "s3://models", "endpoint": "http://store:7070"}, "StoreCredentialsMissing"),
     "wrong-key": (
         {"uri": "s3://models", "endpoint": "http://store:7070", "secretRef": {"name": "wrong"}},
         "StoreRefused",

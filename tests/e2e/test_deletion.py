@@ -1,7 +1,7 @@
 """Deletion at any moment leaves nothing behind but versions and their model, and nothing hangs."""
 
 import pytest
-from conftest import OPERATOR, settled, training
+from conftest import OPERATOR, gone, namespace, settled, training
 
 from live import Kubectl, eventually
 
@@ -21,9 +21,10 @@ def test_a_training_can_be_deleted(team: Kubectl, moment: str) -> None:
     eventually(lambda: not team.list("jobs,pods", selector), "its Job and pods are gone", 60)
 
 
-def test_everything_can_be_deleted_while_no_operator_runs(system: Kubectl, team: Kubectl) -> None:
+def test_everything_can_be_deleted_while_no_operator_runs(system: Kubectl) -> None:
+    team = namespace(system, "deletion")
     team.apply_folder("examples/breast-cancer")
-    team.wait_for("mdep", "triage", "Ready", seconds=120)
+    team.wait_for("mdep", "triage", "Ready", seconds=180)
     system.run("scale", OPERATOR, "--replicas=0")
     try:
         eventually(lambda: not system.list("pods"), "the operator is gone")
@@ -44,3 +45,4 @@ def test_everything_can_be_deleted_while_no_operator_runs(system: Kubectl, team:
         settled(system)
     left = {line.split("/")[0] for line in team.output("get", "modelmill", "-o", "name").splitlines()}
     assert left == {f"{kind}.modelmill.dev" for kind in ("model", "modelversion", "workspace")}
+    gone(system, team)

@@ -131,7 +131,8 @@ def render(
 ) -> Manifest:
     """The Job of one of our objects, of that kind, that does `work` in the trainer's image.
 
-    What cannot help is not tried again: an error of the user's or too little memory fails the Job at once; a node that went away does not count.  `config_map` is (name, key) of a file to mount.
+    What cannot help is not tried again: an error of the user's or too little memory fails the Job at once; a node that
+    went away does not count.  `config_map` is (name, key) of a file to mount.
     """
     labels = pods.labels(subject, kind)
     mounts = {"tmp": (environment.WORK_FOLDER, False)}

@@ -24,14 +24,31 @@ Measure = Callable[[str, str, int, float], None]  # verb, kind, status code, sec
 
 
 class ApiError(Exception):
-    """The API server refused.  `code` is the HTTP status, `reason` Kubernetes' own (NotFound, Conflict, ...)."""
+    """The API server refused.
 
-    def __init__(self, code: int, reason: str, message: str, retry_after: float | None = None) -> None:
+    `code` is the HTTP status, `reason` Kubernetes' own (NotFound, Conflict, ...), `causes` its details.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        *,
+        causes: frozenset[str] = frozenset(),
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(f"{code} {reason}: {message}")
         self.code = code
         self.reason = reason
         self.message = message
+        self.causes = causes
         self.retry_after = retry_after
+
+    @property
+    def namespace_goes(self) -> bool:
+        """Whether it was refused because its namespace is being deleted."""
+        return "NamespaceTerminating" in self.causes
 
 
 class Api:
@@ -194,14 +211,15 @@ def _selectors(resource: ResourceType) -> dict[str, str]:
 async def _error(answer: aiohttp.ClientResponse) -> ApiError:
     async with answer:
         text = await answer.text(errors="replace")
-    reason, message = answer.reason or "", text[:500]
+    reason, message, causes = answer.reason or "", text[:500], frozenset[str]()
     try:
         status = json.loads(text)
         reason, message = status.get("reason") or reason, status.get("message") or message
+        causes = frozenset(c.get("reason", "") for c in (status.get("details") or {}).get("causes") or ())
     except (ValueError, AttributeError):
         pass  # not a Status: a proxy's page, say; its text is the message
     try:
         retry_after = float(answer.headers["Retry-After"])
     except (KeyError, ValueError):
         retry_after = None
-    return ApiError(answer.status, reason, message, retry_after)
+    return ApiError(answer.status, reason, message, causes=causes, retry_after=retry_after)

@@ -61,10 +61,15 @@ class Reconciler:
                 outcome = "stale"
                 logger.info("looking again: %s", reason, extra=_about(key))
                 self._queue.add_rate_limited(key)
-            except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            except ApiError as error:
+                if error.namespace_goes:
+                    outcome = "namespace goes"  # and the object with it: there is nothing left to bring about
+                else:
+                    outcome = "error"
+                    self._again(key, error, error.retry_after or 0.0)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 outcome = "error"
-                logger.warning("will be tried again: %s: %s", type(error).__name__, error, extra=_about(key))
-                self._queue.add_rate_limited(key, getattr(error, "retry_after", None) or 0.0)
+                self._again(key, error)
             except Exception:
                 outcome = "panic"
                 logger.exception("the core failed; this is a bug", extra=_about(key))
@@ -72,6 +77,10 @@ class Reconciler:
             finally:
                 self._queue.done(key)
                 self._metrics.reconciled(key[0], outcome, monotonic() - started)
+
+    def _again(self, key: ObjectKey, error: Exception, at_least: float = 0.0) -> None:
+        logger.warning("will be tried again: %s: %s", type(error).__name__, error, extra=_about(key))
+        self._queue.add_rate_limited(key, at_least)
 
     async def reconcile(self, key: ObjectKey) -> None:
         """Bring one object closer to what it declares."""

@@ -72,6 +72,13 @@ def test_a_missing_file_is_named(published: tuple[str, Path]) -> None:
     assert caught.value.reason == "FileMissing"
 
 
+def test_a_file_that_no_digest_covers_is_refused(published: tuple[str, Path]) -> None:
+    (published[1] / "weights.bin").write_bytes(b"a model may read this too")
+    with pytest.raises(ArtifactError, match=r"weights\.bin") as caught:
+        folder.verify(published[1], published[0])
+    assert caught.value.reason == "FileUnexpected"
+
+
 def test_a_link_is_not_followed(published: tuple[str, Path], tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(CONTENT["card.md"])
     (published[1] / "card.md").unlink()

@@ -10,9 +10,7 @@ from local_cluster.paths import ClusterPaths
 
 
 def test_name_servers_on_loopback_are_not_handed_to_pods() -> None:
-    text = (
-        "search corp.example\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.53\noptions edns0\n"
-    )
+    text = "search corp.example\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.53\noptions edns0\n"
 
     assert usable_resolv_conf(text) == "search corp.example\nnameserver 192.0.2.53\noptions edns0\n"
     assert not has_name_server(usable_resolv_conf("nameserver 127.0.0.1\n"))

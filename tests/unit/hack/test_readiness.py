@@ -39,6 +39,4 @@ def test_what_is_missing_waiting_or_not_ready_is_named() -> None:
 
     assert not_ready([node(AFTER, "False"), *waiting], "n", START) == ["the node n", "/".join(DEPLOYMENTS[0])]
     assert len(not_ready([], "n", START)) == 3
-    assert not_ready([node(AFTER), *pods(AFTER, ready=False)], "n", START) == [
-        "/".join(item) for item in DEPLOYMENTS
-    ]
+    assert not_ready([node(AFTER), *pods(AFTER, ready=False)], "n", START) == ["/".join(item) for item in DEPLOYMENTS]

@@ -137,7 +137,6 @@ def boosted(folder: Path) -> Made:
 
 
 def _write_onnx(folder: Path, estimator: Any, inputs: list[Any], outputs: list[str]) -> None:
-    from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs  # noqa: F401
 
     classifier = hasattr(estimator, "predict_proba")
     options = {"zipmap": False} if classifier else None

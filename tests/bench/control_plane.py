@@ -1,4 +1,4 @@
-"""The operator's own cost: 100 ModelDeployments on an API server without nodes: `python -m tests.bench.operator`.
+"""The operator's own cost: 100 ModelDeployments on an API server without nodes: `python -m tests.bench.control_plane`.
 
 Counts first: requests by verb, from the operator's own metrics; then memory and CPU, from /proc.
 """
