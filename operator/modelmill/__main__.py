@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import sys
 
 from modelmill.core.plan import Settings
 from modelmill.shell import logs, process
@@ -46,7 +47,7 @@ def main() -> None:
         port=arguments.port,
         workers=arguments.workers,
     )
-    asyncio.run(process.main(options))
+    sys.exit(asyncio.run(process.main(options)))
 
 
 if __name__ == "__main__":

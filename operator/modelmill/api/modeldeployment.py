@@ -69,7 +69,7 @@ class ModelDeploymentStatus(Status):
     selector: Annotated[str, Field(max_length=256)] = ""
     stable: Annotated[RevisionStatus | None, Field(description="The revision that serves.")] = None
     candidate: Annotated[RevisionStatus | None, Field(description="The revision that is coming up.")] = None
-    history: Annotated[tuple[PromotedRevision, ...], Field(max_length=100, json_schema_extra=ATOMIC)] = ()
+    history: Annotated[tuple[PromotedRevision, ...], Field(max_length=101, json_schema_extra=ATOMIC)] = ()
 
 
 class ModelDeployment(Resource):

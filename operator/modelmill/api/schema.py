@@ -46,6 +46,7 @@ def listmap(*keys: str) -> dict[str, Any]:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
+SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
 ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 OPAQUE: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
 INT64: dict[str, Any] = {"format": "int64"}
@@ -55,7 +56,7 @@ ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0
 Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 Decimal = Annotated[str, Field(max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
 Fraction = Annotated[str, Field(max_length=16, pattern=r"^0\.[0-9]*[1-9][0-9]*$")]
-Duration = Annotated[str, Field(max_length=32, pattern=r"^([0-9]+(ms|s|m|h))+$")]
+Duration = Annotated[str, Field(max_length=32, pattern=r"^([0-9]{1,6}(ms|s|m|h)){1,4}$")]
 # Canonical quantities only: what the API server would rewrite could never be compared with what was applied.
 Quantity = Annotated[str, Field(max_length=20, pattern=r"^[1-9][0-9]*(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
@@ -73,7 +74,7 @@ class KeyReference(Schema):
     """A key of an object in the same namespace."""
 
     name: ObjectName
-    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-_a-zA-Z0-9][-._a-zA-Z0-9]*$")]
 
 
 class ResourceRequirements(Schema):

@@ -11,6 +11,7 @@ from modelmill.api.schema import (
     NAME_LENGTH,
     NAME_PATTERN,
     OPAQUE,
+    SET,
     ColumnName,
     Decimal,
     Digest,
@@ -96,7 +97,7 @@ class Estimator(Schema):
 class Evaluation(Schema):
     metrics: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")], ...],
-        Field(max_length=32, json_schema_extra=ATOMIC, description="Absent: accuracy, or r2 for a regressor."),
+        Field(max_length=32, json_schema_extra=SET, description="Absent: accuracy, or r2 for a regressor."),
     ] = ()
 
 
@@ -136,7 +137,7 @@ class Artifact(Schema):
 
 class Metric(Schema):
     name: Annotated[str, Field(max_length=64)]
-    value: Annotated[str, Field(max_length=32)]
+    value: Annotated[str, Field(max_length=64)]
     stddev: Decimal | None = None
 
 

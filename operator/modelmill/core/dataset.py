@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from modelmill.api.dataset import DatasetSpec
 from modelmill.api.schema import ResourceRequirements
 from modelmill.core import conditions, jobs, pods, workspace
@@ -38,7 +40,9 @@ class Asked:
     @property
     def digest(self) -> str:
         """Equal askings need one snapshot."""
-        return digest.of_json([task.encode(self.work), self.store.secret, self.source_secret, self.config_map])
+        # What is allowed decides whether it may be asked, not what is asked.
+        work = msgspec.structs.replace(self.work, schemes=())
+        return digest.of_json([task.encode(work), self.store.secret, self.source_secret, self.config_map])
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ class Facts:
     asked: Asked | Waiting
     job: str
     run: jobs.Run
-    done: bool  # the status holds the snapshot that is asked for
+    snapshot: str | None  # digest of what was asked when the newest version was taken
+    settled: bool  # the present spec's snapshot was Ready when the store was last known to work
+    problems: tuple[report.Problem, ...]
     history: tuple[Snapshot, ...]  # newest first
     failing: Failing | None
     valid: bool  # the last failure was not about the data
@@ -141,7 +147,12 @@ def observe(observed: Observed) -> Facts:
         asked=wanted,
         job=job,
         run=jobs.observe(observed, job, "" if isinstance(wanted, Waiting) else wanted.digest),
-        done=isinstance(wanted, Asked) and status.get("snapshot") == wanted.digest,
+        snapshot=status.get("snapshot"),
+        settled=conditions.is_true(observed.object, "Ready"),
+        problems=tuple(
+            report.Problem(p["rule"], p["message"], p.get("column"), p.get("count", 0), tuple(p.get("rows", ())))
+            for p in status.get("problems", ())
+        ),
         history=tuple(Snapshot(h["version"], h["file"], h["rows"], h["observedAt"]) for h in status.get("history", ())),
         failing=workspace.failing(observed, "Available") or workspace.failing(observed, "Valid"),
         valid=valid is None or valid["status"] != "False",
@@ -151,8 +162,9 @@ def observe(observed: Observed) -> Facts:
 def decide(facts: Facts, now: datetime) -> Decision:
     run, history = facts.run, facts.history
     if isinstance(facts.asked, Waiting):
-        return Decision(waiting=facts.asked, history=history)
-    if facts.done:
+        # Without the store nothing new can be taken; what was taken is still what was declared.
+        return Decision(waiting=None if facts.settled and history else facts.asked, history=history)
+    if facts.snapshot == facts.asked.digest:
         return Decision(history=history)
     if run.state == "Foreign":
         taken = workspace.name_taken("Job", facts.job)
@@ -164,25 +176,28 @@ def decide(facts: Facts, now: datetime) -> Decision:
         return Decision(waiting=waiting, history=history)
     if run.state in ("Failed", "Lost"):
         waiting, pause = workspace.after_failure(run, now, facts.failing)
-        problems = run.report.problems if run.report is not None else ()
+        found = run.report.problems if run.report is not None else ()
         return Decision(
             waiting=waiting,
             history=history,
-            problems=problems[:MAX_PROBLEMS],
-            invalid=bool(problems),
+            problems=found[:MAX_PROBLEMS],
+            invalid=bool(found),
             discard=pause is None,
             requeue_after=pause,
         )
     waiting, invalid = Waiting("SnapshotRunning", "the data is being read and checked"), False
+    problems: tuple[report.Problem, ...] = ()
     if run.trouble is not None:
         waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
     elif facts.failing is not None:
         waiting, invalid = facts.failing.waiting, not facts.valid  # no news until the new try has an outcome
+        problems = facts.problems
     return Decision(
         start=run.state == "Absent",
         discard=run.state == "Outdated",
         waiting=waiting,
         history=history,
+        problems=problems,
         invalid=invalid,
     )
 
@@ -208,7 +223,9 @@ def render(facts: Facts, decision: Decision) -> Outcome:
         ]
         or None,
         "problems": [_problem(problem) for problem in decision.problems] or None,
-        "snapshot": facts.asked.digest if isinstance(facts.asked, Asked) and decision.waiting is None else None,
+        "snapshot": facts.asked.digest
+        if isinstance(facts.asked, Asked) and decision.waiting is None
+        else facts.snapshot,
     }
     ready, *more = _conditions(facts, decision, newest)
     return Outcome(

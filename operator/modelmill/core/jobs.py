@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from modelmill.api.schema import GROUP
-from modelmill.core import pods
+from modelmill.core import conditions, pods
 from modelmill.core.conditions import moment
-from modelmill.core.plan import Observed, Subject, is_owned
+from modelmill.core.plan import Observed, Subject, is_former, is_owned
 from modelmill.core.pods import Resources, StoreAccess, Trouble
 from modelmill.core.resources import INVOLVED_FIELD, OWNER_LABEL, Key, Manifest, dig
 from modelmill_contracts import environment, task
@@ -52,6 +52,8 @@ def dependencies(namespace: str, uid: str, name: str) -> tuple[Key, ...]:
 def observe(observed: Observed, name: str, asked: str) -> Run:
     """What became of the Job of that name, which should be doing the task with the digest `asked`."""
     job = observed.get("Job", name)
+    if job is not None and is_former(job, observed.subject.name, observed.uid):
+        return Run("Active")  # of an object that had this name before: it is being cleaned up, which will wake us
     if job is None or not is_owned(job, observed.uid):
         taken = job is not None or ("Job", name) in observed.foreign
         return Run("Foreign" if taken else "Absent")
@@ -66,16 +68,20 @@ def observe(observed: Observed, name: str, asked: str) -> Run:
     newest = its_pods[-1] if its_pods else None
     ended, failure = _end(job)
     if ended is None:
-        return Run("Active", uid, trouble=_holding_up(observed, name, newest), annotations=annotations)
+        return Run("Active", uid, trouble=_holding_up(observed, job, newest), annotations=annotations)
     said = pods.last_report(newest) if newest else None
     if failure is not None:
-        why = _why_failed(failure, said, newest, _holding_up(observed, name, newest))
+        why = _why_failed(failure, said, newest, _holding_up(observed, job, newest) or _said_before(observed))
         if why is None:
             return Run("Lost", uid, ended=ended, annotations=annotations)
         return Run("Failed", uid, said, why, ended, annotations)
-    if said is None:
-        return Run("Lost", uid, ended=ended, annotations=annotations)
-    return Run("Succeeded", uid, said, ended=ended, annotations=annotations)
+    if said is not None and said.ok:
+        return Run("Succeeded", uid, said, ended=ended, annotations=annotations)
+    if newest is not None and pods.ended_well(newest):
+        # It is the last pod, and its answer is not one that this operator reads.
+        why = Trouble("ReportInvalid", "the pod succeeded, but its report cannot be read; do the images fit together?")
+        return Run("Failed", uid, None, why, ended, annotations)
+    return Run("Lost", uid, ended=ended, annotations=annotations)
 
 
 def _end(job: Manifest) -> tuple[datetime | None, Manifest | None]:
@@ -87,11 +93,20 @@ def _end(job: Manifest) -> tuple[datetime | None, Manifest | None]:
     return None, None
 
 
-def _holding_up(observed: Observed, name: str, pod: Manifest | None) -> Trouble | None:
+def _said_before(observed: Observed) -> Trouble | None:
+    """What held the object up when its status was written last: the pods of a Job that timed out are gone."""
+    stalled = conditions.find(observed.object, "Stalled")
+    if stalled is None or stalled["status"] != "True" or stalled["reason"] in ("TimedOut", "NameConflict"):
+        return None
+    return Trouble(stalled["reason"], stalled["message"], fatal=True)
+
+
+def _holding_up(observed: Observed, job: Manifest, pod: Manifest | None) -> Trouble | None:
     if pod is not None:
         found = pods.trouble(pod)
         return None if found is None or found.fatal else found
-    events = observed.find("Event", INVOLVED_FIELD, f"Job/{name}")
+    of_name = observed.find("Event", INVOLVED_FIELD, f"Job/{job['metadata']['name']}")
+    events = [event for event in of_name if event["involvedObject"].get("uid") == job["metadata"]["uid"]]
     if not events:
         return None
     newest = max(events, key=lambda event: event.get("lastTimestamp") or "")
@@ -108,7 +123,9 @@ def _why_failed(
     """Why the Job failed; None where only a pod that is gone could tell."""
     if failure.get("reason") == "DeadlineExceeded":
         # The Job's controller deletes the pods of a Job that took too long; what kept them from starting says more.
-        return held_up or Trouble("TimedOut", "it did not end within limits.timeout; raise it, or ask for less", True)
+        return held_up or Trouble(
+            "TimedOut", "it did not end in time; raise limits.timeout where there is one, or ask for less", True
+        )
     if said is not None and not said.ok:
         return Trouble(said.reason, said.message, fatal=True)
     return pods.trouble(pod) if pod is not None else None

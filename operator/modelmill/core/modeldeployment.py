@@ -47,7 +47,7 @@ class Running:
     uid: str
     version: int | None
     wanted: int  # replicas that its Deployment asks for
-    available: int  # ready and settled pods, of the Deployment's present spec; 0 where that is not known
+    available: int  # ready and settled pods
     pods: int
     created: str
     trouble: Trouble | None
@@ -85,8 +85,7 @@ class Facts:
 class Decision:
     create: bool = False
     create_service: str | None = None  # the revision that it selects at first
-    route: str | None = None  # the revision that the Service is moved to
-    mend_service: bool = False
+    route: str | None = None  # the revision that the Service is moved, or mended, to
     scale: tuple[tuple[Running, int], ...] = ()
     delete: tuple[Running, ...] = ()
     serving: str | None = None  # the revision that the Service selects, these writes done
@@ -143,7 +142,7 @@ def _target(observed: Observed, spec: ModelDeploymentSpec) -> Revision | Waiting
         # A store that fails now does not change which revision is asked for: what serves goes on.
         store = workspace.store_access(settings)
     uri, digest, version = chosen
-    resources = pods.resources(spec.server.resources, serving.RESOURCES)
+    resources = pods.declared(spec.server.resources)
     return Revision(uri=uri, digest=digest, version=version, store=store, resources=resources)
 
 
@@ -189,7 +188,6 @@ def _running(deployment: Manifest, all_pods: tuple[Manifest, ...]) -> Running:
     metadata, status = deployment["metadata"], deployment["status"]
     id_ = metadata["labels"][serving.REVISION_LABEL]
     version = metadata["labels"].get(serving.VERSION_LABEL)
-    seen = (status.get("observedGeneration") or 0) >= metadata.get("generation", 0)
     mine = [p for p in all_pods if dig(p, "metadata", "labels", serving.REVISION_LABEL) == id_]
     troubles = [found for p in mine if not p["metadata"].get("deletionTimestamp") and (found := pods.trouble(p))]
     refused = next((c for c in status.get("conditions", ()) if c["status"] == "True"), None)
@@ -207,7 +205,8 @@ def _running(deployment: Manifest, all_pods: tuple[Manifest, ...]) -> Running:
         uid=metadata["uid"],
         version=int(version) if version else None,
         wanted=dig(deployment, "spec", "replicas") or 0,
-        available=(status.get("availableReplicas") or 0) if seen else 0,
+        # The template never changes, so that this is true whatever generation it was counted for.
+        available=status.get("availableReplicas") or 0,
         pods=status.get("replicas") or 0,
         created=metadata.get("creationTimestamp", ""),
         trouble=troubles[0] if troubles else None,
@@ -219,13 +218,14 @@ def _routing(observed: Observed) -> Routing | None:
         if is_owned(service, observed.uid) and service["metadata"]["name"] == observed.subject.name:
             selected = dig(service, "spec", "selector", serving.REVISION_LABEL)
             wanted = serving.service(observed.subject, KIND, selected or "")
-            return Routing(service["metadata"]["uid"], selected, covers(service["spec"], wanted["spec"]))
+            current = selected is not None and covers(service["spec"], wanted["spec"])
+            return Routing(service["metadata"]["uid"], selected, current)
     return None
 
 
 def decide(facts: Facts, now: datetime) -> Decision:
     """Who serves, who comes up, who goes."""
-    serving_id = facts.routing.revision if facts.routing else None
+    serving_id = _serving(facts)
     target = facts.target
     if isinstance(target, Waiting):
         return _hold(facts, serving_id, target)
@@ -243,9 +243,8 @@ def decide(facts: Facts, now: datetime) -> Decision:
     waiting, retry = _unfinished(facts, candidate, serving == wanted)
     return Decision(
         create=candidate is None and _name_free(facts, "Deployment", serving_name(facts, wanted)),
-        create_service=wanted if facts.routing is None and _name_free(facts, "Service", facts.subject.name) else None,
-        route=wanted if promoted and facts.routing is not None and serving_id != wanted else None,
-        mend_service=facts.routing is not None and not facts.routing.current,
+        create_service=(serving or wanted) if _may_create_service(facts) else None,
+        route=_route(facts, serving or wanted),
         scale=scale,
         delete=delete,
         serving=serving,
@@ -253,6 +252,26 @@ def decide(facts: Facts, now: datetime) -> Decision:
         waiting=waiting,
         requeue_after=min((t for t in (again, retry) if t is not None), default=None),
     )
+
+
+def _serving(facts: Facts) -> str | None:
+    """The revision that serves: what the Service selects, or, where that is lost, what it selected last."""
+    selected = facts.routing.revision if facts.routing else None
+    if _find(facts, selected) is None and facts.history and _find(facts, facts.history[0].revision) is not None:
+        return facts.history[0].revision
+    return selected
+
+
+def _may_create_service(facts: Facts) -> bool:
+    return facts.routing is None and _name_free(facts, "Service", facts.subject.name)
+
+
+def _route(facts: Facts, goal: str) -> str | None:
+    """The revision that an existing Service has to be moved or mended to, if any."""
+    routing = facts.routing
+    if routing is None or (routing.revision == goal and routing.current):
+        return None
+    return goal
 
 
 def serving_name(facts: Facts, revision: str) -> str:
@@ -271,7 +290,14 @@ def _hold(facts: Facts, serving_id: str | None, waiting: Waiting) -> Decision:
     """Nothing new to serve: what serves keeps its replicas, and nothing is taken away."""
     stable = _find(facts, serving_id)
     scale = ((stable, facts.replicas),) if stable is not None and stable.wanted != facts.replicas else ()
-    return Decision(scale=scale, serving=serving_id, history=facts.history, waiting=waiting)
+    return Decision(
+        create_service=serving_id if _may_create_service(facts) else None,
+        route=_route(facts, serving_id) if serving_id is not None else None,
+        scale=scale,
+        serving=serving_id,
+        history=facts.history,
+        waiting=waiting,
+    )
 
 
 def _takes_over(facts: Facts, candidate: Running | None, stable: Running | None) -> bool:
@@ -300,7 +326,9 @@ def _others(
     """Former revisions: to be scaled to zero once the new one has settled, and deleted beyond the limit."""
     former = [r for r in facts.running if r.id not in keep]
     settled = moment(history[0].at) + SETTLE if history else now
-    busy = [r for r in former if r.wanted > 0]
+    # Where the Service is lost, nobody loses pods until it is back.
+    routed = facts.routing is not None and facts.routing.revision in keep
+    busy = [r for r in former if r.wanted > 0] if routed else []
     again = settled - now if busy and now < settled else None
     scale = tuple((r, 0) for r in busy) if again is None else ()
     idle = [r for r in former if r.wanted == 0 and r.pods == 0]
@@ -312,8 +340,11 @@ def _unfinished(
     facts: Facts, candidate: Running | None, takes_traffic: bool
 ) -> tuple[Waiting | None, timedelta | None]:
     """What is still to come until the declared state is reached, and when to try a taken name again."""
+    target = facts.target
+    wanted = "" if isinstance(target, Waiting) else serving_name(facts, target.id(facts.subject))
     for kind, name in facts.foreign:
-        return workspace.name_taken(kind, name), workspace.RETRY_MAX
+        if name in (facts.subject.name, wanted):
+            return workspace.name_taken(kind, name), workspace.RETRY_MAX
     if candidate is None or facts.routing is None:
         return Waiting("CreatingRevision", "the revision is being created"), None
     if candidate.trouble is not None and candidate.available < facts.replicas:
@@ -381,18 +412,15 @@ def _promotion(promotion: Promotion) -> dict[str, Any]:
 
 def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
     subject, target, writes = facts.subject, facts.target, list[Write]()
-    if isinstance(target, Revision):
-        if decision.create:
-            writes.append(Create(serving.deployment(subject, KIND, target, facts.replicas)))
-        if decision.create_service is not None:
-            writes.append(Create(serving.service(subject, KIND, decision.create_service)))
+    if isinstance(target, Revision) and decision.create:
+        writes.append(Create(serving.deployment(subject, KIND, target, facts.replicas)))
+    if decision.create_service is not None:
+        writes.append(Create(serving.service(subject, KIND, decision.create_service)))
     routing = facts.routing
     if routing is not None and decision.route is not None:
         running = _find(facts, decision.route)
-        assert running is not None  # noqa: S101 - only a running revision takes over
-        writes.append(Apply(serving.service(subject, KIND, decision.route), routing.uid, _still_ready(facts, running)))
-    elif routing is not None and decision.mend_service:
-        writes.append(Apply(serving.service(subject, KIND, routing.revision or ""), routing.uid))
+        guards = _still_ready(facts, running) if running is not None else ()
+        writes.append(Apply(serving.service(subject, KIND, decision.route), routing.uid, guards))
     for running, replicas in decision.scale:
         guards = (_not_selected(subject, running),) if replicas == 0 and running.id != decision.serving else ()
         writes.append(Apply(serving.scaled(subject, running.name, replicas), running.uid, guards))
@@ -421,7 +449,8 @@ def _not_selected(subject: Subject, running: Running) -> Guard:
     """A revision loses its pods only when the Service is seen to have left it."""
 
     def holds(service: Manifest | None) -> bool:
-        return service is None or dig(service, "spec", "selector", serving.REVISION_LABEL) != running.id
+        selected = dig(service, "spec", "selector", serving.REVISION_LABEL)
+        return selected is not None and selected != running.id
 
     return Guard("Service", subject.name, holds, f"Service {subject.name} does not select revision {running.id}")
 

@@ -22,6 +22,8 @@ from modelmill_contracts import digest, report, task
 
 KIND = "ModelVersion"
 TIMEOUT = timedelta(minutes=30)
+# Reasons that are about the artifact's bytes.  Everything else, a store that refused the key included, may heal.
+FINAL = ("DigestMismatch", "ManifestInvalid", "ArtifactTooLarge", "FileMissing", "NotARegularFile", "FileUnexpected")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
 def observe(observed: Observed) -> Facts:
     spec = ModelVersionSpec.model_validate(observed.object["spec"])
     job = job_name(observed.subject.name)
-    asked = digest.of_json([spec.artifact.uri, spec.artifact.digest])
+    store = workspace.working_store(observed)
+    where = workspace.asked_of(store) if isinstance(store, StoreAccess) else ""
+    asked = digest.of_json([spec.artifact.uri, spec.artifact.digest, where])
     known = observed.status.get("schema")
     verified = None
     if known is not None and conditions.is_true(observed.object, "Verified"):
@@ -73,7 +77,7 @@ def observe(observed: Observed) -> Facts:
         subject=observed.subject,
         uri=spec.artifact.uri,
         artifact=spec.artifact.digest,
-        store=workspace.working_store(observed),
+        store=store,
         job=job,
         asked=asked,
         run=jobs.observe(observed, job, asked),
@@ -101,7 +105,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
         return Decision(waiting=taken, requeue_after=workspace.RETRY_MAX)
     if run.state in ("Failed", "Lost"):
         waiting, pause = workspace.after_failure(run, now, facts.failing)
-        if run.report is not None and not run.report.retryable:
+        if run.report is not None and run.report.reason in FINAL:
             return Decision(waiting=waiting)  # an artifact never changes: what is wrong stays wrong
         return Decision(waiting=waiting, discard=pause is None, requeue_after=pause)
     waiting = Waiting("VerificationRunning", "the artifact is being fetched and verified")

@@ -1,7 +1,7 @@
 """What the core is given (`Observed`) and what it gives back (`Plan`)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -46,13 +46,14 @@ class Observed:
     """A frozen snapshot: the object, everything that it depends on, and what stands in its way.
 
     `related` has one entry for each key that the kind's `depends` names.  `foreign` are (kind, name) of
-    children that exist and are not ours.
+    children that exist and are not ours; `refused` are (kind, name, message) of children that the API server refused.
     """
 
     object: Manifest
     related: Mapping[Key, tuple[Manifest, ...]]
     settings: Settings
     foreign: frozenset[tuple[str, str]] = frozenset()
+    refused: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def namespace(self) -> str:
@@ -166,6 +167,7 @@ def finish(observed: Observed, now: datetime, outcome: Outcome) -> Plan:
 
     Conditions keep their transition times unless their status changes.
     """
+    outcome = _with_refusals(observed, outcome)
     before = observed.object.get("status") or {}
     generation = observed.subject.generation
     after = {
@@ -178,6 +180,34 @@ def finish(observed: Observed, now: datetime, outcome: Outcome) -> Plan:
         tail.append(SetStatus(after))
         tail.extend(_transitions(before.get("conditions", ()), outcome.conditions, outcome.headline))
     return Plan((*outcome.writes, *tail), outcome.requeue_after)
+
+
+REFUSED_RETRY = timedelta(minutes=1)
+
+
+def _with_refusals(observed: Observed, outcome: Outcome) -> Outcome:
+    """The outcome, saying so where the API server refuses a child that is still wanted."""
+    wanted = {
+        (write.manifest["kind"], write.manifest["metadata"]["name"])
+        for write in outcome.writes
+        if isinstance(write, Create | Apply)
+    }
+    refused = next((r for r in observed.refused if (r[0], r[1]) in wanted), None)
+    if refused is None:
+        return outcome
+    message = f"{refused[0]} {refused[1]} is refused: {refused[2]}"
+    said: dict[str, Condition] = {
+        outcome.headline[0]: Condition(
+            outcome.headline[0],
+            "Unknown" if outcome.headline[0] == "Succeeded" else "False",
+            "ChildRefused",
+            message,
+        ),
+        "Reconciling": Condition("Reconciling", "False", "ChildRefused"),
+        "Stalled": Condition("Stalled", "True", "ChildRefused", message),
+    }
+    changed = tuple(said.get(condition.type, condition) for condition in outcome.conditions)
+    return replace(outcome, conditions=changed, requeue_after=REFUSED_RETRY)
 
 
 _NEWS = (("True", "Unknown"), ("True", "False"), ("False", "True"))  # (now, before)
@@ -204,6 +234,15 @@ def is_owned(manifest: Manifest, uid: str) -> bool:
     """Whether the object with that UID is the manifest's controller."""
     references = dig(manifest, "metadata", "ownerReferences") or ()
     return any(r.get("controller") and r.get("uid") == uid for r in references)
+
+
+def is_former(manifest: Manifest, name: str, uid: str) -> bool:
+    """Whether it was made for an object of ours that had this name before: the garbage collector takes it away."""
+    references = dig(manifest, "metadata", "ownerReferences") or ()
+    return any(
+        r.get("controller") and r.get("apiVersion") == API_VERSION and r.get("name") == name and r.get("uid") != uid
+        for r in references
+    )
 
 
 def covers(live: Any, desired: Any) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modelmill.api.schema import GROUP
+from modelmill.api.schema import GROUP, ResourceRequirements
 from modelmill.core.plan import Subject
 from modelmill.core.resources import MANAGED_BY, OWNER_LABEL, Manifest
 from modelmill_contracts import environment, report, task
@@ -51,16 +51,27 @@ def labels(subject: Subject, kind: str) -> dict[str, str]:
     }
 
 
-def resources(declared: Any, default: Mapping[str, Mapping[str, str]]) -> Resources:
-    """The declared requests and limits (a ResourceRequirements) over the defaults.
+def declared(spec: ResourceRequirements) -> Resources:
+    """What a user declared, and nothing else."""
+    return (("limits", tuple(sorted(spec.limits.items()))), ("requests", tuple(sorted(spec.requests.items()))))
+
+
+def with_defaults(said: Resources, default: Mapping[str, Mapping[str, str]]) -> Resources:
+    """The declared requests and limits over the defaults.
 
     A declared limit without a request is the request too, as Kubernetes has it.
     """
-    limits = {**default["limits"], **declared.limits}
-    requests = {**default["requests"], **declared.limits, **declared.requests}
-    if "memory" in declared.requests and "memory" not in declared.limits:
-        limits["memory"] = declared.requests["memory"]
+    own_limits, own_requests = (dict(values) for _, values in said)
+    limits = {**default["limits"], **own_limits}
+    requests = {**default["requests"], **own_limits, **own_requests}
+    if "memory" in own_requests and "memory" not in own_limits:
+        limits["memory"] = own_requests["memory"]
     return (("limits", tuple(sorted(limits.items()))), ("requests", tuple(sorted(requests.items()))))
+
+
+def resources(spec: ResourceRequirements, default: Mapping[str, Mapping[str, str]]) -> Resources:
+    """What a user declared, over the defaults."""
+    return with_defaults(declared(spec), default)
 
 
 def secret_variables(secret: str | None, prefix: str = "") -> list[dict[str, Any]]:
@@ -130,6 +141,12 @@ def last_report(pod: Manifest) -> report.Report | None:
     return None
 
 
+def ended_well(pod: Manifest) -> bool:
+    """Whether the pod ended, and every container of it with exit code 0."""
+    states = [(status.get("state") or {}).get("terminated") for status in _statuses(pod, "containerStatuses")]
+    return bool(states) and all(state is not None and state.get("exitCode") == 0 for state in states)
+
+
 def trouble(pod: Manifest) -> Trouble | None:
     """What keeps the pod from running or made it end, or None."""
     status = pod["status"]
@@ -163,6 +180,8 @@ _IMAGE_REASONS = (
 
 def _container_trouble(status: Mapping[str, Any]) -> Trouble | None:
     state, last = status.get("state") or {}, status.get("lastState") or {}
+    if status.get("ready"):
+        return None  # what was before is over
     waiting = state.get("waiting")
     if waiting:
         reason, text = waiting.get("reason", ""), waiting.get("message", "")

@@ -27,7 +27,7 @@ class Revision:
     digest: str
     version: int | None
     store: StoreAccess
-    resources: Resources
+    resources: Resources  # as declared: defaults may change with the operator
 
     def id(self, subject: Subject) -> str:
         """Eight hex digits: equal choices of one ModelDeployment are one revision."""
@@ -86,6 +86,7 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
         "name": environment.STORE_LOCATION,
         "value": digest.canonical_json(revision.store.location).decode(),
     }
+    limits = pods.with_defaults(revision.resources, RESOURCES)
     fetch = pods.container(
         "fetch",
         image,
@@ -93,7 +94,7 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
         # Only this container has the store's credentials: what parses requests has none.
         variables=[location, *pods.secret_variables(revision.store.secret)],
         mounts={"tmp": (environment.WORK_FOLDER, False), "model": (environment.MODEL_FOLDER, False)},
-        limits=revision.resources,
+        limits=limits,
     )
     version = str(revision.version) if revision.version is not None else digest.label_of(revision.digest)
     server = pods.container(
@@ -114,7 +115,7 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
             "model": (environment.MODEL_FOLDER, True),
             "routes": (environment.ROUTES_FOLDER, True),
         },
-        limits=revision.resources,
+        limits=limits,
         ports=[
             {"name": "http", "containerPort": environment.HTTP_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": environment.METRICS_PORT, "protocol": "TCP"},

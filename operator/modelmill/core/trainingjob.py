@@ -8,7 +8,7 @@ What ended stays ended: the spec is immutable, so there is nothing that could be
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from modelmill.api.schema import API_VERSION, parse_duration
@@ -89,6 +89,7 @@ class Decision:
     create_version: int | None = None
     result: Result | None = None
     version_name: str | None = None
+    requeue_after: timedelta | None = None
 
 
 def job_name(name: str) -> str:
@@ -222,7 +223,8 @@ def _reported_result(run: jobs.Run) -> Result | None:
     if run.state != "Succeeded" or run.report is None or not isinstance(run.report.result, report.TrainingResult):
         return None
     result = run.report.result
-    return Result(result.recipe, result.uri, result.artifact, result.metrics, result.cpu_seconds)
+    metrics = tuple({metric.name: metric for metric in result.metrics}.values())
+    return Result(result.recipe, result.uri, result.artifact, metrics, result.cpu_seconds)
 
 
 def _ended(observed: Observed) -> Ended | None:
@@ -259,13 +261,15 @@ def _train(facts: Facts, now: datetime) -> Decision:
         return Decision("Training", waiting)
     if run.state in ("Lost", "Outdated"):
         discard = run.state == "Outdated" or workspace.after_failure(run, now, None)[1] is None
-        return Decision("Training", Waiting("ReportLost", "the pod went away before it could report"), discard=discard)
+        lost = Waiting("ReportLost", "the pod went away before it could report")
+        return Decision("Training", lost, discard=discard, requeue_after=jobs.REPORT_GRACE)
     if isinstance(facts.store, Waiting):
         return Decision("Preflight", facts.store)
     if isinstance(facts.snapshot, Waiting):
         return Decision("Data", facts.snapshot)
     if run.state == "Foreign":
-        return Decision("Training", workspace.name_taken("Job", facts.job))
+        taken = workspace.name_taken("Job", facts.job)
+        return Decision("Training", taken, requeue_after=workspace.RETRY_MAX)
     return Decision("Training", Waiting("Training", f"Job {facts.job} is starting"), start=True)
 
 
@@ -302,11 +306,7 @@ def render(facts: Facts, decision: Decision) -> Outcome:
         conditions=_conditions(decision),
         headline=("Succeeded",),
         writes=_writes(facts, decision),
-        requeue_after=jobs.REPORT_GRACE
-        if facts.run.state == "Lost"
-        else workspace.RETRY_MAX
-        if facts.run.state == "Foreign"
-        else None,
+        requeue_after=decision.requeue_after,
     )
 
 

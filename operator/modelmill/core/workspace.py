@@ -2,7 +2,7 @@
 
 no Job of the store's settings -> Create it
 the Job succeeded              -> PreflightPassed, until the settings change
-the Job failed                 -> not passed, and why; try again, at first soon and then once a minute
+the Job failed                 -> not passed, and why; try again, at first soon and then ever more seldom
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,13 @@ from modelmill.core.conditions import Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject
 from modelmill.core.pods import StoreAccess
-from modelmill.core.resources import Key, Manifest
+from modelmill.core.resources import Key, Manifest, dig
 from modelmill_contracts import digest, task
 
 NAME = "default"
 KIND = "Workspace"
 RETRY_MIN, RETRY_MAX = timedelta(seconds=5), timedelta(minutes=1)
+RETRY_MAX_UNCHANGED = timedelta(minutes=10)
 
 
 def store_access(spec: WorkspaceSpec) -> StoreAccess:
@@ -30,6 +31,11 @@ def store_access(spec: WorkspaceSpec) -> StoreAccess:
         task.StoreLocation(uri=store.uri, endpoint=store.endpoint, region=store.region),
         store.secret_ref.name if store.secret_ref else None,
     )
+
+
+def asked_of(access: StoreAccess) -> str:
+    """The digest of what a preflight tries: other settings are tried again."""
+    return digest.of_json([task.encode(task.PreflightTask(access.location)), access.secret])
 
 
 def dependency(namespace: str) -> Key:
@@ -53,8 +59,9 @@ def working_store(observed: Observed) -> StoreAccess | Waiting:
             f" kubectl apply -n {observed.namespace} -k manifests/store",
             stalled=True,
         )
-    if conditions.is_true(workspace, "PreflightPassed"):
-        return store_access(WorkspaceSpec.model_validate(workspace["spec"]))
+    access = store_access(WorkspaceSpec.model_validate(workspace["spec"]))
+    if dig(workspace, "status", "preflight") == asked_of(access):
+        return access  # what was tried is what is declared, whatever else of the Workspace changed
     condition = conditions.find(workspace, "PreflightPassed")
     if condition is not None and condition["status"] == "False":
         return Waiting(condition["reason"], condition["message"], stalled=True)
@@ -89,12 +96,14 @@ def failing(observed: Observed, type_: str) -> Failing | None:
 def after_failure(run: jobs.Run, now: datetime, before: Failing | None) -> tuple[Waiting, timedelta | None]:
     """What a failed Job means, and how long to leave it before it is tried again; None: try now.
 
-    The pause is half as long as it has been failing, from 5 seconds to a minute.
+    The pause is half as long as it has been failing, from 5 seconds to a minute, or to ten where only somebody's
+    change can help.
     """
     if run.trouble is not None:
         waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
         so_far = now - before.since if before is not None else timedelta()
-        pause = min(max(so_far / 2, RETRY_MIN), RETRY_MAX)
+        may_heal = run.report is None or run.report.retryable
+        pause = min(max(so_far / 2, RETRY_MIN), RETRY_MAX if may_heal else RETRY_MAX_UNCHANGED)
     else:
         waiting = Waiting("ReportLost", "the pod went away before it could report; trying again")
         pause = jobs.REPORT_GRACE
@@ -134,7 +143,7 @@ class Decision:
 
 def observe(observed: Observed) -> Facts:
     access = store_access(WorkspaceSpec.model_validate(observed.object["spec"]))
-    asked = digest.of_json([task.encode(task.PreflightTask(access.location)), access.secret])
+    asked = asked_of(access)
     return Facts(
         subject=observed.subject,
         access=access,

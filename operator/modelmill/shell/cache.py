@@ -5,7 +5,7 @@ be reconciled.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from modelmill.core.controller import Controller
@@ -25,7 +25,8 @@ class Cache:
         self._index: defaultdict[Key, set[ObjectKey]] = defaultdict(set)
         self._dependents: defaultdict[Key, set[ObjectKey]] = defaultdict(set)
         self._dependencies: dict[ObjectKey, tuple[Key, ...]] = {}
-        self._foreign: defaultdict[ObjectKey, set[tuple[str, str]]] = defaultdict(set)
+        self._foreign: dict[ObjectKey, set[tuple[str, str]]] = {}
+        self._refused: dict[ObjectKey, dict[tuple[str, str], str]] = {}
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -46,10 +47,8 @@ class Cache:
         metadata = new["metadata"]
         key = (kind, metadata["namespace"], metadata["name"])
         old = self._objects.get(key)
-        if old is not None:
-            same = old["metadata"]["uid"] == metadata["uid"]
-            if same and _number(old) >= _number(new):
-                return set()
+        if old is not None and _number(old) >= _number(new):
+            return set()
         self._objects[key] = new
         if old is not None and _without_version(old) == _without_version(new):
             return set()
@@ -72,14 +71,23 @@ class Cache:
             if not self._dependents[dependency]:
                 del self._dependents[dependency]
         self._foreign.pop(key, None)
+        self._refused.pop(key, None)
         return self._wake(self._unindex(key, old))
 
-    def keep_only(self, kind: str, namespace: str | None, seen: Mapping[tuple[str, str], str]) -> set[ObjectKey]:
-        """After a complete list: forget what it did not show.  `seen`: (namespace, name) -> UID."""
+    def keep_only(
+        self, kind: str, namespace: str | None, seen: Collection[tuple[str, str]], version: str
+    ) -> set[ObjectKey]:
+        """After a complete list of that resource version: forget what it did not show and what is not newer than it.
+
+        `seen` has (namespace, name) of what it showed.
+        """
         gone = [
             key
-            for key in self._objects
-            if key[0] == kind and (namespace is None or key[1] == namespace) and (key[1], key[2]) not in seen
+            for key, manifest in self._objects.items()
+            if key[0] == kind
+            and (namespace is None or key[1] == namespace)
+            and (key[1], key[2]) not in seen
+            and _number(manifest) <= int(version)
         ]
         woken: set[ObjectKey] = set()
         for _, namespace_, name in gone:
@@ -88,9 +96,24 @@ class Cache:
 
     def set_foreign(self, key: ObjectKey, kind: str, name: str, *, taken: bool) -> bool:
         """Remember whether a child's name is taken by somebody else's object; whether that is new."""
-        entry, known = (kind, name), self._foreign[key]
+        entry, known = (kind, name), self._foreign.get(key, set())
         changed = (entry in known) != taken
-        known.add(entry) if taken else known.discard(entry)
+        known = known | {entry} if taken else known - {entry}
+        if known and key in self._objects:
+            self._foreign[key] = known
+        else:
+            self._foreign.pop(key, None)
+        return changed
+
+    def set_refused(self, key: ObjectKey, kind: str, name: str, message: str | None) -> bool:
+        """Remember why the API server refuses a child, or (None) that it does not; whether that is new."""
+        entry, known = (kind, name), self._refused.get(key, {})
+        changed = known.get(entry) != message
+        known = {k: v for k, v in known.items() if k != entry} | ({entry: message} if message is not None else {})
+        if known and key in self._objects:
+            self._refused[key] = known
+        else:
+            self._refused.pop(key, None)
         return changed
 
     def foreign(self, key: ObjectKey) -> frozenset[tuple[str, str]]:
@@ -106,7 +129,8 @@ class Cache:
             dependency: tuple(self._objects[k] for k in sorted(self._index.get(dependency, ())))
             for dependency in self._dependencies[key]
         }
-        return Observed(manifest, related, self._settings, self.foreign(key))
+        refused = tuple((kind, name, text) for (kind, name), text in sorted(self._refused.get(key, {}).items()))
+        return Observed(manifest, related, self._settings, self.foreign(key), refused)
 
     def _depend(self, key: ObjectKey, manifest: Manifest) -> None:
         wanted = self._controllers[key[0]].depends(manifest)

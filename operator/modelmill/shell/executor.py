@@ -7,7 +7,7 @@ from itertools import groupby
 from uuid import uuid4
 
 from modelmill.api.schema import API_VERSION
-from modelmill.core.plan import Apply, Create, Delete, Guard, Plan, Record, SetStatus, Write, is_owned
+from modelmill.core.plan import Apply, Create, Delete, Guard, Plan, Record, SetStatus, Write, is_former, is_owned
 from modelmill.core.resources import TYPES, Manifest
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache, ObjectKey
@@ -48,17 +48,23 @@ class Executor:
 
     async def _write(self, key: ObjectKey, owner: Manifest, write: Write) -> None:
         self._fence.check()
-        match write:
-            case Create():
-                await self._create(key, owner, write)
-            case Apply():
-                await self._apply(key, write)
-            case Delete():
-                await self._delete(key, write)
-            case SetStatus():
-                await self._set_status(key, owner, write)
-            case Record():
-                await self._record(key, owner, write)
+        # A request that is still under way when another may hold the lease is given up.
+        async with asyncio.timeout(self._fence.seconds_left):
+            match write:
+                case Create():
+                    await self._create(key, owner, write)
+                case Apply():
+                    await self._apply(key, write)
+                case Delete():
+                    await self._delete(key, write)
+                case SetStatus():
+                    await self._set_status(key, owner, write)
+                case Record():
+                    await self._record(key, owner, write)
+
+    def _remember(self, key: ObjectKey, kind: str, name: str, message: str | None) -> None:
+        if self._cache.set_refused(key, kind, name, message):
+            self._wake({key})
 
     async def _create(self, key: ObjectKey, owner: Manifest, write: Create) -> None:
         resource = TYPES[write.manifest["kind"]]
@@ -66,32 +72,44 @@ class Executor:
         try:
             made = await self._api.create(resource, write.manifest)
         except ApiError as error:
+            if _refused(error):
+                self._remember(key, resource.kind, name, error.message)
+                return
             if error.code != 409:
                 raise
             found = await self._api.get(resource, namespace, name)
             if found is None:
                 raise Stale(f"{resource.kind} {name} went away") from error
+            if resource.owned and is_former(found, owner["metadata"]["name"], owner["metadata"]["uid"]):
+                raise Stale(f"{resource.kind} {name} of a former {key[0]} is being cleaned up") from error
             if resource.owned and not is_owned(found, owner["metadata"]["uid"]):
                 if self._cache.set_foreign(key, resource.kind, name, taken=True):
                     self._wake({key})
                 return
             made = found
+        self._remember(key, resource.kind, name, None)
         self._wake(self._cache.store(resource.kind, made))
 
     async def _apply(self, key: ObjectKey, write: Apply) -> None:
         resource = TYPES[write.manifest["kind"]]
         await self._check(key, write.guards)
+        self._fence.check()  # the guards took their time
         metadata = {**write.manifest["metadata"], "uid": write.uid}
         try:
             applied = await self._api.apply(resource, {**write.manifest, "metadata": metadata})
         except ApiError as error:
+            if _refused(error):
+                self._remember(key, resource.kind, metadata["name"], error.message)
+                return
             if error.code in (404, 409):
                 raise Stale(f"{resource.kind} {metadata['name']} is not the one it was") from error
             raise
+        self._remember(key, resource.kind, metadata["name"], None)
         self._wake(self._cache.store(resource.kind, applied))
 
     async def _delete(self, key: ObjectKey, write: Delete) -> None:
         await self._check(key, write.guards)
+        self._fence.check()
         await self._api.delete(TYPES[write.kind], key[1], write.name, write.uid)
         # Jobs and Deployments have no finalizers with background deletion: they are gone now.
         self._wake(self._cache.remove(write.kind, key[1], write.name, write.uid))
@@ -153,6 +171,11 @@ class Executor:
         except ApiError as error:
             # An Event is for people; a namespace that goes away takes none.
             logger.info("no Event was recorded: %s", error, extra=_about(key))
+
+
+def _refused(error: ApiError) -> bool:
+    """Whether the API server does not want this object: a quota, an admission policy, or its own validation."""
+    return error.code in (403, 422) and not error.namespace_goes
 
 
 def _about(key: ObjectKey) -> dict[str, str]:

@@ -5,8 +5,9 @@ in the objects' status.
 """
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import kopf
@@ -47,7 +48,15 @@ def settings() -> kopf.OperatorSettings:
     result.watching.connect_timeout = 5
     result.networking.connect_timeout = 5
     result.networking.request_timeout = 30
+    result.networking.error_backoffs = _Backoffs()
     return result
+
+
+class _Backoffs:
+    """kopf gives up, and ends the process, when its pauses are used up: these never are."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1, 1, 2, 3, 5, 8, 13), itertools.repeat(30))
 
 
 async def run(

@@ -38,6 +38,11 @@ class Fence:
     def open(self) -> bool:
         return self._renewed is not None and monotonic() - self._renewed < DEADLINE
 
+    @property
+    def seconds_left(self) -> float:
+        """Until another may hold the lease; 0 where it is not ours."""
+        return max(0.0, self._renewed + DURATION - monotonic()) if self._renewed is not None else 0.0
+
     def renewed(self, at: float) -> None:
         """The lease was renewed by a request that was sent at this monotonic time."""
         self._renewed = at

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 from dataclasses import dataclass
+from time import monotonic
 from uuid import uuid4
 
 import aiohttp
@@ -66,8 +67,9 @@ class Process:
         for key in keys:
             self.queue.add(key)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set or the lease is lost."""
+    async def run(self, stop: asyncio.Event) -> int:
+        """Run until `stop` is set or the lease is lost; the exit code: 0 where the end was asked for."""
+        code = 0
         kopf_stop, kopf_ready = asyncio.Event(), asyncio.Event()
         handlers = intake.registry(self.cache, self.watched, self.wake)
         runner = await self.health.serve(self._options.host, self._options.port)
@@ -92,10 +94,11 @@ class Process:
         try:
             done, _ = await asyncio.wait([stopped, framework, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                if task is framework and task.exception() is None:
-                    logger.info("kopf was told to stop")
-                elif task is not stopped:
-                    logger.error("%s ended: %s", task.get_name(), task.exception() or "without an error")
+                error = task.exception()
+                if error is not None:
+                    logger.error("%s failed", task.get_name(), exc_info=error)
+                if error is not None or task.get_name() == "leader":
+                    code = 1
         finally:
             for task in tasks:
                 task.cancel()
@@ -107,6 +110,7 @@ class Process:
             stopped.cancel()
             await asyncio.wait([framework], timeout=8)
             await runner.cleanup()
+        return code
 
     async def _lead(self) -> None:
         """Wait until everything is known, then for the lease; then reconcile until it is lost."""
@@ -118,10 +122,7 @@ class Process:
         await self._elector.acquire()
         self.health.leading = True
         self._metrics.leader.set(1)
-        for kind in CONTROLLERS:
-            for manifest in self.cache.objects(kind):
-                metadata = manifest["metadata"]
-                self.queue.add((kind, metadata["namespace"], metadata["name"]))
+        self._enqueue_everything()
         workers = asyncio.create_task(run_workers(self._reconciler, self._options.workers), name="workers")
         # A renewal that outlived us would take the lease back after it was released.
         renewal = asyncio.create_task(self._elector.renew(), name="renewal")
@@ -137,17 +138,40 @@ class Process:
             await asyncio.gather(workers, renewal, return_exceptions=True)
 
     async def _resync(self) -> None:
-        """List our own kinds at the start, and everything now and then: a broken watch tells of no deletion."""
+        """List our own kinds at the start and now and then, and look at everything again.
+
+        A kind that cannot be read is asked for more often.  kopf looks for its kinds once, at the start: when one
+        of them appears later, the process ends, so that it is started anew and watches it.
+        """
+        unreadable: set[str] = set()
+        next_round = 0.0
         while True:
+            everything = monotonic() >= next_round
+            if everything:
+                next_round = monotonic() + watch.RESYNC_SECONDS
             for resource in OWN:
                 watched = self.watched[resource.kind]
+                if not (everything or resource.kind in unreadable):
+                    continue
                 try:
                     await watch.list_into(self._api, self.cache, resource, self._options.namespaces, self.wake)
                     watched.listed()
-                except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                    if resource.kind in unreadable:
+                        logger.info("%s can be read now; starting anew to watch them", resource.plural)
+                        return
+                except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                     watched.failed(watch.explain(error, resource))
-            missing = any(w.problem or not w.synced.is_set() for w in self.watched.values())
-            await asyncio.sleep(2.0 if missing else watch.RESYNC_SECONDS)
+                    if isinstance(error, ApiError) and error.code in (403, 404):
+                        unreadable.add(resource.kind)
+            if everything and self.health.leading:
+                self._enqueue_everything()
+            await asyncio.sleep(10.0)
+
+    def _enqueue_everything(self) -> None:
+        for kind in CONTROLLERS:
+            for manifest in self.cache.objects(kind):
+                metadata = manifest["metadata"]
+                self.queue.add((kind, metadata["namespace"], metadata["name"]))
 
 
 async def _own_signals(stop: asyncio.Event, after: asyncio.Event) -> None:
@@ -169,9 +193,9 @@ def _identity() -> str:
     return f"{socket.gethostname()}_{pod or uuid4().hex}"
 
 
-async def main(options: Options) -> None:
-    """The operator, until SIGTERM or SIGINT."""
+async def main(options: Options) -> int:
+    """The operator, until SIGTERM or SIGINT; the exit code."""
     stop = asyncio.Event()
     metrics = Metrics()
     async with Api(await login.load(), metrics.requested) as api:
-        await Process(options, api, metrics).run(stop)
+        return await Process(options, api, metrics).run(stop)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable
 from time import monotonic
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 300
 RESYNC_SECONDS = 300.0
+LONG_ENOUGH = 10.0  # seconds: a watch that lived so long did not fail at once
 _BACKOFF = (0.5, 1, 2, 5, 10, 30)
 
 Wake = Callable[[set[ObjectKey]], None]
@@ -56,31 +58,34 @@ async def list_into(
     """List a kind into the cache and forget what is gone; the resource version of each namespace's list."""
     versions: dict[str | None, str] = {}
     for namespace in namespaces:
-        seen: dict[tuple[str, str], str] = {}
+        seen: set[tuple[str, str]] = set()
+        version = "0"
         async for items, version in api.pages(resource, namespace):
             versions[namespace] = version
             for item in items:
                 metadata = item["metadata"]
-                seen[metadata["namespace"], metadata["name"]] = metadata["uid"]
+                seen.add((metadata["namespace"], metadata["name"]))
                 wake(cache.store(resource.kind, item))
-        wake(cache.keep_only(resource.kind, namespace, seen))
+        wake(cache.keep_only(resource.kind, namespace, seen, version))
     return versions
 
 
 async def follow(api: Api, cache: Cache, watched: Watched, namespace: str | None, wake: Wake) -> None:
     """Keep the cache up to date with one kind in one namespace (None: all); runs for ever."""
-    resource, failures = watched.resource, 0
+    resource, failures, begun = watched.resource, 0, monotonic()
     while True:
         try:
             version = (await list_into(api, cache, resource, (namespace,), wake))[namespace]
             watched.listed()
-            failures = 0
+            begun = monotonic()
             await _follow_from(api, cache, watched, namespace, version, wake)
+            failures = 0  # it was time for a new list: a deletion that a broken watch lost shows there
         except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             # 410 Gone is the API server's way to ask for a new list; everything else is said, and tried again.
-            if not (isinstance(error, ApiError) and error.code == 410):
+            expired = isinstance(error, ApiError) and error.code == 410
+            if not expired:
                 watched.failed(explain(error, resource))
-                failures += 1
+            failures = 1 if monotonic() - begun > LONG_ENOUGH else failures + 1
         pause = _BACKOFF[min(failures, len(_BACKOFF) - 1)] if failures else 0.05
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load
 
@@ -88,8 +93,10 @@ async def follow(api: Api, cache: Cache, watched: Watched, namespace: str | None
 async def _follow_from(
     api: Api, cache: Cache, watched: Watched, namespace: str | None, version: str, wake: Wake
 ) -> None:
-    while True:
-        async for event in api.watch(watched.resource, namespace, version, WATCH_SECONDS):
+    end = monotonic() + RESYNC_SECONDS
+    while (left := end - monotonic()) > 0:
+        opened = monotonic()
+        async for event in api.watch(watched.resource, namespace, version, math.ceil(left)):
             found = event["object"]
             if event["type"] == "ERROR":
                 raise ApiError(found.get("code", 500), found.get("reason", ""), found.get("message", ""))
@@ -97,7 +104,9 @@ async def _follow_from(
             watched.healthy()
             if event["type"] != "BOOKMARK":
                 take(cache, watched.resource.kind, event, wake)
-        watched.healthy()  # the server ended it as asked; go on from where it was
+        watched.healthy()  # the server ended it; go on from where it was, but not in a hurry
+        if monotonic() - opened < 1:
+            await asyncio.sleep(1)
 
 
 def take(cache: Cache, kind: str, event: dict[str, Any], wake: Wake) -> None:

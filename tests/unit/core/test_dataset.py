@@ -158,7 +158,11 @@ def test_a_quota_that_refuses_the_pod_is_said() -> None:
         "tumours-data.1",
         reason="FailedCreate",
         message="exceeded quota: small",
-        involvedObject={"kind": "Job", "name": "tumours-data"},
+        involvedObject={
+            "kind": "Job",
+            "name": "tumours-data",
+            "uid": world.get("Job", "tumours-data")["metadata"]["uid"],
+        },
     )
     world.reconcile("Dataset", "tumours")
     assert world.condition("Dataset", "tumours", "Stalled") == ("True", "PodCreationRefused")
@@ -190,3 +194,29 @@ def test_a_report_that_is_lost_for_good_is_asked_for_again() -> None:
     world.wait(11)
     world.reconcile("Dataset", "tumours")
     assert world.get("Job", "tumours-data")["metadata"]["uid"] != uid
+
+
+def test_what_is_allowed_may_change_without_a_new_snapshot_and_without_a_moment_of_doubt() -> None:
+    world = with_dataset(with_store(World()))
+    job = world.get("Job", "tumours-data")["metadata"]["uid"]
+    spec = world.get("Workspace", "default")["spec"]
+    world.put("Workspace", "default", spec={**spec, "allow": {"sources": ["s3", "https"]}})
+    for _ in range(2):
+        world.reconcile("Dataset", "tumours")
+        assert world.condition("Dataset", "tumours", "Ready")[0] == "True"
+        assert world.get("Job", "tumours-data")["metadata"]["uid"] == job
+        world.reconcile("Workspace", "default")
+
+
+def test_problems_stay_while_the_source_is_read_again() -> None:
+    world = with_store(World())
+    world.put("Dataset", "tumours", spec=SOURCE)
+    world.reconcile("Dataset", "tumours")
+    problem = report.Problem("NotNumeric", "column age", "age", 1, (5,))
+    world.end_job("tumours-data", report.Report(False, "DataInvalid", "bad", problems=(problem,)))
+    plan = world.reconcile("Dataset", "tumours")
+    assert plan.requeue_after is not None
+    world.wait(plan.requeue_after.total_seconds())
+    world.reconcile("Dataset", "tumours")
+    assert world.get("Dataset", "tumours")["status"]["problems"][0]["rows"] == [5]
+    assert world.condition("Dataset", "tumours", "Valid") == ("False", "DataInvalid")

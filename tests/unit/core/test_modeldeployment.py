@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from world import World, with_store, with_version
 
+from modelmill.core import serving as serving_module
 from modelmill.core.plan import Apply, Settings
 from modelmill.core.resources import dig
 from modelmill_contracts import report
@@ -279,3 +280,78 @@ def test_only_the_container_that_fetches_has_credentials() -> None:
     pod = world.get("Deployment", world.deployments()[0])["spec"]["template"]["spec"]
     assert "secretKeyRef" in str(pod["initContainers"])
     assert "secretKeyRef" not in str(pod["containers"])
+
+
+@pytest.mark.parametrize("lost", ["deleted", "selector edited"])
+def test_a_service_that_is_lost_during_a_rollout_goes_back_to_who_served(lost: str) -> None:
+    world = serving()
+    old = deployment_of_version(world, 1)
+    world.wait(3600)
+    with_version(world, 2)
+    world.reconcile("ModelDeployment", "triage")
+    if lost == "deleted":
+        world.remove("Service", "triage")
+    else:
+        world.objects["Service", "triage"]["spec"]["selector"] = {"app": "mine"}
+    world.reconcile("ModelDeployment", "triage")
+    assert selected(world) == revision_of(old)
+    assert world.get("Deployment", old)["spec"]["replicas"] == 2
+
+
+def test_a_lost_service_comes_back_also_when_there_is_nothing_new_to_serve() -> None:
+    world = serving()
+    world.remove("ModelVersion", "triage-1")
+    world.remove("Service", "triage")
+    world.reconcile("ModelDeployment", "triage")
+    assert selected(world) == revision_of(world.deployments()[0])
+
+
+def test_scaling_during_a_rollout_does_not_move_traffic_to_few_pods() -> None:
+    world = serving(replicas=10)
+    old = deployment_of_version(world, 1)
+    with_version(world, 2)
+    world.reconcile("ModelDeployment", "triage")
+    new = deployment_of_version(world, 2)
+    world.pods_of(new, 1)
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 11})
+    world.reconcile("ModelDeployment", "triage")  # both Deployments have a generation that nobody counted for yet
+    assert selected(world) == revision_of(old)
+    assert world.condition("ModelDeployment", "triage", "Available")[0] == "True"
+
+
+def test_other_default_resources_make_no_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = serving()
+    monkeypatch.setitem(serving_module.RESOURCES, "requests", {"cpu": "1", "memory": "1Gi"})
+    assert world.plan("ModelDeployment", "triage").writes == ()
+
+
+def test_what_a_pod_survived_is_no_trouble_today() -> None:
+    world = serving()
+    (name,) = world.deployments()
+    ended = {"exitCode": 137, "reason": "OOMKilled"}
+    status = {"name": "server", "ready": True, "state": {"running": {}}, "lastState": {"terminated": ended}}
+    labels = world.get("Deployment", name)["spec"]["template"]["metadata"]["labels"]
+    world.put("Pod", f"{name}-x", metadata={"labels": labels}, status={"containerStatuses": [status]})
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 3})
+    world.reconcile("ModelDeployment", "triage")
+    assert world.condition("ModelDeployment", "triage", "Ready") == ("False", "WaitingForPods")
+
+
+def test_a_child_that_the_api_server_refuses_is_said() -> None:
+    world = with_version(with_store(World()), 1)
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}})
+    world.refused["Service", "triage"] = "exceeded quota: small"
+    plan = world.reconcile("ModelDeployment", "triage")
+    assert world.condition("ModelDeployment", "triage", "Stalled") == ("True", "ChildRefused")
+    assert "Service triage is refused: exceeded quota: small" in world.message("ModelDeployment", "triage", "Ready")
+    assert plan.requeue_after is not None
+    world.refused.clear()
+    world.reconcile("ModelDeployment", "triage")
+    assert world.condition("ModelDeployment", "triage", "Stalled")[0] == "False"
+
+
+def test_a_name_that_is_no_longer_wanted_blocks_nothing() -> None:
+    world = serving()
+    world.foreign.add(("Deployment", "triage-00000000"))
+    world.reconcile("ModelDeployment", "triage")
+    assert world.condition("ModelDeployment", "triage", "Ready")[0] == "True"

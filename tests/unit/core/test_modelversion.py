@@ -45,3 +45,17 @@ def test_a_store_that_did_not_answer_is_asked_again() -> None:
     world.end_job("triage-1-verify", report.Report(False, "StoreUnreachable", "no answer", retryable=True))
     plan = world.reconcile("ModelVersion", "triage-1")
     assert plan.requeue_after is not None
+
+
+def test_a_store_that_refused_the_key_is_asked_again_when_that_may_be_mended() -> None:
+    world = with_store(World())
+    world.put("ModelVersion", "triage-1", spec=version_spec(1))
+    world.reconcile("ModelVersion", "triage-1")
+    world.end_job("triage-1-verify", report.Report(False, "StoreRefused", "it refuses the key; check the Secret"))
+    plan = world.reconcile("ModelVersion", "triage-1")
+    assert world.condition("ModelVersion", "triage-1", "Verified") == ("False", "StoreRefused")
+    assert plan.requeue_after is not None
+    job = world.get("Job", "triage-1-verify")["metadata"]["uid"]
+    world.wait(plan.requeue_after.total_seconds())
+    world.reconcile("ModelVersion", "triage-1")
+    assert world.get("Job", "triage-1-verify")["metadata"]["uid"] != job

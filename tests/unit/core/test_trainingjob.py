@@ -166,7 +166,7 @@ def test_a_run_that_could_never_start_in_time_says_what_kept_it() -> None:
     world = ready_world()
     world.put("TrainingJob", "lr", spec=training_spec())
     world.settle()
-    refused = {"kind": "Job", "name": "lr-train"}
+    refused = {"kind": "Job", "name": "lr-train", "uid": world.get("Job", "lr-train")["metadata"]["uid"]}
     world.put("Event", "lr-train.1", reason="FailedCreate", message="exceeded quota: small", involvedObject=refused)
     world.end_job("lr-train", None, reason="DeadlineExceeded")
     world.remove("Pod", "lr-train-x")
@@ -198,3 +198,63 @@ def test_without_a_model_it_is_a_tracked_run_and_nothing_more() -> None:
     world.settle()
     assert world.condition("TrainingJob", "lr", "Succeeded")[0] == "True"
     assert not [key for key in world.objects if key[0] in ("Model", "ModelVersion")]
+
+
+def test_a_job_of_a_former_object_of_that_name_is_waited_for() -> None:
+    world = ready_world()
+    owner = {"apiVersion": "modelmill.dev/v1alpha1", "kind": "TrainingJob", "name": "lr", "uid": "former"}
+    world.put("Job", "lr-train", metadata={"ownerReferences": [{**owner, "controller": True}]}, spec={}, status={})
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    assert world.condition("TrainingJob", "lr", "Stalled")[0] == "False"
+    world.remove("Job", "lr-train")
+    world.settle()
+    assert world.has("Job", "lr-train")
+
+
+def test_a_job_that_succeeded_with_its_second_pod_is_not_judged_by_the_first() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    world.end_job("lr-train", trained())
+    second = world.objects["Pod", "lr-train-x"]
+    failed = report.encode(report.Report(False, "StoreUnreachable", "no answer", retryable=True)).decode()
+    first = {"name": "trainer", "state": {"terminated": {"exitCode": 75, "message": failed}}}
+    world.objects["Pod", "lr-train-x"] = {**second, "status": {"phase": "Failed", "containerStatuses": [first]}}
+    world.settle()
+    assert world.condition("TrainingJob", "lr", "Failed")[0] == "Unknown"
+    world.objects["Pod", "lr-train-x"] = second
+    world.settle()
+    assert world.condition("TrainingJob", "lr", "Succeeded")[0] == "True"
+
+
+def test_a_report_that_cannot_be_read_ends_the_run() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    world.end_job("lr-train", trained())
+    world.objects["Pod", "lr-train-x"]["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = "?"
+    world.settle()
+    assert world.condition("TrainingJob", "lr", "Failed") == ("True", "ReportInvalid")
+
+
+def test_an_image_that_could_not_be_pulled_in_time_is_what_is_said_in_the_end() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    waiting = {"name": "trainer", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}}
+    world.pod_of_job("lr-train", containerStatuses=[waiting])
+    world.settle()
+    world.end_job("lr-train", None, reason="DeadlineExceeded")
+    world.remove("Pod", "lr-train-x")
+    world.settle()
+    assert world.condition("TrainingJob", "lr", "Failed") == ("True", "ImagePullFailed")
+
+
+def test_what_ended_asks_for_nothing_more() -> None:
+    world = ready_world()
+    train(world)
+    world.remove("Pod", "lr-train-x")
+    plan = world.plan("TrainingJob", "lr")
+    assert plan.writes == ()
+    assert plan.requeue_after is None

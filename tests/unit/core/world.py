@@ -27,6 +27,7 @@ class World:
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.events: list[Record] = []
         self.foreign: set[tuple[str, str]] = set()
+        self.refused: dict[tuple[str, str], str] = {}  # children that the API server does not want
         self._versions = itertools.count(1)
         self._uids = itertools.count(1)
 
@@ -131,6 +132,8 @@ class World:
         key = (kind, NAMESPACE, name)
         for child_kind, child in self.foreign:
             cache.set_foreign(key, child_kind, child, taken=True)
+        for (child_kind, child), message in self.refused.items():
+            cache.set_refused(key, child_kind, child, message)
         observed = cache.observe(key)
         assert observed is not None
         return CONTROLLERS[kind].reconcile(observed, self.now)
@@ -139,11 +142,15 @@ class World:
         """Plan and carry out, until there is nothing more to write; the last plan."""
         for _ in range(20):
             plan = self.plan(kind, name)
-            if not plan.writes:
+            writes = [w for w in plan.writes if not (isinstance(w, Create) and self._refuses(w))]
+            if not writes:
                 return plan
-            for write in plan.writes:
+            for write in writes:
                 self._carry_out(kind, name, write)
         raise AssertionError(f"{kind} {name} does not come to rest: {plan.writes}")
+
+    def _refuses(self, write: Create) -> bool:
+        return (write.manifest["kind"], write.manifest["metadata"]["name"]) in self.refused
 
     def settle(self) -> None:
         """Reconcile everything of ours until nothing changes."""

@@ -67,8 +67,10 @@ def test_an_object_that_was_made_anew_is_another_one(cache: Cache) -> None:
 def test_after_a_list_what_it_did_not_show_is_gone(cache: Cache) -> None:
     cache.store("ModelDeployment", manifest("triage", 1, **DEPLOYMENT))
     cache.store("ModelDeployment", manifest("gone", 2, "g", spec={"model": {"name": "x"}}))
-    cache.keep_only("ModelDeployment", None, {("a", "triage"): "u"})
+    cache.store("ModelDeployment", manifest("newer", 4, "n", spec={"model": {"name": "x"}}))
+    cache.keep_only("ModelDeployment", None, {("a", "triage")}, "3")
     assert cache.observe(("ModelDeployment", "a", "gone")) is None
+    assert cache.observe(("ModelDeployment", "a", "newer")) is not None  # made while the list was on its way
     assert cache.observe(KEY) is not None
 
 
