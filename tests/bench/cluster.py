@@ -13,6 +13,7 @@ from tests.live import API_VERSION, ROOT, Kubectl, eventually, kubeconfig
 CLUSTER = "modelmill"
 NAMESPACE = "bench-cluster"
 ROUNDS = 3
+STARTS = 12
 BODY = {"inputs": [{"name": "input", "shape": [1, 30], "datatype": "FP32", "data": [1.0] * 30}]}
 # Everything that the image adds to its base is in this folder.
 SIZE = (
@@ -51,8 +52,21 @@ def to_prediction(kubectl: Kubectl, name: str) -> float:
 
 
 def to_ready(kubectl: Kubectl, name: str) -> float:
-    """Seconds from the server container's start to its pod's Ready; Kubernetes' times are whole seconds."""
-    (pod,) = kubectl.list("pods", f"modelmill.dev/modeldeployment={name}")
+    """Seconds from a new server container's start to its pod's Ready; Kubernetes' times are whole seconds."""
+    selector = f"modelmill.dev/modeldeployment={name}"
+    kubectl.run("delete", "pod", "-l", selector, "--wait=false")
+    former = {
+        pod["metadata"]["uid"] for pod in kubectl.list("pods", selector) if "deletionTimestamp" in pod["metadata"]
+    }
+
+    def fresh() -> dict[str, Any] | None:
+        for pod in kubectl.list("pods", selector):
+            ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+            if ready and pod["metadata"]["uid"] not in former:
+                return pod
+        return None
+
+    pod = eventually(fresh, "a new pod is ready")
     (status,) = [s for s in pod["status"]["containerStatuses"] if s["name"] == "server"]
     started = datetime.fromisoformat(status["state"]["running"]["startedAt"])
     (ready,) = [c for c in pod["status"]["conditions"] if c["type"] == "Ready"]
@@ -73,13 +87,11 @@ def main() -> None:
         kubectl.run("wait", "--for=condition=Ready", "workspace/default", "--timeout=120s")
         kubectl.apply_folder("examples/breast-cancer")
         kubectl.run("wait", "--for=condition=Ready", "mdep/triage", "--timeout=180s")
-        predictions, readies = [], []
-        for number in range(ROUNDS):
-            predictions.append(to_prediction(kubectl, f"round-{number}"))
-            readies.append(to_ready(kubectl, f"round-{number}"))
+        predictions = [to_prediction(kubectl, f"round-{number}") for number in range(ROUNDS)]
+        readies = [to_ready(kubectl, "round-0") for _ in range(STARTS)]
         size = int(system.output("exec", "deployment/modelmill-operator", "--", "python3", "-c", SIZE))
     finally:
-        system.run("delete", "namespace", NAMESPACE, "--wait=false")
+        system.run("delete", "namespace", NAMESPACE)
     document.update(
         "cluster",
         f"""{document.machine()}  {ROUNDS} rounds, min / median / max.
@@ -87,7 +99,8 @@ def main() -> None:
 | what | measured | target |
 |---|---|---|
 | from `kubectl apply` of the TrainingJob to the first prediction | {spread(predictions)} s | < 30 s |
-| server pod Ready after its container's start (Kubernetes' whole seconds) | {spread(readies)} s | < 2 s |
+| server pod Ready after its container's start: mean of {STARTS} differences of whole seconds, at least / at most | \
+{statistics.mean(readies):.2f} s, {min(readies):.0f} / {max(readies):.0f} s | < 2 s |
 | what the operator image adds to its base | {size / 1e6:.0f} MB | < 150 MB |""",
     )
 

@@ -120,8 +120,8 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
             {"name": "http", "containerPort": environment.HTTP_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": environment.METRICS_PORT, "protocol": "TCP"},
         ],
-        startupProbe=_probe("/v2/health/ready", period=1, failures=300),
-        readinessProbe=_probe("/v2/health/ready", period=2, failures=2),
+        # The server is alive before its model is loaded, so that a slow load needs no probe of its own.
+        readinessProbe=_probe("/v2/health/ready", period=1, failures=3),
         livenessProbe=_probe("/v2/health/live", period=10, failures=3),
     )
     routes = {"name": f"{subject.name}-routes", "optional": True}
