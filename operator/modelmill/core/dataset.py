@@ -13,13 +13,12 @@ import msgspec
 
 from modelmill.api.dataset import DatasetSpec
 from modelmill.api.schema import ResourceRequirements
-from modelmill.core import conditions, jobs, pods, workspace
+from modelmill.core import conditions, jobs, pods, retry, workspace
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject
 from modelmill.core.pods import StoreAccess
 from modelmill.core.resources import Key, Manifest
-from modelmill.core.workspace import Failing
 from modelmill_contracts import digest, environment, report, task
 
 KIND = "Dataset"
@@ -64,7 +63,7 @@ class Facts:
     settled: bool  # the present spec's snapshot was Ready when the store was last known to work
     problems: tuple[report.Problem, ...]
     history: tuple[Snapshot, ...]  # newest first
-    failing: Failing | None
+    failing: retry.Failing | None
     valid: bool  # the last failure was not about the data
 
 
@@ -154,7 +153,7 @@ def observe(observed: Observed) -> Facts:
             for p in status.get("problems", ())
         ),
         history=tuple(Snapshot(h["version"], h["file"], h["rows"], h["observedAt"]) for h in status.get("history", ())),
-        failing=workspace.failing(observed, "Available") or workspace.failing(observed, "Valid"),
+        failing=retry.failing(observed, "Available") or retry.failing(observed, "Valid"),
         valid=valid is None or valid["status"] != "False",
     )
 
@@ -167,15 +166,15 @@ def decide(facts: Facts, now: datetime) -> Decision:
     if facts.snapshot == facts.asked.digest:
         return Decision(history=history)
     if run.state == "Foreign":
-        taken = workspace.name_taken("Job", facts.job)
-        return Decision(waiting=taken, history=history, requeue_after=workspace.RETRY_MAX)
+        taken = retry.name_taken("Job", facts.job)
+        return Decision(waiting=taken, history=history, requeue_after=retry.MAX)
     if run.state == "Succeeded" and run.report is not None:
         if isinstance(run.report.result, report.SnapshotResult):
             return Decision(history=_with(facts, run.report.result, run.ended or now))
         waiting = Waiting("ReportInvalid", "the Job's report is not that of a snapshot", stalled=True)
         return Decision(waiting=waiting, history=history)
     if run.state in ("Failed", "Lost"):
-        waiting, pause = workspace.after_failure(run, now, facts.failing)
+        waiting, pause = retry.after_failure(run, now, facts.failing)
         found = run.report.problems if run.report is not None else ()
         return Decision(
             waiting=waiting,

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from modelmill.api.modeldeployment import ModelDeploymentSpec
-from modelmill.core import conditions, pods, serving, workspace
+from modelmill.core import conditions, pods, retry, serving, workspace
 from modelmill.core.conditions import Condition, Waiting, false, moment, timestamp, true
 from modelmill.core.controller import Controller
 from modelmill.core.plan import (
@@ -344,7 +344,7 @@ def _unfinished(
     wanted = "" if isinstance(target, Waiting) else serving_name(facts, target.id(facts.subject))
     for kind, name in facts.foreign:
         if name in (facts.subject.name, wanted):
-            return workspace.name_taken(kind, name), workspace.RETRY_MAX
+            return retry.name_taken(kind, name), retry.MAX
     if candidate is None or facts.routing is None:
         return Waiting("CreatingRevision", "the revision is being created"), None
     if candidate.trouble is not None and candidate.available < facts.replicas:

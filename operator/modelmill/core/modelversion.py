@@ -11,13 +11,12 @@ from typing import Any
 
 from modelmill.api.modelversion import ModelVersionSpec
 from modelmill.api.schema import ResourceRequirements
-from modelmill.core import conditions, jobs, pods, workspace
+from modelmill.core import conditions, jobs, pods, retry, workspace
 from modelmill.core.conditions import Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject
 from modelmill.core.pods import StoreAccess
 from modelmill.core.resources import Key, Manifest
-from modelmill.core.workspace import Failing
 from modelmill_contracts import digest, report, task
 
 KIND = "ModelVersion"
@@ -36,7 +35,7 @@ class Facts:
     asked: str
     run: jobs.Run
     verified: report.VerificationResult | None  # what the status says
-    failing: Failing | None
+    failing: retry.Failing | None
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def observe(observed: Observed) -> Facts:
         asked=asked,
         run=jobs.observe(observed, job, asked),
         verified=verified,
-        failing=workspace.failing(observed, "Verified"),
+        failing=retry.failing(observed, "Verified"),
     )
 
 
@@ -101,10 +100,10 @@ def decide(facts: Facts, now: datetime) -> Decision:
     if isinstance(facts.store, Waiting):
         return Decision(waiting=facts.store)
     if run.state == "Foreign":
-        taken = workspace.name_taken("Job", facts.job)
-        return Decision(waiting=taken, requeue_after=workspace.RETRY_MAX)
+        taken = retry.name_taken("Job", facts.job)
+        return Decision(waiting=taken, requeue_after=retry.MAX)
     if run.state in ("Failed", "Lost"):
-        waiting, pause = workspace.after_failure(run, now, facts.failing)
+        waiting, pause = retry.after_failure(run, now, facts.failing)
         if run.report is not None and run.report.reason in FINAL:
             return Decision(waiting=waiting)  # an artifact never changes: what is wrong stays wrong
         return Decision(waiting=waiting, discard=pause is None, requeue_after=pause)

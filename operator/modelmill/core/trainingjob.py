@@ -13,7 +13,7 @@ from typing import Any
 
 from modelmill.api.schema import API_VERSION, parse_duration
 from modelmill.api.trainingjob import TrainingJobSpec
-from modelmill.core import conditions, jobs, pods, workspace
+from modelmill.core import conditions, jobs, pods, retry, workspace
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Write
@@ -260,7 +260,7 @@ def _train(facts: Facts, now: datetime) -> Decision:
             waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
         return Decision("Training", waiting)
     if run.state in ("Lost", "Outdated"):
-        discard = run.state == "Outdated" or workspace.after_failure(run, now, None)[1] is None
+        discard = run.state == "Outdated" or retry.after_failure(run, now, None)[1] is None
         lost = Waiting("ReportLost", "the pod went away before it could report")
         return Decision("Training", lost, discard=discard, requeue_after=jobs.REPORT_GRACE)
     if isinstance(facts.store, Waiting):
@@ -268,8 +268,8 @@ def _train(facts: Facts, now: datetime) -> Decision:
     if isinstance(facts.snapshot, Waiting):
         return Decision("Data", facts.snapshot)
     if run.state == "Foreign":
-        taken = workspace.name_taken("Job", facts.job)
-        return Decision("Training", taken, requeue_after=workspace.RETRY_MAX)
+        taken = retry.name_taken("Job", facts.job)
+        return Decision("Training", taken, requeue_after=retry.MAX)
     return Decision("Training", Waiting("Training", f"Job {facts.job} is starting"), start=True)
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from modelmill.api.schema import ResourceRequirements
 from modelmill.api.workspace import WorkspaceSpec
-from modelmill.core import conditions, jobs, pods
+from modelmill.core import conditions, jobs, pods, retry
 from modelmill.core.conditions import Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject
@@ -20,8 +20,6 @@ from modelmill_contracts import digest, task
 
 NAME = "default"
 KIND = "Workspace"
-RETRY_MIN, RETRY_MAX = timedelta(seconds=5), timedelta(minutes=1)
-RETRY_MAX_UNCHANGED = timedelta(minutes=10)
 
 
 def store_access(spec: WorkspaceSpec) -> StoreAccess:
@@ -77,51 +75,6 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
 
 
 @dataclass(frozen=True)
-class Failing:
-    """A condition that is False: why, and since when."""
-
-    waiting: Waiting
-    since: datetime
-
-
-def failing(observed: Observed, type_: str) -> Failing | None:
-    """The condition of that type, where the object's status has it as False."""
-    condition = conditions.find(observed.object, type_)
-    if condition is None or condition["status"] != "False":
-        return None
-    waiting = Waiting(condition["reason"], condition["message"], stalled=True)
-    return Failing(waiting, conditions.moment(condition["lastTransitionTime"]))
-
-
-def after_failure(run: jobs.Run, now: datetime, before: Failing | None) -> tuple[Waiting, timedelta | None]:
-    """What a failed Job means, and how long to leave it before it is tried again; None: try now.
-
-    The pause is half as long as it has been failing, from 5 seconds to a minute, or to ten where only somebody's
-    change can help.
-    """
-    if run.trouble is not None:
-        waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
-        so_far = now - before.since if before is not None else timedelta()
-        may_heal = run.report is None or run.report.retryable
-        pause = min(max(so_far / 2, RETRY_MIN), RETRY_MAX if may_heal else RETRY_MAX_UNCHANGED)
-    else:
-        waiting = Waiting("ReportLost", "the pod went away before it could report; trying again")
-        pause = jobs.REPORT_GRACE
-    left = (run.ended or now) + pause - now
-    return waiting, left if left > timedelta() else None
-
-
-def name_taken(kind: str, name: str) -> Waiting:
-    """A child's name belongs to somebody else's object, which is left alone."""
-    return Waiting(
-        "NameConflict",
-        f"{kind} {name} exists and was not made for this object; it is left as it is: delete or rename it, or rename"
-        " this object",
-        stalled=True,
-    )
-
-
-@dataclass(frozen=True)
 class Facts:
     """What counts: the store, the Job that tries it, and what was found before."""
 
@@ -130,7 +83,7 @@ class Facts:
     asked: str  # digest of what is tried: other settings are tried again
     run: jobs.Run
     passed: bool
-    failing: Failing | None
+    failing: retry.Failing | None
 
 
 @dataclass(frozen=True)
@@ -150,7 +103,7 @@ def observe(observed: Observed) -> Facts:
         asked=asked,
         run=jobs.observe(observed, JOB, asked),
         passed=observed.status.get("preflight") == asked,
-        failing=failing(observed, "PreflightPassed"),
+        failing=retry.failing(observed, "PreflightPassed"),
     )
 
 
@@ -159,9 +112,9 @@ def decide(facts: Facts, now: datetime) -> Decision:
     if facts.passed or run.state == "Succeeded":
         return Decision()
     if run.state == "Foreign":
-        return Decision(waiting=name_taken("Job", JOB), requeue_after=RETRY_MAX)
+        return Decision(waiting=retry.name_taken("Job", JOB), requeue_after=retry.MAX)
     if run.state in ("Failed", "Lost"):
-        waiting, pause = after_failure(run, now, facts.failing)
+        waiting, pause = retry.after_failure(run, now, facts.failing)
         return Decision(waiting=waiting, discard=not pause, requeue_after=pause)
     waiting = Waiting("PreflightRunning", "the store is being tried")
     if run.trouble is not None:

@@ -1,0 +1,57 @@
+"""Trying again: what a failure means, how long to leave it, and a name that is taken."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from modelmill.core import conditions, jobs
+from modelmill.core.conditions import Waiting
+from modelmill.core.plan import Observed
+
+MIN = timedelta(seconds=5)
+MAX = timedelta(minutes=1)
+MAX_UNCHANGED = timedelta(minutes=10)  # where only somebody's change can help
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A condition that is False: why, and since when."""
+
+    waiting: Waiting
+    since: datetime
+
+
+def failing(observed: Observed, type_: str) -> Failing | None:
+    """The condition of that type, where the object's status has it as False."""
+    condition = conditions.find(observed.object, type_)
+    if condition is None or condition["status"] != "False":
+        return None
+    waiting = Waiting(condition["reason"], condition["message"], stalled=True)
+    return Failing(waiting, conditions.moment(condition["lastTransitionTime"]))
+
+
+def after_failure(run: jobs.Run, now: datetime, before: Failing | None) -> tuple[Waiting, timedelta | None]:
+    """What a failed Job means, and how long to leave it before it is tried again; None: try now.
+
+    The pause is half as long as it has been failing, from 5 seconds to a minute, or to ten where only somebody's
+    change can help.
+    """
+    if run.trouble is not None:
+        waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
+        so_far = now - before.since if before is not None else timedelta()
+        may_heal = run.report is None or run.report.retryable
+        pause = min(max(so_far / 2, MIN), MAX if may_heal else MAX_UNCHANGED)
+    else:
+        waiting = Waiting("ReportLost", "the pod went away before it could report; trying again")
+        pause = jobs.REPORT_GRACE
+    left = (run.ended or now) + pause - now
+    return waiting, left if left > timedelta() else None
+
+
+def name_taken(kind: str, name: str) -> Waiting:
+    """A child's name belongs to somebody else's object, which is left alone."""
+    return Waiting(
+        "NameConflict",
+        f"{kind} {name} exists and was not made for this object; it is left as it is: delete or rename it, or rename"
+        " this object",
+        stalled=True,
+    )
