@@ -25,11 +25,9 @@ def make(cls: type[BaseEstimator], params: dict[str, Any], field: str) -> BaseEs
         ) from error
     for name in params:
         if name not in valid:
-            near = difflib.get_close_matches(name, valid, n=3) or sorted(valid)
-            raise TaskError(
-                "ParameterUnknown",
-                f"{field}.params.{name}: {cls.__name__} has no such parameter; it has {', '.join(near)}",
-            )
+            near = difflib.get_close_matches(name, valid, n=3)
+            known = f"the nearest it has: {', '.join(near)}" if near else f"it has {', '.join(sorted(valid))}"
+            raise TaskError("ParameterUnknown", f"{field}.params.{name}: {cls.__name__} has no such parameter; {known}")
     if params.get("input") in _FILE_READING:
         raise TaskError(
             "ParameterInvalid", f"{field}.params.input: reading files by name is not allowed; use 'content'"

@@ -140,11 +140,13 @@ class Dataset(Resource):
     columns: ClassVar = (
         ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
         ("Rows", "integer", ".status.rows"),
-        ("Version", "string", ".status.version"),
         ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason'),
         ("Age", "date", ".metadata.creationTimestamp"),
     )
-    wide: ClassVar = (("Message", "string", '.status.conditions[?(@.type=="Ready")].message'),)
+    wide: ClassVar = (
+        ("Version", "string", ".status.version"),
+        ("Message", "string", '.status.conditions[?(@.type=="Ready")].message'),
+    )
 
     spec: DatasetSpec
     status: DatasetStatus = DatasetStatus()

@@ -75,8 +75,10 @@ class Workspace(Resource):
     columns: ClassVar = (
         ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
         ("Store", "string", ".spec.store.uri"),
-        ("Message", "string", '.status.conditions[?(@.type=="Ready")].message'),
+        ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason'),
+        ("Age", "date", ".metadata.creationTimestamp"),
     )
+    wide: ClassVar = (("Message", "string", '.status.conditions[?(@.type=="Ready")].message'),)
 
     spec: WorkspaceSpec
     status: WorkspaceStatus = WorkspaceStatus()

@@ -116,7 +116,7 @@ def render(facts: Facts, decision: Decision) -> Outcome:  # noqa: ARG001 - a Mod
             or None,
         },
         conditions=(ready, *conditions.progress(ready, None)),
-        headline=("Ready",),
+        headline=(),  # a number that was given is the TrainingJob's news
     )
 
 

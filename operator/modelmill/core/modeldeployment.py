@@ -168,7 +168,8 @@ def _artifact(observed: Observed, spec: ModelDeploymentSpec) -> tuple[str, str, 
     if versions:
         return _not_ready(max(versions, key=lambda v: v["spec"]["version"]))
     if observed.get("Model", name) is None:
-        return Waiting("ModelNotFound", f"there is no Model {name} yet; a TrainingJob with modelRef {name} makes it")
+        advice = f"a TrainingJob with modelRef {name} makes it (kubectl get tjob)"
+        return Waiting("ModelNotFound", f"there is no Model {name} yet; {advice}")
     return Waiting("NoReadyVersion", f"Model {name} has no version yet; a TrainingJob with modelRef {name} makes one")
 
 
@@ -364,7 +365,9 @@ def render(facts: Facts, decision: Decision) -> Outcome:
     coming = _find(facts, wanted) if wanted != decision.serving else None
     subject = facts.subject
     status: dict[str, Any] = {
-        "url": f"http://{subject.name}.{subject.namespace}.{subject.settings.cluster_domain}",
+        "url": f"http://{subject.name}.{subject.namespace}.{subject.settings.cluster_domain}"
+        if facts.routing is not None
+        else None,
         "replicas": sum(r.pods for r in facts.running),
         "selector": f"{serving.NAME_LABEL}={subject.name}",
         "stable": _revision(stable),
@@ -383,8 +386,8 @@ def render(facts: Facts, decision: Decision) -> Outcome:
 
 def _conditions(facts: Facts, decision: Decision, stable: Running | None) -> tuple[Condition, Condition]:
     waiting = decision.waiting
-    if stable is not None and stable.available > 0:
-        message = f"{stable.available} pods of revision {stable.id} serve"
+    if stable is not None and stable.available > 0 and facts.routing is not None:
+        message = f"{stable.available} pod(s) of revision {stable.id} serve"
         available = true("Available", "PodsReady", message)
     elif facts.replicas == 0:
         available = false("Available", "ScaledToZero", "spec.replicas is 0")
@@ -395,7 +398,7 @@ def _conditions(facts: Facts, decision: Decision, stable: Running | None) -> tup
     if stable is None or facts.replicas == 0:
         return true("Ready", "ScaledToZero", "spec.replicas is 0"), available
     name = f"version {stable.version}" if stable.version is not None else f"revision {stable.id}"
-    return true("Ready", "Serving", f"{name} serves with {stable.available} pods"), available
+    return true("Ready", "Serving", f"{name} serves with {stable.available} pod(s)"), available
 
 
 def _revision(running: Running | None) -> dict[str, Any] | None:

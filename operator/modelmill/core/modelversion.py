@@ -137,7 +137,7 @@ def render(facts: Facts, decision: Decision) -> Outcome:
     waiting, status = decision.waiting, _status(decision.verified)
     if waiting is None:
         verified = true("Verified", "DigestsMatch", "every file has the digest that the manifest says")
-        ready = true("Ready", "Verified", "may be served")
+        ready = true("Ready", "Verified", "the artifact is verified; this version may be served")
     else:
         make = false if waiting.stalled else unknown
         verified = make("Verified", waiting.reason, waiting.message)

@@ -194,7 +194,8 @@ def _container_trouble(status: Mapping[str, Any]) -> Trouble | None:
         if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
             return Trouble(
                 "ContainerConfigInvalid",
-                f"container {status['name']} cannot be created: {text}; create what is missing",
+                f"container {status['name']} cannot be created: {text}; create what is missing (a store's Secret has"
+                f" the keys {environment.SECRET_ACCESS_KEY_FIELD} and {environment.SECRET_SECRET_KEY_FIELD})",
             )
     ended = state.get("terminated") or last.get("terminated")
     if ended and (ended.get("exitCode") or ended.get("reason") == "OOMKilled"):

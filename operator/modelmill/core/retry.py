@@ -21,9 +21,11 @@ class Failing:
 
 
 def failing(observed: Observed, type_: str) -> Failing | None:
-    """The condition of that type, where the object's status has it as False."""
+    """The condition of that type, where it is False for the present spec: a new spec starts afresh."""
     condition = conditions.find(observed.object, type_)
     if condition is None or condition["status"] != "False":
+        return None
+    if condition.get("observedGeneration", 0) != observed.subject.generation:
         return None
     waiting = Waiting(condition["reason"], condition["message"], stalled=True)
     return Failing(waiting, conditions.moment(condition["lastTransitionTime"]))

@@ -65,3 +65,18 @@ def test_a_job_that_somebody_else_made_is_left_alone() -> None:
     world.reconcile("Workspace", "default")
     assert world.condition("Workspace", "default", "Ready") == ("False", "NameConflict")
     assert world.get("Job", "default-preflight")["spec"] == {}
+
+
+def test_other_settings_are_tried_soon_however_long_the_former_ones_failed() -> None:
+    world = World()
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://models"}})
+    world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", REFUSED)
+    world.reconcile("Workspace", "default")
+    world.wait(3600)
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://others"}})
+    world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", REFUSED)
+    plan = world.reconcile("Workspace", "default")
+    assert plan.requeue_after is not None
+    assert plan.requeue_after.total_seconds() == 5
