@@ -204,9 +204,8 @@ def decide(facts: Facts, now: datetime) -> Decision:
 def _with(facts: Facts, result: report.SnapshotResult, ended: datetime) -> tuple[Snapshot, ...]:
     """The history with this snapshot first; content that is known keeps when it was first seen."""
     known = next((s for s in facts.history if s.version == result.version), None)
-    newest = known or Snapshot(result.version, result.file, result.rows, conditions.timestamp(ended))
-    if known is not None and known.file != result.file:
-        newest = Snapshot(result.version, result.file, result.rows, known.observed_at)
+    observed_at = known.observed_at if known is not None else conditions.timestamp(ended)
+    newest = Snapshot(result.version, result.file, result.rows, observed_at)
     others = tuple(s for s in facts.history if s.version != result.version)
     return (newest, *others)[: facts.history_limit]
 

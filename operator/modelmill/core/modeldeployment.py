@@ -30,8 +30,8 @@ from modelmill.core.plan import (
     is_owned,
 )
 from modelmill.core.pods import Trouble
-from modelmill.core.resources import MODEL_FIELD, OWNER_LABEL, Key, Manifest, dig
-from modelmill.core.serving import Revision
+from modelmill.core.resources import MODEL_FIELD, OWNER_LABEL, Key, Manifest, dig, model_dependencies
+from modelmill.core.serving import Revision, deployment_name
 
 KIND = "ModelDeployment"
 # The old revision stays as it is until every node's proxy knows the new one.
@@ -97,17 +97,11 @@ class Decision:
 def depends(manifest: Manifest) -> tuple[Key, ...]:
     metadata = manifest["metadata"]
     namespace, uid = metadata["namespace"], metadata["uid"]
-    keys = [
+    return (
         workspace.dependency(namespace),
         *(Key(kind, namespace, OWNER_LABEL, uid) for kind in ("Deployment", "Pod", "Service")),
-    ]
-    model = dig(manifest, "spec", "model", "name")
-    if model is not None:
-        keys += [
-            Key("Model", namespace, "metadata.name", model),
-            Key("ModelVersion", namespace, MODEL_FIELD, model),
-        ]
-    return tuple(keys)
+        *model_dependencies(namespace, dig(manifest, "spec", "model", "name")),
+    )
 
 
 def observe(observed: Observed) -> Facts:
@@ -137,7 +131,7 @@ def _target(observed: Observed, spec: ModelDeploymentSpec) -> Revision | Waiting
     store = workspace.working_store(observed)
     if isinstance(store, Waiting):
         settings = workspace.settings(observed)
-        if settings is None or store.reason == "WorkspaceNotFound":
+        if settings is None:
             return store
         # A store that fails now does not change which revision is asked for: what serves goes on.
         store = workspace.store_access(settings)
@@ -243,7 +237,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
         scale = ((stable, facts.replicas), *scale)
     waiting, retry = _unfinished(facts, candidate, serving == wanted)
     return Decision(
-        create=candidate is None and _name_free(facts, "Deployment", serving_name(facts, wanted)),
+        create=candidate is None and _name_free(facts, "Deployment", deployment_name(facts.subject, wanted)),
         create_service=(serving or wanted) if _may_create_service(facts) else None,
         route=_route(facts, serving or wanted),
         scale=scale,
@@ -273,10 +267,6 @@ def _route(facts: Facts, goal: str) -> str | None:
     if routing is None or (routing.revision == goal and routing.current):
         return None
     return goal
-
-
-def serving_name(facts: Facts, revision: str) -> str:
-    return f"{facts.subject.name}-{revision}"
 
 
 def _find(facts: Facts, revision: str | None) -> Running | None:
@@ -342,7 +332,7 @@ def _unfinished(
 ) -> tuple[Waiting | None, timedelta | None]:
     """What is still to come until the declared state is reached, and when to try a taken name again."""
     target = facts.target
-    wanted = "" if isinstance(target, Waiting) else serving_name(facts, target.id(facts.subject))
+    wanted = "" if isinstance(target, Waiting) else deployment_name(facts.subject, target.id(facts.subject))
     for kind, name in facts.foreign:
         if name in (facts.subject.name, wanted):
             return retry.name_taken(kind, name), retry.MAX

@@ -169,6 +169,14 @@ def _involved(manifest: Manifest) -> str:
 MODEL_FIELD = "spec.modelRef.name"
 INVOLVED_FIELD = "involvedObject"
 
+
+def model_dependencies(namespace: str, model: str | None) -> tuple[Key, ...]:
+    """What somebody depends on who refers to a model by name: the Model and all its versions; None: nothing."""
+    if model is None:
+        return ()
+    return Key("Model", namespace, "metadata.name", model), Key("ModelVersion", namespace, MODEL_FIELD, model)
+
+
 _OWN_FIELDS: dict[str, dict[str, Callable[[Manifest], str | None]]] = {
     "TrainingJob": {MODEL_FIELD: _path("spec", "modelRef", "name")},
     "ModelVersion": {MODEL_FIELD: _path("spec", "modelRef", "name")},

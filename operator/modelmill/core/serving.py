@@ -43,6 +43,11 @@ class Revision:
         return digest.hex_of(digest.of_json(chosen))[:8]
 
 
+def deployment_name(subject: Subject, revision: str) -> str:
+    """The name of a revision's Deployment."""
+    return f"{subject.name}-{revision}"
+
+
 def deployment(subject: Subject, kind: str, revision: Revision, replicas: int) -> Manifest:
     """The Deployment of a revision.  It is created once; later operators only scale it."""
     id_ = revision.id(subject)
@@ -56,7 +61,7 @@ def deployment(subject: Subject, kind: str, revision: Revision, replicas: int) -
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
-            "name": f"{subject.name}-{id_}",
+            "name": deployment_name(subject, id_),
             "namespace": subject.namespace,
             "labels": labels,
             "ownerReferences": [subject.reference(kind)],

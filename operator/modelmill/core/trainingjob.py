@@ -18,7 +18,7 @@ from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Write
 from modelmill.core.pods import Resources, StoreAccess
-from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig
+from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig, model_dependencies
 from modelmill_contracts import report, task
 
 KIND = "TrainingJob"
@@ -105,12 +105,7 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
         *jobs.dependencies(namespace, metadata["uid"], job_name(metadata["name"])),
     ]
     model = dig(spec, "modelRef", "name")
-    if model is not None:
-        keys += [
-            Key("Model", namespace, "metadata.name", model),
-            Key("ModelVersion", namespace, MODEL_FIELD, model),
-        ]
-    return tuple(keys)
+    return (*keys, *model_dependencies(namespace, model))
 
 
 def observe(observed: Observed) -> Facts:
@@ -318,7 +313,7 @@ def _conditions(decision: Decision) -> tuple[Condition, ...]:
         return (
             succeeded,
             false("Failed", "TrainingSucceeded"),
-            *_passed("Trained"),
+            *(true(type_, *passed) for type_, passed in _GATES.items()),
             *conditions.progress(succeeded, None),
         )
     if stage == "Suspended":
@@ -356,11 +351,6 @@ _GATES = {
 }
 
 
-def _passed(upto: str) -> tuple[Condition, ...]:
-    types = list(_GATES)
-    return tuple(true(type_, *_GATES[type_]) for type_ in types[: types.index(upto) + 1])
-
-
 def _gates(at: str | None, waiting: Waiting) -> tuple[Condition, ...]:
     """Gates before `at` are passed, `at` itself waits (False where a person has to act), later ones are unknown."""
     result: list[Condition] = []
@@ -379,10 +369,9 @@ def _failed(waiting: Waiting) -> tuple[Condition, ...]:
     store, data = waiting.reason.startswith(_STORE_PREFIX), waiting.reason in _DATA_REASONS
     at = "PreflightPassed" if store else "DataReady" if data else "Trained"
     return tuple(
-        false(type_, waiting.reason, waiting.message) if type_ == at else true(type_, *passed)
+        false(type_, waiting.reason, waiting.message) if type_ in (at, "Trained") else true(type_, *passed)
         for type_, passed in _GATES.items()
-        if type_ == at or (type_ != "Trained")
-    ) + (() if at == "Trained" else (false("Trained", waiting.reason, waiting.message),))
+    )
 
 
 def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:

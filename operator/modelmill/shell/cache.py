@@ -35,11 +35,6 @@ class Cache:
         """All objects of a kind."""
         return [manifest for (kind_, _, _), manifest in self._objects.items() if kind_ == kind]
 
-    def version(self, key: ObjectKey) -> str | None:
-        """The resource version that is cached of an object."""
-        manifest = self._objects.get(key)
-        return None if manifest is None else str(manifest["metadata"]["resourceVersion"])
-
     def store(self, kind: str, manifest: Manifest) -> set[ObjectKey]:
         """Remember an object; who is to be reconciled because of it.  Older news than what is known are ignored."""
         resource = TYPES[kind]

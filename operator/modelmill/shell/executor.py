@@ -12,6 +12,7 @@ from modelmill.core.resources import TYPES, Manifest
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache, ObjectKey
 from modelmill.shell.lease import Fence
+from modelmill.shell.logs import about
 from modelmill.shell.watch import Wake
 
 logger = logging.getLogger(__name__)
@@ -170,13 +171,9 @@ class Executor:
             answer.release()
         except ApiError as error:
             # An Event is for people; a namespace that goes away takes none.
-            logger.info("no Event was recorded: %s", error, extra=_about(key))
+            logger.info("no Event was recorded: %s", error, extra=about(key))
 
 
 def _refused(error: ApiError) -> bool:
     """Whether the API server does not want this object: a quota, an admission policy, or its own validation."""
     return error.code in (403, 422) and not error.namespace_goes
-
-
-def _about(key: ObjectKey) -> dict[str, str]:
-    return {"kind": key[0], "namespace": key[1], "object": key[2]}

@@ -24,6 +24,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
+def about(key: tuple[str, str, str]) -> dict[str, str]:
+    """The fields of a record about an object: its kind, namespace and name."""
+    return {"kind": key[0], "namespace": key[1], "object": key[2]}
+
+
 def configure(level: str) -> None:
     """Everything to standard output as JSON; kopf's own chatter about objects only from warnings on."""
     handler = logging.StreamHandler(sys.stdout)

@@ -15,6 +15,7 @@ from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache, ObjectKey
 from modelmill.shell.executor import Executor, Stale
 from modelmill.shell.lease import NotLeader
+from modelmill.shell.logs import about
 from modelmill.shell.metrics import Metrics
 from modelmill.shell.queue import WorkQueue
 
@@ -59,7 +60,7 @@ class Reconciler:
                 raise
             except Stale as reason:
                 outcome = "stale"
-                logger.info("looking again: %s", reason, extra=_about(key))
+                logger.info("looking again: %s", reason, extra=about(key))
                 self._queue.add_rate_limited(key)
             except ApiError as error:
                 if error.namespace_goes:
@@ -72,25 +73,22 @@ class Reconciler:
                 self._again(key, error)
             except Exception:
                 outcome = "panic"
-                logger.exception("the core failed; this is a bug", extra=_about(key))
+                logger.exception("the core failed; this is a bug", extra=about(key))
                 self._queue.add_rate_limited(key, at_least=1.0)
             finally:
                 self._queue.done(key)
                 self._metrics.reconciled(key[0], outcome, monotonic() - started)
 
     def _again(self, key: ObjectKey, error: Exception, at_least: float = 0.0) -> None:
-        logger.warning("will be tried again: %s: %s", type(error).__name__, error, extra=_about(key))
+        logger.warning("will be tried again: %s: %s", type(error).__name__, error, extra=about(key))
         self._queue.add_rate_limited(key, at_least)
 
     async def reconcile(self, key: ObjectKey) -> None:
         """Bring one object closer to what it declares."""
+        await self._check_foreign(key)
         observed = self._cache.observe(key)
         if observed is None or observed.object["metadata"].get("deletionTimestamp"):
             return  # its children go with it: they have it as their owner
-        await self._check_foreign(key)
-        observed = self._cache.observe(key)
-        if observed is None:
-            return
         plan = self._controllers[key[0]].reconcile(observed, self._now())
         await self._executor.carry_out(key, observed.object, plan)
         if plan.requeue_after is not None:
@@ -101,10 +99,6 @@ class Reconciler:
         for kind, name in self._cache.foreign(key):
             if await self._api.get(TYPES[kind], key[1], name) is None:
                 self._cache.set_foreign(key, kind, name, taken=False)
-
-
-def _about(key: ObjectKey) -> dict[str, str]:
-    return {"kind": key[0], "namespace": key[1], "object": key[2]}
 
 
 async def run_workers(reconciler: Reconciler, workers: int) -> None:
