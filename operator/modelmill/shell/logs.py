@@ -29,10 +29,18 @@ def about(key: tuple[str, str, str]) -> dict[str, str]:
     return {"kind": key[0], "namespace": key[1], "object": key[2]}
 
 
+def _retries_are_warnings(record: logging.LogRecord) -> bool:
+    """kopf calls a request an error that it will try again, such as while an API server starts; it is none yet."""
+    if record.levelno == logging.ERROR and record.name.startswith("kopf.") and "will retry" in record.getMessage():
+        record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+    return True
+
+
 def configure(level: str) -> None:
     """Everything to standard output as JSON; kopf's own chatter about objects only from warnings on."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(_retries_are_warnings)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
