@@ -264,9 +264,12 @@ def _may_create_service(facts: Facts) -> bool:
 def _route(facts: Facts, goal: str) -> str | None:
     """The revision that an existing Service has to be moved or mended to, if any."""
     routing = facts.routing
-    if routing is None or (routing.revision == goal and routing.current):
+    if routing is None:
         return None
-    return goal
+    coming = _find(facts, goal)
+    if routing.revision is not None and facts.replicas > 0 and (coming is None or coming.available == 0):
+        goal = routing.revision  # there is nothing yet to move it to
+    return None if routing.revision == goal and routing.current else goal
 
 
 def _find(facts: Facts, revision: str | None) -> Running | None:
@@ -316,11 +319,11 @@ def _others(
 ) -> tuple[tuple[tuple[Running, int], ...], tuple[Running, ...], timedelta | None]:
     """Former revisions: to be scaled to zero once the new one has settled, and deleted beyond the limit."""
     former = [r for r in facts.running if r.id not in keep]
-    settled = moment(history[0].at) + SETTLE if history else now
+    unsettled = SETTLE - max(now - moment(history[0].at), timedelta()) if history else timedelta()
     # Where the Service is lost, nobody loses pods until it is back.
     routed = facts.routing is not None and facts.routing.revision in keep
     busy = [r for r in former if r.wanted > 0] if routed else []
-    again = settled - now if busy and now < settled else None
+    again = unsettled if busy and unsettled > timedelta() else None
     scale = tuple((r, 0) for r in busy) if again is None else ()
     idle = [r for r in former if r.wanted == 0 and r.pods == 0]
     excess = max(0, len(former) - facts.history_limit)
@@ -413,7 +416,7 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
     if routing is not None and decision.route is not None:
         running = _find(facts, decision.route)
         guards = _still_ready(facts, running) if running is not None else ()
-        writes.append(Apply(serving.service(subject, KIND, decision.route), routing.uid, guards))
+        writes.append(Apply(serving.service(subject, KIND, decision.route), routing.uid, guards, unchanged=True))
     for running, replicas in decision.scale:
         guards = (_not_selected(subject, running),) if replicas == 0 and running.id != decision.serving else ()
         writes.append(Apply(serving.scaled(subject, running.name, replicas), running.uid, guards))

@@ -80,21 +80,23 @@ class Observed:
         found = self.find(kind, "metadata.name", name)
         return found[0] if found else None
 
+    def version_of(self, kind: str, name: str) -> str | None:
+        """The resourceVersion of an object in the snapshot, whatever it was found by."""
+        for key, manifests in self.related.items():
+            if key.kind == kind:
+                for manifest in manifests:
+                    if manifest["metadata"]["name"] == name:
+                        return str(manifest["metadata"]["resourceVersion"])
+        return None
+
     def find(self, kind: str, field: str, value: str) -> tuple[Manifest, ...]:
         """The objects of that kind in this namespace whose field has that value, by name."""
         return self.related.get(Key(kind, self.namespace, field, value), ())
 
 
 @dataclass(frozen=True)
-class Create:
-    """Create a child.  If something of that name exists and is not ours, it stays as it is, and becomes `foreign`."""
-
-    manifest: Manifest
-
-
-@dataclass(frozen=True)
 class Guard:
-    """What must still hold, read fresh from the API server, before a write that gives or takes traffic."""
+    """What must still hold, read fresh from the API server, before a write that a stale view must not make."""
 
     kind: str
     name: str
@@ -103,12 +105,27 @@ class Guard:
 
 
 @dataclass(frozen=True)
+class Create:
+    """Create a child, if every guard holds.
+
+    If something of that name exists and is not ours, it stays as it is, and becomes `foreign`.
+    """
+
+    manifest: Manifest
+    guards: tuple[Guard, ...] = ()
+
+
+@dataclass(frozen=True)
 class Apply:
-    """Server-side apply fields of an object that exists with this UID, if every guard holds."""
+    """Server-side apply fields of an object that exists with this UID, if every guard holds.
+
+    `unchanged`: and only if nobody changed it since the snapshot.
+    """
 
     manifest: Manifest
     uid: str
     guards: tuple[Guard, ...] = ()
+    unchanged: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +140,7 @@ class Delete:
 
 @dataclass(frozen=True)
 class SetStatus:
-    """Replace the object's status."""
+    """Replace the object's status, if nobody changed the object since the snapshot."""
 
     status: Mapping[str, Any]
 

@@ -45,7 +45,8 @@ def after_failure(run: jobs.Run, now: datetime, before: Failing | None) -> tuple
     else:
         waiting = Waiting("ReportLost", "the pod went away before it could report; trying again")
         pause = jobs.REPORT_GRACE
-    left = (run.ended or now) + pause - now
+    # A clock that was set back makes the end lie ahead: then it has only just ended.
+    left = pause - max(now - (run.ended or now), timedelta())
     return waiting, left if left > timedelta() else None
 
 

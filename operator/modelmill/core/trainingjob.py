@@ -16,7 +16,7 @@ from modelmill.api.trainingjob import TrainingJobSpec
 from modelmill.core import conditions, jobs, pods, retry, workspace
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
-from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Write
+from modelmill.core.plan import Create, Delete, Guard, Observed, Outcome, Subject, Write
 from modelmill.core.pods import Resources, StoreAccess
 from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig, model_dependencies
 from modelmill_contracts import report, task
@@ -378,12 +378,21 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
     if decision.discard:
         return (Delete("Job", facts.job, facts.run.uid),)
     if decision.start and isinstance(facts.store, StoreAccess) and isinstance(facts.snapshot, Snapshot):
-        return (Create(_job(facts, facts.store, facts.snapshot)),)
+        return (Create(_job(facts, facts.store, facts.snapshot), (_untrained(facts.subject),)),)
     if decision.create_model:
         return (Create({"apiVersion": API_VERSION, "kind": "Model", "metadata": _named(facts, str(facts.model))}),)
     if decision.create_version is not None and decision.result is not None:
         return (Create(_version(facts, decision.create_version, decision.result)),)
     return ()
+
+
+def _untrained(subject: Subject) -> Guard:
+    """A Job that was deleted after it ended is not run again, even if its result was not seen in the status yet."""
+
+    def holds(live: Manifest | None) -> bool:
+        return live is not None and live["metadata"]["uid"] == subject.uid and not dig(live, "status", "artifact")
+
+    return Guard(KIND, subject.name, holds, f"{KIND} {subject.name} has no artifact")
 
 
 def _named(facts: Facts, name: str) -> dict[str, Any]:

@@ -7,7 +7,19 @@ from itertools import groupby
 from uuid import uuid4
 
 from modelmill.api.schema import API_VERSION
-from modelmill.core.plan import Apply, Create, Delete, Guard, Plan, Record, SetStatus, Write, is_former, is_owned
+from modelmill.core.plan import (
+    Apply,
+    Create,
+    Delete,
+    Guard,
+    Observed,
+    Plan,
+    Record,
+    SetStatus,
+    Write,
+    is_former,
+    is_owned,
+)
 from modelmill.core.resources import TYPES, Manifest
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache, ObjectKey
@@ -32,36 +44,36 @@ class Executor:
         self._wake = wake
         self._identity = identity
 
-    async def carry_out(self, key: ObjectKey, owner: Manifest, plan: Plan) -> None:
-        """The plan's writes in order; neighbouring creates and applies at the same time.
+    async def carry_out(self, key: ObjectKey, observed: Observed, plan: Plan) -> None:
+        """The writes planned from that snapshot, in order; neighbouring creates and applies at the same time.
 
         Raises ApiError or Stale at the first write that fails: the rest is planned anew.
         """
         for together, writes in groupby(plan.writes, key=lambda w: isinstance(w, Create | Apply)):
             if not together:
                 for write in writes:
-                    await self._write(key, owner, write)
+                    await self._write(key, observed, write)
                 continue
-            results = await asyncio.gather(*(self._write(key, owner, w) for w in writes), return_exceptions=True)
+            results = await asyncio.gather(*(self._write(key, observed, w) for w in writes), return_exceptions=True)
             for result in results:
                 if isinstance(result, BaseException):
                     raise result
 
-    async def _write(self, key: ObjectKey, owner: Manifest, write: Write) -> None:
+    async def _write(self, key: ObjectKey, observed: Observed, write: Write) -> None:
         self._fence.check()
         # A request that is still under way when another may hold the lease is given up.
         async with asyncio.timeout(self._fence.seconds_left):
             match write:
                 case Create():
-                    await self._create(key, owner, write)
+                    await self._create(key, observed.object, write)
                 case Apply():
-                    await self._apply(key, write)
+                    await self._apply(key, observed, write)
                 case Delete():
                     await self._delete(key, write)
                 case SetStatus():
-                    await self._set_status(key, owner, write)
+                    await self._set_status(key, observed.object, write)
                 case Record():
-                    await self._record(key, owner, write)
+                    await self._record(key, observed.object, write)
 
     def _remember(self, key: ObjectKey, kind: str, name: str, message: str | None) -> None:
         if self._cache.set_refused(key, kind, name, message):
@@ -70,6 +82,7 @@ class Executor:
     async def _create(self, key: ObjectKey, owner: Manifest, write: Create) -> None:
         resource = TYPES[write.manifest["kind"]]
         namespace, name = write.manifest["metadata"]["namespace"], write.manifest["metadata"]["name"]
+        await self._check(key, write.guards)
         try:
             made = await self._api.create(resource, write.manifest)
         except ApiError as error:
@@ -91,11 +104,12 @@ class Executor:
         self._remember(key, resource.kind, name, None)
         self._wake(self._cache.store(resource.kind, made))
 
-    async def _apply(self, key: ObjectKey, write: Apply) -> None:
+    async def _apply(self, key: ObjectKey, observed: Observed, write: Apply) -> None:
         resource = TYPES[write.manifest["kind"]]
         await self._check(key, write.guards)
-        self._fence.check()  # the guards took their time
         metadata = {**write.manifest["metadata"], "uid": write.uid}
+        if write.unchanged:
+            metadata["resourceVersion"] = observed.version_of(resource.kind, metadata["name"])
         try:
             applied = await self._api.apply(resource, {**write.manifest, "metadata": metadata})
         except ApiError as error:
@@ -110,7 +124,6 @@ class Executor:
 
     async def _delete(self, key: ObjectKey, write: Delete) -> None:
         await self._check(key, write.guards)
-        self._fence.check()
         await self._api.delete(TYPES[write.kind], key[1], write.name, write.uid)
         # Jobs and Deployments have no finalizers with background deletion: they are gone now.
         self._wake(self._cache.remove(write.kind, key[1], write.name, write.uid))
@@ -120,13 +133,17 @@ class Executor:
             live = await self._api.get(TYPES[guard.kind], key[1], guard.name)
             if not guard.holds(live):
                 raise Stale(f"no longer so: {guard.meaning}")
+        if guards:
+            self._fence.check()  # they took their time
 
     async def _set_status(self, key: ObjectKey, owner: Manifest, write: SetStatus) -> None:
         kind, namespace, name = key
+        # What was decided from an old version of the object must not replace what was said of a newer one.
+        same = {field: owner["metadata"][field] for field in ("uid", "resourceVersion")}
         manifest = {
             "apiVersion": API_VERSION,
             "kind": kind,
-            "metadata": {"name": name, "namespace": namespace, "uid": owner["metadata"]["uid"]},
+            "metadata": {"name": name, "namespace": namespace, **same},
             "status": write.status,
         }
         try:

@@ -90,7 +90,7 @@ class Reconciler:
         if observed is None or observed.object["metadata"].get("deletionTimestamp"):
             return  # its children go with it: they have it as their owner
         plan = self._controllers[key[0]].reconcile(observed, self._now())
-        await self._executor.carry_out(key, observed.object, plan)
+        await self._executor.carry_out(key, observed, plan)
         if plan.requeue_after is not None:
             self._queue.add_after(key, max(plan.requeue_after.total_seconds(), 0.05))
 

@@ -1,0 +1,164 @@
+"""Versions of objects as numbers: equal versions are one number, and 0 is none.
+
+What would make the number of versions endless is written in few names: times are one of three, and a UID or a
+generation that nobody mentions any more is used again.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+from modelmill.core.conditions import timestamp
+from modelmill.core.kinds import CONTROLLERS
+from modelmill.core.resources import MANAGED_BY, TYPES, Manifest
+
+NAMESPACE = "team-a"
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+AHEAD, JUST_NOW, LONG_AGO = (timestamp(NOW + timedelta(hours=h)) for h in (1, 0, -1))
+NEW = "new"  # as a UID or a generation: one that nobody mentions
+
+_TIME = re.compile("|".join((AHEAD, JUST_NOW, LONG_AGO)))
+_LATER = {AHEAD: JUST_NOW, JUST_NOW: LONG_AGO, LONG_AGO: LONG_AGO}
+_EARLIER = {AHEAD: AHEAD, JUST_NOW: AHEAD, LONG_AGO: JUST_NOW}
+_UID = re.compile(r"[A-Za-z]+/[-a-z0-9.]+#[0-9]+")
+
+# Conditions whose transition time the core reads; the others' times are for people.
+_TIMED = {
+    "Workspace": {"PreflightPassed"},
+    "Dataset": {"Available", "Valid"},
+    "ModelVersion": {"Verified"},
+    "TrainingJob": {"Trained"},
+    "Job": {"Complete", "Failed"},
+}
+_SORTED_BY_AGE = {"Deployment", "Pod"}
+
+Slot = tuple[str, str]  # kind, name
+
+
+def uid(kind: str, name: str, number: int = 0) -> str:
+    return f"{kind}/{name}#{number}"
+
+
+def later(text: str) -> str:
+    """Time passed: what was just now is long ago."""
+    return _TIME.sub(lambda found: _LATER[found[0]], text)
+
+
+def earlier(text: str) -> str:
+    """The clock was set back: what was just now is ahead."""
+    return _TIME.sub(lambda found: _EARLIER[found[0]], text)
+
+
+class Objects:
+    """All versions that were ever met."""
+
+    def __init__(self) -> None:
+        self.slots: list[Slot] = []
+        self._slot_numbers: dict[Slot, int] = {}
+        self._numbers: dict[str, int] = {}
+        self._texts: list[str] = [""]
+        self.manifests: list[dict[str, Any]] = [{}]
+        self.slot_of: list[int] = [-1]
+        self.mentions: list[dict[int, frozenset[str]]] = [{}]  # by the slot that they name
+        self.shown: list[int] = [0]  # as the operator's watch shows it: nothing, where the label is missing
+        self.templates: list[tuple[int, Manifest]] = []
+        self._template_numbers: dict[str, int] = {}
+        self._named: dict[tuple[int, frozenset[str]], int] = {}
+        self._mapped: dict[tuple[Callable[[str], str], int], int] = {}
+
+    def slot(self, kind: str, name: str) -> int:
+        """The place of an object in a state."""
+        known = self._slot_numbers.get((kind, name))
+        if known is None:
+            known = self._slot_numbers[kind, name] = len(self.slots)
+            self.slots.append((kind, name))
+        return known
+
+    def number(self, kind: str, manifest: Manifest) -> int:
+        """The number of this version of an object."""
+        slot = self.slot(kind, manifest["metadata"]["name"])
+        version = _canonical(kind, manifest)
+        return self._number(slot, kind, version)
+
+    def _number(self, slot: int, kind: str, version: dict[str, Any]) -> int:
+        text = json.dumps([slot, version], sort_keys=True)
+        known = self._numbers.get(text)
+        if known is None:
+            known = self._numbers[text] = len(self.manifests)
+            self.manifests.append(version)
+            self._texts.append(text)
+            self.slot_of.append(slot)
+            self.mentions.append(self.by_slot(frozenset(_UID.findall(text)) | _generations(slot, version)))
+            ours = not TYPES[kind].label_selector or MANAGED_BY.items() <= version["metadata"]["labels"].items()
+            self.shown.append(known if ours else 0)
+        return known
+
+    def mapped(self, change: Callable[[str], str], number: int) -> int:
+        """The version with its times changed."""
+        if number <= 0:
+            return number
+        known = self._mapped.get((change, number))
+        if known is None:
+            slot, version = json.loads(change(self._texts[number]))
+            known = self._mapped[change, number] = self._number(slot, self.slots[slot][0], version)
+        return known
+
+    def by_slot(self, mentioned: frozenset[str]) -> dict[int, frozenset[str]]:
+        """UIDs and generations, by the object that they are of."""
+        found: dict[int, set[str]] = {}
+        for text in mentioned:
+            slot, _, generation = text.partition("@")
+            number = int(slot) if generation else self.slot(*text.partition("#")[0].split("/"))
+            found.setdefault(number, set()).add(text)
+        return {slot: frozenset(texts) for slot, texts in found.items()}
+
+    def template(self, kind: str, manifest: Manifest) -> int:
+        """The number of a manifest that asks for a new UID or generation."""
+        slot = self.slot(kind, manifest["metadata"]["name"])
+        text = json.dumps([slot, manifest], sort_keys=True)
+        known = self._template_numbers.get(text)
+        if known is None:
+            known = self._template_numbers[text] = len(self.templates)
+            self.templates.append((slot, json.loads(text)[1]))
+        return known
+
+    def named(self, template: int, mentioned: frozenset[str]) -> int:
+        """The version with a UID and a generation that are not mentioned, where its template asks for new ones."""
+        known = self._named.get((template, mentioned))
+        if known is None:
+            slot, manifest = self.templates[template]
+            kind, name = self.slots[slot]
+            metadata = dict(manifest["metadata"])
+            if metadata["uid"] == NEW:
+                metadata["uid"] = next(u for u in (uid(kind, name, n) for n in count()) if u not in mentioned)
+            if metadata.get("generation") == NEW:
+                metadata["generation"] = next(n for n in count(1) if f"{slot}@{n}" not in mentioned)
+            known = self._named[template, mentioned] = self.number(kind, {**manifest, "metadata": metadata})
+        return known
+
+
+def _canonical(kind: str, manifest: Manifest) -> dict[str, Any]:
+    version: dict[str, Any] = TYPES[kind].project(json.loads(json.dumps(manifest)))
+    metadata = version["metadata"]
+    metadata["namespace"], metadata["resourceVersion"] = NAMESPACE, "1"
+    metadata.setdefault("labels", {})
+    if kind not in _SORTED_BY_AGE:
+        metadata["creationTimestamp"] = LONG_AGO
+    if kind not in CONTROLLERS:
+        metadata.pop("generation", None)
+        version.get("status", {}).pop("observedGeneration", None)
+    for condition in version.get("status", {}).get("conditions") or ():
+        if condition["type"] not in _TIMED.get(kind, ()) and condition.get("lastTransitionTime"):
+            condition["lastTransitionTime"] = LONG_AGO
+    return version
+
+
+def _generations(slot: int, version: Mapping[str, Any]) -> frozenset[str]:
+    """The generations of an object of ours that one of its versions knows."""
+    status = version.get("status") or {}
+    known = {version["metadata"].get("generation"), status.get("observedGeneration")}
+    known |= {condition.get("observedGeneration") for condition in status.get("conditions") or ()}
+    return frozenset(f"{slot}@{generation}" for generation in known if generation)

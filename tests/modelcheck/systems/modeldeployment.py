@@ -1,0 +1,205 @@
+"""A ModelDeployment between two versions, its revisions, its Service, and pods that come and go."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from modelcheck.cluster import Live, Move, System, move
+from modelcheck.objects import LONG_AGO, NEW, Slot, uid
+from modelcheck.systems.workspace import edited, working_workspace
+from modelmill.core import conditions
+from modelmill.core.plan import Apply, Create, Delete, Write
+from modelmill.core.resources import Manifest, dig
+from modelmill.core.serving import REVISION_LABEL, VERSION_LABEL
+
+KIND = "ModelDeployment"
+NAME = "triage"
+
+
+def digest_of(number: int) -> str:
+    return f"sha256:{str(number) * 64}"
+
+
+def version(number: int, *, ready: bool) -> Manifest:
+    """A ModelVersion of the model."""
+    name = f"{NAME}-{number}"
+    status = "True" if ready else "False"
+    condition = {"type": "Ready", "status": status, "reason": "Verified", "message": "", "observedGeneration": 1}
+    artifact = {"uri": f"s3://models/{number}", "digest": digest_of(number)}
+    return {
+        "kind": "ModelVersion",
+        "metadata": {"name": name, "uid": uid("ModelVersion", name), "generation": 1},
+        "spec": {"modelRef": {"name": NAME}, "version": number, "artifact": artifact},
+        "status": {"observedGeneration": 1, "conditions": [{**condition, "lastTransitionTime": LONG_AGO}]},
+    }
+
+
+def deployment_spec(replicas: int, pinned: int | None, limit: int) -> dict[str, Any]:
+    model = {"name": NAME, **({"version": pinned} if pinned is not None else {})}
+    return {"model": model, "replicas": replicas, "revisionHistoryLimit": limit}
+
+
+def _available(deployment: Manifest | None) -> int:
+    return int(dig(deployment, "status", "availableReplicas") or 0)
+
+
+class ModelDeploymentSystem(System):
+    """`edits` are the specs between which the user changes; `loss`: objects are deleted, too."""
+
+    slots = 16
+
+    def __init__(
+        self, name: str, edits: tuple[dict[str, Any], ...], life: tuple[str, ...], *, loss: bool, versions: int = 2
+    ) -> None:
+        self.name = name
+        self.edits = edits
+        self.life = life
+        self.loss = loss
+        self.versions = versions
+
+    def controllers(self) -> list[Slot]:
+        return [(KIND, NAME)]
+
+    def start(self) -> list[Manifest]:
+        made = {"kind": KIND, "metadata": {"name": NAME, "uid": uid(KIND, NAME), "generation": 1}}
+        return [working_workspace(), version(1, ready=True), {**made, "spec": self.edits[0]}]
+
+    def moves(self, live: Live) -> Iterator[Move]:
+        yield from self._users(live)
+        for deployment in live.all("Deployment"):
+            yield from self._pods(deployment)
+        yield from self._collected(live)
+
+    def _users(self, live: Live) -> Iterator[Move]:
+        present, service = live.get(KIND, NAME), live.get("Service", NAME)
+        for spec in self.edits:
+            if present is not None and present["spec"] != spec:
+                yield move(f"the user changes the spec to {spec}", {"kind": KIND, **edited(present, spec)})
+        for number in range(2, self.versions + 1):
+            known = live.get("ModelVersion", f"{NAME}-{number}")
+            if known is None:
+                yield move(f"version {number} is made", version(number, ready=False))
+            elif not conditions.is_true(known, "Ready"):
+                yield move(f"version {number} becomes Ready", version(number, ready=True))
+        if not self.loss:
+            return
+        if present is not None:
+            yield move("the user deletes the ModelDeployment", gone=[(KIND, NAME)])
+        else:
+            metadata = {"name": NAME, "uid": NEW, "generation": NEW}
+            yield move("the user makes it again", {"kind": KIND, "metadata": metadata, "spec": self.edits[0]})
+        if service is None:
+            metadata = {"name": NAME, "uid": uid("Service", NAME, 9)}
+            yield move("somebody else makes the Service", {"kind": "Service", "metadata": metadata, "spec": {}})
+        else:
+            yield move("somebody deletes the Service", gone=[("Service", NAME)])
+        for deployment in live.all("Deployment"):
+            slot = ("Deployment", deployment["metadata"]["name"])
+            yield move(f"somebody deletes {slot[0]} {slot[1]}", gone=[slot])
+
+    def _pods(self, deployment: Manifest) -> Iterator[Move]:
+        name, status = deployment["metadata"]["name"], deployment["status"]
+        wanted, pods, available = (
+            deployment["spec"].get("replicas") or 0,
+            status.get("replicas") or 0,
+            status.get("availableReplicas") or 0,
+        )
+        if pods != wanted:
+            yield move(f"{name} gets {wanted} pods", _with_pods(deployment, wanted, min(available, wanted)))
+        if available < pods:
+            yield move(f"a pod of {name} becomes ready", _with_pods(deployment, pods, available + 1))
+        if available > 0:
+            yield move(f"a pod of {name} is not ready any more", _with_pods(deployment, pods, available - 1))
+
+    def _collected(self, live: Live) -> Iterator[Move]:
+        alive = live.uids()
+        for child in (*live.all("Deployment"), *live.all("Service")):
+            owners = child["metadata"].get("ownerReferences")
+            if owners and owners[0]["uid"] not in alive:
+                kind = "Service" if "selector" in (child["spec"] or {}) else "Deployment"
+                name = child["metadata"]["name"]
+                yield move(f"{kind} {name} is cleaned up", gone=[(kind, name)])
+
+    def help(self, live: Live) -> Iterator[Move]:
+        yield from self._collected(live)
+        service = live.get("Service", NAME)
+        if service is not None and "ownerReferences" not in service["metadata"]:
+            yield move("the other Service is deleted", gone=[("Service", NAME)])
+        for deployment in live.all("Deployment"):
+            wanted = deployment["spec"].get("replicas") or 0
+            status = deployment["status"]
+            if (status.get("replicas") or 0, _available(deployment)) != (wanted, wanted):
+                yield move("the pods become ready", _with_pods(deployment, wanted, wanted))
+
+    def unsafe(self, write: Write, before: Live, after: Live) -> str | None:
+        service = before.get("Service", NAME)
+        selected = dig(service, "spec", "selector", REVISION_LABEL)
+        serving = next((d for d in before.all("Deployment") if _revision(d) == selected), None)
+        match write:
+            case Apply(manifest={"kind": "Service"}):
+                goal = dig(after.get("Service", NAME), "spec", "selector", REVISION_LABEL)
+                coming = next((d for d in before.all("Deployment") if _revision(d) == goal), None)
+                if _available(serving) > 0 and _available(coming) == 0:
+                    return "the Service leaves ready pods for a revision that has none"
+            case Apply(manifest={"kind": "Deployment", "metadata": {"name": name}, "spec": {"replicas": 0}}):
+                if serving is not None and serving["metadata"]["name"] == name:
+                    return "the revision that the Service selects loses its pods"
+            case Delete(kind="Deployment", name=name):
+                if serving is not None and serving["metadata"]["name"] == name:
+                    return "the revision that the Service selects is deleted"
+            case Create(manifest={"kind": "Deployment"}):
+                number = write.manifest["metadata"]["labels"][VERSION_LABEL]
+                known = before.get("ModelVersion", f"{NAME}-{number}")
+                if known is None or not conditions.is_true(known, "Ready"):
+                    return "a version that is not Ready gets pods"
+        return None
+
+    def unreached(self, live: Live) -> str | None:
+        present, service = live.get(KIND, NAME), live.get("Service", NAME)
+        deployments = live.all("Deployment")
+        if present is None:
+            return "a child is left behind" if deployments or service else None
+        ready = [v["spec"]["version"] for v in live.all("ModelVersion") if conditions.is_true(v, "Ready")]
+        target = present["spec"]["model"].get("version") or max(ready)
+        if target not in ready:
+            return None if not conditions.is_true(present, "Ready") else "it is Ready with a version that is not"
+        selected = dig(service, "spec", "selector", REVISION_LABEL)
+        serving = next((d for d in deployments if _revision(d) == selected), None)
+        if serving is None:
+            return "the Service selects nothing"
+        if serving["metadata"]["labels"][VERSION_LABEL] != str(target):
+            return f"version {target} is declared, another one serves"
+        if _available(serving) != present["spec"]["replicas"]:
+            return f"{_available(serving)} of {present['spec']['replicas']} pods serve"
+        former = [d for d in deployments if d is not serving]
+        if any(d["spec"].get("replicas") for d in former):
+            return "a former revision keeps its pods"
+        if len(former) > present["spec"]["revisionHistoryLimit"]:
+            return "former revisions are kept beyond the limit"
+        if not conditions.is_true(present, "Ready") or not conditions.is_true(present, "Available"):
+            return f"it serves, but does not say so: {present.get('status')}"
+        return None
+
+
+def _revision(deployment: Manifest) -> str:
+    return str(deployment["metadata"]["labels"][REVISION_LABEL])
+
+
+def _with_pods(deployment: Manifest, pods: int, available: int) -> Manifest:
+    status = {**deployment["status"], "replicas": pods, "availableReplicas": available}
+    return {"kind": "Deployment", **deployment, "status": status}
+
+
+def rollout() -> ModelDeploymentSystem:
+    """New versions and other replica counts, while pods come and go."""
+    edits = (deployment_spec(1, None, 0), deployment_spec(2, None, 0), deployment_spec(1, 1, 0))
+    change = "the user changes the spec to"
+    life = (
+        "version 2 is made", "version 2 becomes Ready", f"{change} {edits[2]}", f"{change} {edits[1]}",
+    )  # fmt: skip
+    return ModelDeploymentSystem("ModelDeployment: rollout", edits, life, loss=False)
+
+
+def loss() -> ModelDeploymentSystem:
+    """Everything may be deleted, and somebody else may take the Service's name."""
+    life = ("version 2 is made", "version 2 becomes Ready", "the user deletes", "the user makes it again")
+    return ModelDeploymentSystem("ModelDeployment: loss", (deployment_spec(1, None, 10),), life, loss=True)

@@ -1,0 +1,78 @@
+"""The core as it ships, in everything that can happen to it: nothing unsafe, and convergence from everywhere."""
+
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+
+import pytest
+
+from modelcheck.cluster import Weakness
+from modelcheck.search import Explorer, Report
+from modelcheck.systems import systems
+
+STATES = 1_000_000
+
+
+def _explored(name: str) -> Report:
+    return Explorer(systems()[name]).explore(STATES, lambda text: print(f"    ... {text}", file=sys.stderr, flush=True))
+
+
+@pytest.fixture(scope="module")
+def reports() -> Iterator[dict[str, Future[Report]]]:
+    """Every system's report; as many at a time as there are cores."""
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        yield {name: pool.submit(_explored, name) for name in systems()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", systems())
+def test_every_state_is_safe_and_converges(name: str, reports: dict[str, Future[Report]]) -> None:
+    report = reports[name].result()
+    print(report.line(), file=sys.stderr)
+    assert report.violation is None, report.told()
+    assert report.complete or report.states >= STATES
+
+
+NO_GUARD_OF = {kind: Weakness(guards=lambda guard, kind=kind: guard.kind == kind) for kind in ("Deployment", "Service")}
+WEAKENED = [
+    (
+        NO_GUARD_OF["Deployment"],
+        "ModelDeployment: rollout",
+        "the Service leaves ready pods for a revision that has none",
+    ),
+    (NO_GUARD_OF["Service"], "ModelDeployment: rollout", "the revision that the Service selects loses its pods"),
+    (Weakness(guards=lambda _: True), "TrainingJob", "what was trained is trained again"),
+    (Weakness(uid_preconditions=False), "Workspace", "somebody else's Job default-preflight is changed"),
+    (Weakness(version_preconditions=False), "ModelVersion", "a version that was verified is not Ready any more"),
+    (Weakness(version_preconditions=False), "Dataset", "the last valid version is forgotten"),
+    (Weakness(version_preconditions=False), "TrainingJob", "status.datasetVersion of forest changes after it was said"),
+    (Weakness(version_preconditions=False), "Model", "status.artifact of forest changes after it was said"),
+    (Weakness(create_only=False), "ModelDeployment: loss", "somebody else's Service triage is changed"),
+    (Weakness(create_only=False), "Dataset", "somebody else's Job tumours-data is changed"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("weakness", "name", "violation"), WEAKENED)
+def test_each_precaution_is_needed(weakness: Weakness, name: str, violation: str) -> None:
+    report = Explorer(systems()[name], weakness).explore(200_000)
+    assert report.violation == violation, report.line()
+
+
+@pytest.mark.parametrize("name", systems())
+def test_equal_facts_give_equal_plans(name: str) -> None:
+    explorer = Explorer(systems()[name], Weakness(memory=False))
+    assert explorer.explore(3_000).violation is None
+    assert explorer.cluster.differing is None
+
+
+def test_a_violation_is_told_as_a_story() -> None:
+    report = Explorer(systems()["ModelDeployment: rollout"], NO_GUARD_OF["Deployment"]).explore(10_000)
+    assert report.story[-2:] == (
+        "a pod of triage-e41f7c58 is not ready any more",
+        'it applies Service triage {"modelmill.dev/modeldeployment": "triage", "modelmill.dev/revision": "e41f7c58"}',
+    )
+    assert report.told().startswith(
+        "ModelDeployment: rollout: the Service leaves ready pods for a revision that has none\n"
+    )

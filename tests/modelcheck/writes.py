@@ -1,0 +1,52 @@
+"""Writes in words, and as what they are told apart by."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from modelmill.core.plan import Apply, Create, Delete, Guard, Outcome, SetStatus, Write
+
+
+def title(write: Write) -> str:
+    """A write in words."""
+    match write:
+        case Create(manifest):
+            return f"it creates {manifest['kind']} {manifest['metadata']['name']}"
+        case Apply(manifest):
+            return (
+                f"it applies {manifest['kind']} {manifest['metadata']['name']} {json.dumps(_brief(manifest['spec']))}"
+            )
+        case Delete(kind, name):
+            return f"it deletes {kind} {name}"
+        case SetStatus(status):
+            said = (f"{c['type']}={c['status']} {c['reason']}" for c in status["conditions"][:2])
+            return f"it sets the status: {', '.join(said)}"
+    raise AssertionError(write)
+
+
+def _brief(spec: Mapping[str, Any]) -> Any:
+    return spec.get("selector", spec)
+
+
+def plain(write: Write) -> Any:
+    match write:
+        case Create(manifest, guards):
+            return [manifest, _compared(guards)]
+        case Apply(manifest=what, uid=uid, guards=guards) | Delete(name=what, uid=uid, guards=guards):
+            return [what, uid, _compared(guards)]
+        case SetStatus(status):
+            return status
+    raise AssertionError(write)
+
+
+def comparable(outcome: Outcome) -> Any:
+    writes = [plain(write) for write in outcome.writes]
+    return writes, outcome.status, outcome.conditions, outcome.headline, outcome.requeue_after
+
+
+def _compared(guards: tuple[Guard, ...]) -> list[Any]:
+    """What guards read, and what they compare it with: that is in their closures."""
+    return [
+        [guard.kind, guard.name, guard.meaning, *(repr(cell.cell_contents) for cell in guard.holds.__closure__ or ())]
+        for guard in guards
+    ]
