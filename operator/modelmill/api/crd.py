@@ -15,7 +15,7 @@ from modelmill.api.dataset import Dataset
 from modelmill.api.model import Model
 from modelmill.api.modeldeployment import ModelDeployment
 from modelmill.api.modelversion import ModelVersion
-from modelmill.api.schema import CATEGORY, GROUP, VERSION, Resource, Schema
+from modelmill.api.schema import CATEGORY, GROUP, VERSION, Resource, Rule, Schema
 from modelmill.api.trainingjob import TrainingJob
 from modelmill.api.workspace import Workspace
 
@@ -74,7 +74,7 @@ def _root(kind: type[Resource]) -> dict[str, Any]:
     }
     schema["properties"]["status"] = _without_defaults(schema["properties"]["status"])
     if kind.rules:
-        schema["x-kubernetes-validations"] = [{"rule": rule, "message": text} for rule, text in kind.rules]
+        schema["x-kubernetes-validations"] = [_validation(rule) for rule in kind.rules]
     return schema
 
 
@@ -82,6 +82,8 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any], model: type[B
     """One schema node without references and unions with null, with the rules of the model that it describes."""
     node = _resolved(node, definitions)
     result = {key: node[key] for key in _KEPT if key in node}
+    if "description" in result:
+        result["description"] = " ".join(result["description"].split())
     if isinstance(result.get("default"), dict):
         result["default"] = {key: value for key, value in result["default"].items() if value is not None}
     result.update({key: value for key, value in node.items() if key.startswith("x-kubernetes-") and value})
@@ -92,7 +94,7 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any], model: type[B
     elif isinstance(node.get("additionalProperties"), dict):
         result |= _map(node, definitions)
     if "items" in node:
-        result["items"] = _structural(node["items"], definitions, _model_of(model))
+        result["items"] = _undescribed(_structural(node["items"], definitions, _model_of(model)))
     return result
 
 
@@ -116,18 +118,33 @@ def _object(node: dict[str, Any], definitions: dict[str, Any], model: type[BaseM
     }
     result: dict[str, Any] = {"properties": properties}
     if model is not None and issubclass(model, Schema) and not issubclass(model, Resource) and model.rules:
-        result["x-kubernetes-validations"] = [{"rule": rule, "message": text} for rule, text in model.rules]
+        result["x-kubernetes-validations"] = [_validation(rule) for rule in model.rules]
     return result
+
+
+def _validation(rule: Rule) -> dict[str, Any]:
+    about = {"fieldPath": rule.field} if rule.field else {}
+    return {"rule": rule.cel, "message": rule.message, **about, "reason": rule.reason}
 
 
 def _map(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {"additionalProperties": _structural(node["additionalProperties"], definitions, None)}
+    values = _structural(node["additionalProperties"], definitions, None)
+    result: dict[str, Any] = {"additionalProperties": _undescribed(values)}
     keys = node.get("propertyNames", {}).get("enum")
     if keys:
         listed = ", ".join(f"'{key}'" for key in keys)
-        rule = {"rule": f"self.all(key, key in [{listed}])", "message": f"keys must be among {', '.join(keys)}"}
-        result["x-kubernetes-validations"] = [rule]
+        rule = Rule(f"self.all(key, key in [{listed}])", f"keys must be among {', '.join(keys)}")
+        result["x-kubernetes-validations"] = [_validation(rule)]
     return result
+
+
+def _undescribed(node: dict[str, Any]) -> dict[str, Any]:
+    """An item of a list, or a value of a map.
+
+    `kubectl explain` has one page for a list and its items, and writes both descriptions on it, one after the other:
+    the list's says what an item is.
+    """
+    return {key: value for key, value in node.items() if key != "description"}
 
 
 def _without_defaults(node: Any) -> Any:

@@ -10,6 +10,7 @@ from modelmill.api.schema import (
     Digest,
     Resource,
     ResourceRequirements,
+    Rule,
     Schema,
     Status,
     Timestamp,
@@ -19,57 +20,84 @@ from modelmill.api.trainingjob import ModelName
 
 
 class ModelSelection(Schema):
-    """What to serve: the newest Ready version of a model, one version of it, or an artifact by its digest."""
+    """What to serve: the newest Ready version of a model (name), one version of it (name and version), or an artifact
+    (uri and digest)."""
 
     rules: ClassVar = (
-        ("has(self.name) != has(self.uri)", "give either name (and version), or uri and digest"),
-        ("has(self.uri) == has(self.digest)", "uri and digest go together"),
-        ("has(self.name) || !has(self.version)", "version goes with name"),
+        Rule("has(self.name) != has(self.uri)", "give either name (and version), or uri and digest"),
+        Rule("has(self.uri) == has(self.digest)", "uri and digest go together"),
+        Rule("has(self.name) || !has(self.version)", "version goes with name", ".version", "FieldValueForbidden"),
     )
 
     name: ModelName | None = None
-    version: Annotated[
-        int | None,
-        Field(ge=1, le=999999, json_schema_extra=INT64, description="Absent: the newest Ready version."),
-    ] = None
+    """Name of a Model in the same namespace."""
+    version: Annotated[int | None, Field(ge=1, le=999999, json_schema_extra=INT64)] = None
+    """Number of the model's version. Absent: the newest one that is Ready, and the next one as soon as it is."""
     uri: Uri | None = None
+    """Where an artifact lies, where it is to be served without a ModelVersion: the Workspace's store.uri,
+    /artifacts/sha256- and the digits of the digest."""
     digest: Digest | None = None
+    """Digest of the artifact's manifest. Pods do not serve what has another one."""
 
 
 class Server(Schema):
+    """The pods that serve."""
+
     resources: ResourceRequirements = ResourceRequirements()
+    """CPU and memory of each pod, the fetching of the model included. Default: 100m of cpu and 256Mi of memory are
+    requested, memory is limited to 512Mi."""
 
 
 class ModelDeploymentSpec(Schema):
+    """What is to be served. A change brings up a new revision beside the one that serves, which takes over once all its
+    pods are ready."""
+
     model: ModelSelection
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    """How many pods serve; 0 serves nothing. kubectl scale and autoscalers may set it."""
     server: Server = Server()
-    revision_history_limit: Annotated[
-        int, Field(ge=0, le=100, description="Former revisions that are kept, without pods.")
-    ] = 10
+    revision_history_limit: Annotated[int, Field(ge=0, le=100)] = 10
+    """How many former revisions are kept, scaled to zero, so that going back needs no new Deployment."""
 
 
 class RevisionStatus(Schema):
+    """A revision that has a Deployment."""
+
     revision: Annotated[str, Field(max_length=16)]
+    """The revision: eight hex digits that stand for artifact, resources and store."""
     version: Annotated[int | None, Field(json_schema_extra=INT64)] = None
+    """Number of the model's version. Absent: it serves an artifact by uri."""
     ready: Annotated[int, Field(ge=0)] = 0
+    """How many of its pods are ready."""
 
 
 class PromotedRevision(Schema):
+    """A revision that took over."""
+
     revision: Annotated[str, Field(max_length=16)]
+    """The revision: eight hex digits that stand for artifact, resources and store."""
     version: Annotated[int | None, Field(json_schema_extra=INT64)] = None
+    """Number of the model's version. Absent: it served an artifact by uri."""
     promoted_at: Timestamp
+    """When it took over."""
 
 
 class ModelDeploymentStatus(Status):
-    """Conditions: Available, Ready, Reconciling, Stalled."""
+    """What serves, and what is coming up. Conditions: Available, Ready, Reconciling, Stalled."""
 
     url: Annotated[str | None, Field(max_length=256)] = None
-    replicas: Annotated[int, Field(ge=0)] = 0
+    """Where callers inside the cluster reach the model."""
+    # What the scale subresource reads has 32 bits.
+    replicas: Annotated[int, Field(ge=0, le=2147483647)] = 0
+    """Number of pods of all revisions, for the scale subresource."""
     selector: Annotated[str, Field(max_length=256)] = ""
-    stable: Annotated[RevisionStatus | None, Field(description="The revision that serves.")] = None
-    candidate: Annotated[RevisionStatus | None, Field(description="The revision that is coming up.")] = None
+    """Label selector of these pods, for the scale subresource."""
+    stable: RevisionStatus | None = None
+    """The revision that serves. Absent: none does."""
+    candidate: RevisionStatus | None = None
+    """The revision that is coming up and gets no requests yet. Absent: none is."""
     history: Annotated[tuple[PromotedRevision, ...], Field(max_length=101, json_schema_extra=ATOMIC)] = ()
+    """The revisions that took over, the newest first."""
 
 
 class ModelDeployment(Resource):

@@ -11,6 +11,7 @@ from modelmill.api.schema import (
     NAME_LENGTH,
     Digest,
     Resource,
+    Rule,
     Schema,
     Status,
     listmap,
@@ -19,49 +20,75 @@ from modelmill.api.trainingjob import Artifact, ModelReference
 
 
 class TrainingJobLineage(Schema):
+    """The TrainingJob that made the artifact."""
+
     name: Annotated[str, Field(max_length=63)]
+    """Its name."""
     uid: Annotated[str, Field(max_length=64)]
+    """Its UID: it may be gone by now, and another one may have its name."""
 
 
 class DatasetLineage(Schema):
+    """The data that the model was trained on."""
+
     name: Annotated[str, Field(max_length=63)]
+    """Name of the Dataset."""
     version: Digest
+    """The Dataset's version: the digest of the content."""
 
 
 class Lineage(Schema):
+    """Where the artifact comes from. Absent: from elsewhere, and registered by hand."""
+
     training_job: TrainingJobLineage | None = None
     recipe: Digest | None = None
+    """Digest of everything that decided the model's bytes: data, pipeline, seed, software."""
     dataset: DatasetLineage | None = None
 
 
 class ModelVersionSpec(Schema):
-    rules: ClassVar = (("self == oldSelf", "spec " + IMMUTABLE[1]),)
+    """One version of a model. It is immutable."""
+
+    rules: ClassVar = (Rule("self == oldSelf", IMMUTABLE, reason="FieldValueForbidden"),)
 
     model_ref: ModelReference
+    """The Model that this is a version of. It need not exist."""
     version: Annotated[int, Field(ge=1, le=999999, json_schema_extra=INT64)]
+    """The version's number. metadata.name is the model's name, a dash and this number, such as triage-7."""
     artifact: Artifact
     lineage: Lineage = Lineage()
 
 
 class Tensor(Schema):
+    """An input or output of the model."""
+
     name: Annotated[str, Field(max_length=128)]
+    """Its name in a request or an answer."""
     datatype: Annotated[str, Field(max_length=8)]
+    """Type of its values in the Open Inference Protocol, such as FP32, INT64 or BYTES."""
     shape: Annotated[
         tuple[Annotated[int, Field(json_schema_extra=INT64)], ...],
         Field(max_length=8, json_schema_extra=ATOMIC),
     ]
+    """Its size in each dimension, rows first; -1: any."""
 
 
 class ModelSchema(Schema):
+    """What the model takes and gives."""
+
     inputs: Annotated[tuple[Tensor, ...], Field(max_length=2000, json_schema_extra=listmap("name"))] = ()
+    """The tensors that a request must have: all, or where they are many the first ones; the artifact's manifest has
+    all."""
     outputs: Annotated[tuple[Tensor, ...], Field(max_length=16, json_schema_extra=listmap("name"))] = ()
+    """The tensors that an answer has."""
 
 
 class ModelVersionStatus(Status):
-    """Conditions: Verified, Ready, Reconciling, Stalled."""
+    """What the verification found. Conditions: Verified, Ready, Reconciling, Stalled."""
 
     schema_: Annotated[ModelSchema | None, Field(alias="schema")] = None
-    size: Annotated[int | None, Field(ge=0, json_schema_extra=INT64, description="Bytes of the artifact.")] = None
+    size: Annotated[int | None, Field(ge=0, json_schema_extra=INT64)] = None
+    """Bytes of the artifact, all files together."""
 
 
 class ModelVersion(Resource):
@@ -72,9 +99,10 @@ class ModelVersion(Resource):
     # A version's name is its model's, a dash, and up to six digits.
     name_length: ClassVar = NAME_LENGTH + 7
     rules: ClassVar = (
-        (
+        Rule(
             "self.metadata.name == '%s-%d'.format([self.spec.modelRef.name, self.spec.version])",
             "metadata.name must be the model's name, a dash and the version, such as triage-7",
+            ".metadata.name",
         ),
     )
     columns: ClassVar = (

@@ -6,7 +6,7 @@ enums, bounded lists and strings, unions as optional fields with a CEL rule.
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -20,13 +20,30 @@ NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 NAME_LENGTH = 40
 
 
+class Rule(NamedTuple):
+    """A CEL rule of an object, and what the API server answers where it does not hold."""
+
+    cel: str
+    message: str
+    field: str = ""  # the one field that it is about, such as ".secretRef"; empty: the object
+    reason: Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"] = "FieldValueInvalid"
+
+
 class Schema(BaseModel):
-    """A part of a kind.  Unknown fields are ignored: the API server prunes them, and a newer CRD may have more."""
+    """A part of a kind.  Unknown fields are ignored: the API server prunes them, and a newer CRD may have more.
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    Docstrings are what `kubectl explain` says: a field's own, else that of its type.
+    """
 
-    # CEL rules of this object: (rule, message).
-    rules: ClassVar[tuple[tuple[str, str], ...]] = ()
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
 
 
 class Resource(Schema):
@@ -60,7 +77,7 @@ Duration = Annotated[str, Field(max_length=32, pattern=r"^([0-9]{1,6}(ms|s|m|h))
 # Canonical quantities only: what the API server would rewrite could never be compared with what was applied.
 Quantity = Annotated[str, Field(max_length=20, pattern=r"^[1-9][0-9]*(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
-Uri = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[a-z][a-z0-9]*://[^\s]+$")]
+Uri = Annotated[str, Field(max_length=1024, pattern=r"^[a-z][a-z0-9]*://[^\s]+$")]
 Timestamp = Annotated[str, Field(max_length=40, json_schema_extra=DATE_TIME)]
 
 
@@ -68,31 +85,44 @@ class ObjectReference(Schema):
     """An object in the same namespace."""
 
     name: ObjectName
+    """The object's name."""
 
 
 class KeyReference(Schema):
     """A key of an object in the same namespace."""
 
     name: ObjectName
+    """The object's name."""
     key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-_a-zA-Z0-9][-._a-zA-Z0-9]*$")]
+    """The key within the object's data."""
 
 
 class ResourceRequirements(Schema):
-    """CPU and memory of a container, as in a pod.  Requests default to limits."""
+    """CPU and memory of the container, as in a pod. What is absent has a default of the operator's."""
 
     requests: Annotated[dict[Literal["cpu", "memory"], Quantity], Field(max_length=2)] = {}
+    """What the scheduler sets aside: quantities of cpu and memory without a fraction, such as 500m or 2Gi.
+    Absent: the limit where one is declared, else a default."""
     limits: Annotated[dict[Literal["cpu", "memory"], Quantity], Field(max_length=2)] = {}
+    """What the container may use at most: quantities of cpu and memory without a fraction, such as 2 or 4Gi.
+    Absent: no limit for cpu; for memory the request where one is declared, else a default."""
 
 
 class Condition(Schema):
     """One condition of an object, as in the Kubernetes API conventions."""
 
     type: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z]+$")]
+    """What it is about, such as Ready."""
     status: Literal["True", "False", "Unknown"]
+    """Whether it holds. Unknown: not found out yet."""
     observed_generation: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
+    """The metadata.generation of the spec that it is about: an older one says nothing of the present spec."""
     last_transition_time: Timestamp
+    """When status changed last."""
     reason: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9_])?$")]
+    """Why, in one CamelCase word that programs can rely on."""
     message: Annotated[str, Field(max_length=4096)] = ""
+    """Why, in words for people: what was found, and what to do about it."""
 
 
 Conditions = Annotated[tuple[Condition, ...], Field(max_length=16, json_schema_extra=listmap("type"))]
@@ -101,14 +131,19 @@ Conditions = Annotated[tuple[Condition, ...], Field(max_length=16, json_schema_e
 class Status(Schema):
     """What every status has."""
 
-    observed_generation: Annotated[
-        int,
-        Field(ge=0, json_schema_extra=INT64, description="The generation of the spec that this status is about."),
-    ] = 0
+    observed_generation: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
+    """The metadata.generation of the spec that this status is about."""
     conditions: Conditions = ()
+    """Where the object stands, one entry for each type; what to do next is in their messages."""
 
 
-IMMUTABLE = ("self == oldSelf", "is immutable: delete the object and create a new one")
+IMMUTABLE = "field is immutable: delete the object and create a new one"
+
+
+def immutable(field: str) -> Rule:
+    """The rule that a field, which is never absent, stays as it was created."""
+    return Rule(f"self.{field} == oldSelf.{field}", IMMUTABLE, f".{field}", "FieldValueForbidden")
+
 
 _DURATION = re.compile(r"([0-9]+)(ms|s|m|h)")
 _UNITS = {

@@ -20,9 +20,11 @@ from modelmill.api.schema import (
     ObjectReference,
     Resource,
     ResourceRequirements,
+    Rule,
     Schema,
     Status,
     Uri,
+    immutable,
     listmap,
 )
 
@@ -35,125 +37,163 @@ class ModelReference(Schema):
     """A Model in the same namespace."""
 
     name: ModelName
+    """The Model's name."""
 
 
 class Split(Schema):
-    test: Annotated[Fraction, Field(description="Fraction of the rows that are kept for the test.")] = "0.2"
-    stratify: Annotated[bool, Field(description="Keep the classes' shares in both parts.")] = False
+    """How the rows are divided into training and test rows: at random, the same way for the same seed."""
+
+    test: Fraction = "0.2"
+    """Fraction of the rows that are kept for the test: a decimal in quotes between 0 and 1, such as "0.2"."""
+    stratify: bool = False
+    """Keep the classes' shares in both parts. For classifiers."""
 
 
 class Data(Schema):
+    """The data to train on."""
+
     dataset_ref: ObjectReference
-    version: Annotated[Digest | None, Field(description="Absent: the newest valid, pinned at the start.")] = None
+    """The Dataset in the same namespace."""
+    version: Digest | None = None
+    """The Dataset's version, one of its status.history. Absent: the newest valid one, pinned when the run starts."""
     target: ColumnName
-    features: Annotated[Columns | None, Field(description="Absent: every column but the target.")] = None
+    """The column to predict."""
+    features: Columns | None = None
+    """The columns to predict it from. Absent: those that estimator.columns select, else all but the target."""
     split: Split = Split()
 
 
 class Step(Schema):
+    """One step of a scikit-learn Pipeline."""
+
     name: StepName
+    """The step's name, unique among its neighbours."""
     class_: Annotated[
         str,
         Field(
             alias="class",
-            min_length=1,
             max_length=256,
             pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*(\.[a-zA-Z_][a-zA-Z0-9_]*)+$",
-            description="Full name of a scikit-learn estimator class.",
         ),
     ]
-    params: Annotated[
-        dict[str, Any],
-        Field(default_factory=dict, json_schema_extra=OPAQUE, description="The class's own parameters."),
-    ]
+    """Full name of the estimator's class, such as sklearn.preprocessing.StandardScaler. The Workspace says from which
+    packages it may come."""
+    params: Annotated[dict[str, Any], Field(default_factory=dict, json_schema_extra=OPAQUE)]
+    """The class's own parameters by name, checked before anything is trained. Absent: the class's defaults."""
 
 
 class ColumnGroup(Schema):
+    """Columns that go through the same steps."""
+
     name: StepName
+    """The group's name."""
     select: Columns
+    """The columns of the group."""
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=16, json_schema_extra=listmap("name"))]
+    """The transformers that these columns go through, in order."""
 
 
 class Estimator(Schema):
-    columns: Annotated[
-        tuple[ColumnGroup, ...],
-        Field(
-            max_length=64,
-            json_schema_extra=listmap("name"),
-            description="A ColumnTransformer before the steps: each group's columns go through its own steps.",
-        ),
-    ] = ()
-    steps: Annotated[
-        tuple[Step, ...],
-        Field(
-            min_length=1,
-            max_length=16,
-            json_schema_extra=listmap("name"),
-            description="Transformers, and the predictor as the last one.",
-        ),
-    ]
+    """The pipeline to train: the columns' groups first, then the steps."""
+
+    columns: Annotated[tuple[ColumnGroup, ...], Field(max_length=64, json_schema_extra=listmap("name"))] = ()
+    """A ColumnTransformer before the steps: each group's columns go through its own steps. Absent: every feature goes
+    into the first step as it is."""
+    steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=16, json_schema_extra=listmap("name"))]
+    """Transformers in order, and the predictor as the last one."""
 
 
 class Evaluation(Schema):
+    """How the model is judged, on the test rows."""
+
     metrics: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")], ...],
-        Field(max_length=32, json_schema_extra=SET, description="Absent: accuracy, or r2 for a regressor."),
+        Field(max_length=32, json_schema_extra=SET),
     ] = ()
+    """Metrics to compute, by scikit-learn's names, such as roc_auc or rmse. Absent: accuracy for a classifier, r2 for a
+    regressor."""
 
 
 class Limits(Schema):
+    """When to give up."""
+
     timeout: Duration = "1h"
+    """The longest that the run may take, all tries together: a duration such as 90m, 1h30m or 168h (not 7d)."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """How often a pod that failed is tried again, where trying again may help. What cannot help is not tried again."""
 
 
 class TrainingJobSpec(Schema):
+    """One training run. It is immutable but for suspend: to train with other settings, create another TrainingJob."""
+
     rules: ClassVar = (
-        (
+        Rule(
             "has(self.modelRef) == has(oldSelf.modelRef) && (!has(self.modelRef) || self.modelRef == oldSelf.modelRef)",
-            "modelRef " + IMMUTABLE[1],
+            IMMUTABLE,
+            ".modelRef",
+            "FieldValueForbidden",
         ),
-        *(
-            (f"self.{field} == oldSelf.{field}", f"{field} {IMMUTABLE[1]}")
-            for field in ("data", "estimator", "seed", "evaluation", "resources", "limits")
-        ),
+        *map(immutable, ("data", "estimator", "seed", "evaluation", "resources", "limits")),
     )
 
-    model_ref: Annotated[
-        ModelReference | None, Field(description="A successful run becomes this Model's next version.")
-    ] = None
+    model_ref: ModelReference | None = None
+    """The Model that a successful run becomes the next version of; it is made where it does not exist. Absent: an
+    artifact and its metrics, and no version."""
     data: Data
     estimator: Estimator
     seed: Annotated[int, Field(ge=0, le=4294967295, json_schema_extra=INT64)] = 0
+    """Where all randomness starts: the split's, and every random_state that params leave open."""
     evaluation: Evaluation = Evaluation()
     resources: ResourceRequirements = ResourceRequirements()
+    """CPU and memory of the training pod. Default: 500m of cpu and 512Mi of memory are requested, memory is limited to
+    2Gi."""
     limits: Limits = Limits()
     suspend: bool = False
+    """True: do not start or, where it is running, stop and throw away what it did so far. False: go on."""
 
 
 class Artifact(Schema):
+    """The trained model as files in the store."""
+
     uri: Uri
+    """Where it lies: the Workspace's store.uri, /artifacts/sha256- and the digits of the digest."""
     digest: Digest
+    """Digest of its manifest, which has the digest of every file."""
 
 
 class Metric(Schema):
+    """One metric on the test rows."""
+
     name: Annotated[str, Field(max_length=64)]
+    """The metric's name, as in spec.evaluation.metrics."""
     value: Annotated[str, Field(max_length=64)]
+    """Its value: a decimal in quotes with six significant digits, such as "0.991228"."""
     stddev: Decimal | None = None
+    """Its standard deviation: a decimal in quotes. Absent: not known."""
 
 
 class Usage(Schema):
+    """What the run took."""
+
     cpu_seconds: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
+    """CPU time of the training process in seconds."""
 
 
 class TrainingJobStatus(Status):
-    """Conditions: PreflightPassed, DataReady, Trained, Succeeded, Failed, Reconciling, Stalled."""
+    """How the run goes. Conditions: PreflightPassed, DataReady, Trained, Succeeded, Failed, Reconciling, Stalled."""
 
     dataset_version: Digest | None = None
+    """The Dataset's version that the run uses, pinned at its start."""
     dataset_file: Digest | None = None
+    """Digest of that version's Parquet file in the store."""
     recipe: Digest | None = None
+    """Digest of everything that decides the model's bytes: data, pipeline, seed, software. Equal recipes give equal
+    models."""
     artifact: Artifact | None = None
     metrics: Annotated[tuple[Metric, ...], Field(max_length=32, json_schema_extra=listmap("name"))] = ()
+    """The metrics on the test rows."""
     model_version: Annotated[str | None, Field(max_length=63)] = None
+    """Name of the ModelVersion that the run became, such as triage-7."""
     usage: Usage | None = None
 
 

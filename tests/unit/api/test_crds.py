@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from modelmill.api import crd
+from modelmill.core import serving, trainingjob
 
 FOLDER = Path(__file__).parents[3] / "crds"
 
@@ -45,9 +46,53 @@ def test_every_list_string_and_map_is_bounded_and_no_number_is_a_float(kind: Any
                 assert "maxProperties" in node, path
 
 
+def properties(node: Any, path: str) -> Any:
+    """Every field below a node of a schema, the fields of a list's items and of a map's values included."""
+    for name, child in node.get("properties", {}).items():
+        yield f"{path}.{name}", child
+        yield from properties(child, f"{path}.{name}")
+    for below, mark in (("items", "[]"), ("additionalProperties", "{}")):
+        if below in node:
+            yield from properties(node[below], path + mark)
+
+
+@pytest.mark.parametrize("kind", crd.KINDS, ids=lambda kind: kind.__name__)
+def test_every_field_is_described_once_and_shortly(kind: Any) -> None:
+    schema = crd.definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    fields = {}
+    for part in ("spec", "status"):
+        fields |= {part: schema["properties"][part], **dict(properties(schema["properties"][part], part))}
+    assert not [path for path, node in fields.items() if not node.get("description")]
+    # kubectl explain writes a list's description and its items' one after the other.
+    below = [n[key] for n in fields.values() for key in ("items", "additionalProperties") if key in n]
+    assert not [node for node in below if "description" in node]
+    for path, node in fields.items():
+        said = node["description"]
+        assert said[0].isupper(), path
+        assert said.endswith("."), path
+        assert len(said) <= 240, path
+        assert "  " not in said, path
+        assert "\n" not in said, path
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "default"),
+    [
+        (crd.TrainingJob, ("resources",), trainingjob.RESOURCES),
+        (crd.ModelDeployment, ("server", "resources"), serving.RESOURCES),
+    ],
+)
+def test_the_default_resources_are_told(kind: Any, path: tuple[str, ...], default: Any) -> None:
+    node = crd.definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    for name in path:
+        node = node["properties"][name]
+    quantities = [quantity for values in default.values() for quantity in values.values()]
+    assert all(quantity in node["description"] for quantity in quantities), node["description"]
+
+
 @pytest.mark.parametrize("kind", crd.KINDS, ids=lambda kind: kind.__name__)
 def test_it_is_small_and_a_status_has_no_defaults(kind: Any) -> None:
     definition = crd.definition(kind)
-    assert len(yaml.safe_dump(definition)) < 256 * 1024
+    assert len(crd.documents()[f"{kind.plural}.yaml"].encode()) < 256 * 1024
     status = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
     assert not [path for path, node in nodes(status) if "default" in node]
