@@ -1,0 +1,260 @@
+"""Objects that reach every field of every kind, and what each pattern is there to let in and to keep out.
+
+Where fields exclude each other there is more than one object of a kind.
+"""
+
+from typing import Any
+
+DIGEST = "sha256:" + "0" * 64
+TIME = "2026-11-23T10:00:00.5Z"
+RESOURCES = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}}
+PROGRESS: dict[str, Any] = {
+    "observedGeneration": 1,
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "True",
+            "observedGeneration": 1,
+            "lastTransitionTime": TIME,
+            "reason": "Found",
+            "message": "it is as it should be",
+        }
+    ],
+}
+
+OBJECTS: dict[str, list[dict[str, Any]]] = {
+    "Workspace": [
+        {
+            "metadata": {"name": "default"},
+            "spec": {
+                "store": {
+                    "uri": "s3://models/a",
+                    "endpoint": "http://store:7070",
+                    "region": "eu-central-1",
+                    "secretRef": {"name": "store"},
+                },
+                "allow": {"sources": ["s3"], "estimatorPackages": ["sklearn"]},
+            },
+            "status": {**PROGRESS, "preflight": DIGEST},
+        },
+        {"metadata": {"name": "default"}, "spec": {"store": {"uri": "gs://models"}}},
+    ],
+    "Dataset": [
+        {
+            "metadata": {"name": "tumours"},
+            "spec": {
+                "source": {"uri": "s3://lake/a.csv", "secretRef": {"name": "lake"}},
+                "columns": [
+                    {"name": "radius", "type": "Float", "nullable": False, "min": "0", "max": "10.5"},
+                    {"name": "low", "type": "Float", "min": "0"},
+                    {"name": "high", "type": "Integer", "max": "9"},
+                    {"name": "group", "type": "String", "values": ["young", "old"]},
+                    {"name": "plain", "type": "Boolean"},
+                ],
+                "extraColumns": "Keep",
+                "expectations": {"minRows": 10},
+                "versionHistoryLimit": 5,
+            },
+            "status": {
+                **PROGRESS,
+                "version": DIGEST,
+                "rows": 569,
+                "history": [{"version": DIGEST, "file": DIGEST, "rows": 569, "observedAt": TIME}],
+                "snapshot": DIGEST,
+                "problems": [
+                    {"rule": "BelowMinimum", "column": "radius", "message": "1 value is", "count": 1, "rows": [7]}
+                ],
+            },
+        },
+        {
+            "metadata": {"name": "tumours"},
+            "spec": {"source": {"configMapRef": {"name": "tumours", "key": "data.csv"}}},
+        },
+    ],
+    "TrainingJob": [
+        {
+            "metadata": {"name": "forest"},
+            "spec": {
+                "modelRef": {"name": "triage"},
+                "data": {
+                    "datasetRef": {"name": "tumours"},
+                    "version": DIGEST,
+                    "target": "benign",
+                    "features": ["radius"],
+                    "split": {"test": "0.2", "stratify": True},
+                },
+                "estimator": {
+                    "columns": [
+                        {
+                            "name": "num",
+                            "select": ["radius"],
+                            "steps": [
+                                {
+                                    "name": "scale",
+                                    "class": "sklearn.preprocessing.StandardScaler",
+                                    "params": {"with_mean": True},
+                                }
+                            ],
+                        }
+                    ],
+                    "steps": [
+                        {"name": "f", "class": "sklearn.ensemble.RandomForestClassifier", "params": {"max_depth": 5}}
+                    ],
+                },
+                "seed": 7,
+                "evaluation": {"metrics": ["roc_auc"]},
+                "resources": RESOURCES,
+                "limits": {"timeout": "2h", "retries": 1},
+                "suspend": False,
+            },
+            "status": {
+                **PROGRESS,
+                "datasetVersion": DIGEST,
+                "datasetFile": DIGEST,
+                "recipe": DIGEST,
+                "artifact": {"uri": "s3://models/artifacts/x", "digest": DIGEST},
+                "metrics": [{"name": "roc_auc", "value": "0.991", "stddev": "0.004"}],
+                "modelVersion": "triage-7",
+                "usage": {"cpuSeconds": 41},
+            },
+        }
+    ],
+    "Model": [
+        {
+            "metadata": {"name": "triage"},
+            "spec": {"description": "for a second reading"},
+            "status": {
+                **PROGRESS,
+                "lastVersion": 7,
+                "latestReady": 6,
+                "reservations": [{"version": 7, "trainingJob": "forest", "uid": "8a5f"}],
+            },
+        }
+    ],
+    "ModelVersion": [
+        {
+            "metadata": {"name": "triage-7"},
+            "spec": {
+                "modelRef": {"name": "triage"},
+                "version": 7,
+                "artifact": {"uri": "s3://models/artifacts/x", "digest": DIGEST},
+                "lineage": {
+                    "trainingJob": {"name": "forest", "uid": "8a5f"},
+                    "recipe": DIGEST,
+                    "dataset": {"name": "tumours", "version": DIGEST},
+                },
+            },
+            "status": {
+                **PROGRESS,
+                "schema": {
+                    "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 30]}],
+                    "outputs": [{"name": "label", "datatype": "INT64", "shape": [-1, 1]}],
+                },
+                "size": 4711,
+            },
+        },
+        {  # the longest name
+            "metadata": {"name": "a" * 40 + "-999999"},
+            "spec": {
+                "modelRef": {"name": "a" * 40},
+                "version": 999999,
+                "artifact": {"uri": "s3://models/artifacts/x", "digest": DIGEST},
+            },
+        },
+    ],
+    "ModelDeployment": [
+        {
+            "metadata": {"name": "triage"},
+            "spec": {
+                "model": {"name": "triage", "version": 7},
+                "replicas": 2,
+                "server": {"resources": RESOURCES},
+                "revisionHistoryLimit": 3,
+            },
+            "status": {
+                **PROGRESS,
+                "url": "http://triage.team-a.svc",
+                "replicas": 2,
+                "selector": "modelmill.dev/modeldeployment=triage",
+                "stable": {"revision": "3fa94c1b", "version": 6, "ready": 2},
+                "candidate": {"revision": "90ab11c2", "version": 7, "ready": 1},
+                "history": [{"revision": "3fa94c1b", "version": 6, "promotedAt": TIME}],
+            },
+        },
+        {"metadata": {"name": "triage"}, "spec": {"model": {"uri": "s3://models/x", "digest": DIGEST}}},
+    ],
+}
+
+# Pattern or format: (what it lets in, what it keeps out).
+TEXTS: dict[str, tuple[list[str], list[str]]] = {
+    "^default$": (["default"], ["other", "Default", "defaul"]),
+    # Names of our objects, which children's names and labels start with.
+    "^[a-z]([-a-z0-9]*[a-z0-9])?$": (
+        ["a", "triage-7", "a--b-1"],
+        ["Triage", "7a", "-a", "a-", "a.b", "a_b", "a/b", "ä", "a b"],
+    ),
+    # Names of others' objects.
+    "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": (
+        ["a", "7", "a.b-c"],
+        ["A", ".a", "a.", "-a", "a-", "a_b", "../a", "a b"],
+    ),
+    "^[-_a-zA-Z0-9][-._a-zA-Z0-9]*$": (["a", "data.csv", "-A_9..b"], [".a", "..", "../b", "a/b", "a b", "ä"]),
+    "^(s3|gs|az)://[a-z0-9][-._a-z0-9]*(/[-._a-zA-Z0-9]+)*$": (
+        ["s3://models", "gs://models/team-a/X_1", "az://m.n/a"],
+        [
+            "ftp://models",
+            "file:///models",
+            "s3:/models",
+            "s3://",
+            "s3://M",
+            "s3://m/",
+            "s3://m//a",
+            "s3://m/a b",
+            "as3://m",
+        ],
+    ),
+    r"^https?://[^\s/]+$": (
+        ["http://store:7070", "https://s3.example.org"],
+        ["store:7070", "ahttp://store", "ftp://store", "http://", "http://store/", "http://store/a", "http://st ore"],
+    ),
+    "^[-a-z0-9]+$": (["eu-central-1", "a"], ["EU", "eu_1", "eu central", "eu.1"]),
+    "^[a-zA-Z_][a-zA-Z0-9_]*$": (["sklearn", "_a9", "A"], ["os.path", "9a", "a-b", "a b", "*"]),
+    r"^(s3|gs|az|https)://[^\s]+$": (
+        ["s3://lake/a.csv", "gs://lake/*.parquet", "az://lake/a", "https://example.org/a.csv?b=c"],
+        ["http://example.org/a", "file:///etc/passwd", "/etc/passwd", "s3://", "s3://a b", " s3://a", "S3://a"],
+    ),
+    r"^-?[0-9]+(\.[0-9]+)?$": (
+        ["0", "-1", "10.25", "007"],
+        ["one", "+1", "1.", ".5", "1e3", "1,5", "1 ", "--1", "NaN", "1.2.3", "0x1"],
+    ),
+    r"^0\.[0-9]*[1-9][0-9]*$": (["0.2", "0.001", "0.50"], ["0", "1", "0.0", "1.5", "0.", ".5", "-0.2", "20%", "0.2x"]),
+    "^([0-9]{1,6}(ms|s|m|h)){1,4}$": (
+        ["168h", "1h30m", "500ms", "999999ms"],
+        ["7d", "1", "h", "1.5h", "-1h", "1h ", "1 h", "1234567s", "1h1h1h1h1h", "1H"],
+    ),
+    "^[1-9][0-9]*(m|k|M|G|T|Ki|Mi|Gi|Ti)?$": (
+        ["500m", "2", "1Gi", "10k"],
+        ["0.5Gi", "0", "01", "half", "1gi", "1K", "1 Gi", "-1", "1e3", "Gi", "1Pi"],
+    ),
+    "^sha256:[0-9a-f]{64}$": (
+        [DIGEST, "sha256:" + "0123456789abcdef" * 4],
+        ["latest", "sha256:abc", "sha512:" + "0" * 64, "0" * 64, "sha256:" + "A" * 64, "sha256:" + "g" * 64],
+    ),
+    r"^[a-z][a-z0-9]*://[^\s]+$": (
+        ["s3://models/x", "gs://a", "file:///a"],
+        ["models", "/models", "s3:/a", "s3://", "3s://a", "S3://a", "s3://a b", "://a"],
+    ),
+    # A name within a pipeline: scikit-learn joins them with two underscores.
+    "^[a-zA-Z](_?[a-zA-Z0-9])*$": (["f", "min_max", "A9_b"], ["a__b", "_a", "a_", "9a", "a-b", "a.b", "a b"]),
+    r"^[a-zA-Z_][a-zA-Z0-9_]*(\.[a-zA-Z_][a-zA-Z0-9_]*)+$": (
+        ["sklearn.svm.SVC", "a._b.C9"],
+        ["SVC", "os.system('x')", "sklearn..SVC", ".svm.SVC", "sklearn.", "sklearn.9a", "a-b.c", "a b.c", "a:b.c"],
+    ),
+    "^[a-z][a-z0-9_]*$": (["f1", "roc_auc"], ["ROC", "roc auc", "1f", "_f", "roc-auc"]),
+    "^[A-Za-z]+$": (["Ready", "a"], ["Not Ready", "Ready2", "a.b/C", "a-b"]),
+    "^[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9_])?$": (["Found", "A", "A_1"], ["not found", "1A", "_A", "A:B", "A,b", "A-b"]),
+    "date-time": (
+        ["2026-11-23T10:00:00Z", TIME, "2026-11-23T10:00:00+01:00"],
+        ["today", "2026-11-23", "10:00:00", "2026-11-23 10:00", "2026-13-01T10:00:00Z", "1795428000"],
+    ),
+}
