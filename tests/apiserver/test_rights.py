@@ -1,0 +1,247 @@
+"""The operator's rights: with its own service account and the roles of manifests/, it is refused nothing, and it uses
+everything that it was given."""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from audit import Audit, Right, rights
+from conftest import LEASE_NAMESPACE, Operator
+from test_operator import DIGEST, deployment, end_job, with_store, workspace
+
+from live import API_VERSION, ROOT, Kubectl, eventually
+from modelmill_contracts import report
+
+NAME = "modelmill-operator"  # of the service account, the roles and the lease
+ATTEMPTS = 8  # to be at the same moment as the operator
+
+
+def identity(admin: Kubectl, namespace: str, path: Path) -> str:
+    """A kubeconfig for the operator's service account; its token."""
+    token = admin.output("create", "token", NAME, f"--namespace={namespace}")
+    config = json.loads(admin.output("config", "view", "--raw", "--minify", "-o", "json"))
+    config["users"][0]["user"] = {"token": token}
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(config))
+    return token
+
+
+def granted(admin: Kubectl, *roles: str) -> set[Right]:
+    """What the roles grant that stand in the cluster; each is `kind/name` or `namespace:kind/name`."""
+    found = set[Right]()
+    for role in roles:
+        namespace, _, what = role.rpartition(":")
+        words = ["get", what, "-o", "json", *([f"--namespace={namespace}"] if namespace else [])]
+        found |= rights(json.loads(admin.output(*words))["rules"])
+    return found
+
+
+class Scenario:
+    """A life of a namespace in which the operator does everything that it ever does."""
+
+    def __init__(self, kubectl: Kubectl, operator: Operator, audit: Audit) -> None:
+        self.kubectl = kubectl
+        self.operator = operator
+        self.audit = audit
+
+    def run(self) -> None:
+        self.a_job_of_somebody_elses_is_in_the_way()
+        with_store(self.kubectl)
+        self.data_is_declared_and_declared_anew()
+        self.somebody_makes_the_model_at_the_same_moment()
+        self.somebody_takes_the_versions_number_at_the_same_moment()
+        self.a_model_is_served_and_the_next_one_takes_over()
+
+    def a_job_of_somebody_elses_is_in_the_way(self) -> None:
+        container = {"name": "c", "image": "i"}
+        template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+        self.kubectl.apply(
+            {
+                "apiVersion": "batch/v1",
+                "kind": "Job",
+                "metadata": {"name": "default-preflight"},
+                "spec": {"suspend": True, "template": template},
+            }
+        )
+        self.kubectl.apply(workspace())
+        self.kubectl.wait_for("workspace", "default", "Stalled", reason="NameConflict")
+        self.kubectl.run("delete", "job", "default-preflight")
+        self.kubectl.run("annotate", "workspace", "default", "look=again")
+
+    def data_is_declared_and_declared_anew(self) -> None:
+        def dataset(key: str) -> dict[str, Any]:
+            spec = {"source": {"configMapRef": {"name": "tumours", "key": key}}}
+            return {"apiVersion": API_VERSION, "kind": "Dataset", "metadata": {"name": "tumours"}, "spec": spec}
+
+        self.kubectl.apply(dataset("old.csv"))
+        first = eventually(lambda: self.kubectl.get("job", "tumours-data"), "the first snapshot's Job")
+        self.kubectl.apply(dataset("new.csv"))
+
+        def another() -> bool:
+            job = self.kubectl.get("job", "tumours-data")
+            return job is not None and bool(job["metadata"]["uid"] != first["metadata"]["uid"])
+
+        eventually(another, "the outdated Job is replaced")
+        snapshot = report.SnapshotResult("sha256:" + "a" * 64, "sha256:" + "b" * 64, 569, 31)
+        end_job(self.kubectl, "tumours-data", report.Report(True, "SnapshotTaken", result=snapshot))
+        self.kubectl.wait_for("dset", "tumours", "Ready")
+
+    def somebody_makes_the_model_at_the_same_moment(self) -> None:
+        for number in range(ATTEMPTS):
+            model = f"triage{number}"
+            self.train(f"first{number}", model)
+            self.end(f"first{number}", {"kind": "Model", "metadata": {"name": model}})
+            if Right("modelmill.dev", "models", "get") in self.audit.used():
+                return
+
+    def somebody_takes_the_versions_number_at_the_same_moment(self) -> None:
+        self.kubectl.apply({"apiVersion": API_VERSION, "kind": "Model", "metadata": {"name": "triage"}})
+        for number in range(1, 2 * ATTEMPTS, 2):
+            run = self.train(f"next{number}", "triage")
+            # Its number is reserved already, so that it makes its version as soon as it has ended.
+            reservation = {"version": number, "trainingJob": f"next{number}", "uid": run["metadata"]["uid"]}
+            reserved = json.dumps({"status": {"lastVersion": number, "reservations": [reservation]}})
+            self.kubectl.run("patch", "mdl", "triage", "--subresource=status", "--type=merge", "-p", reserved)
+            artifact = {"uri": "s3://models/artifacts/x", "digest": DIGEST}
+            spec = {"modelRef": {"name": "triage"}, "version": number, "artifact": artifact}
+            self.end(f"next{number}", {"kind": "ModelVersion", "metadata": {"name": f"triage-{number}"}, "spec": spec})
+            if Right("modelmill.dev", "modelversions", "get") in self.audit.used():
+                return
+
+    def train(self, name: str, model: str) -> dict[str, Any]:
+        """A training run that has its Job."""
+        spec = {
+            "modelRef": {"name": model},
+            "data": {"datasetRef": {"name": "tumours"}, "target": "benign"},
+            "estimator": {"steps": [{"name": "lr", "class": "sklearn.linear_model.LogisticRegression"}]},
+        }
+        self.kubectl.apply({"apiVersion": API_VERSION, "kind": "TrainingJob", "metadata": {"name": name}, "spec": spec})
+        eventually(lambda: self.kubectl.get("job", f"{name}-train"), f"the Job of {name}")
+        run = self.kubectl.get("tjob", name)
+        assert run is not None
+        return run
+
+    def end(self, name: str, meanwhile: dict[str, Any]) -> None:
+        """The run ends well, and at the same moment somebody creates `meanwhile`.
+
+        The operator sleeps through both, and hears of the Job first: most times it finds the name taken only when it
+        creates its own object.
+        """
+        metrics = (report.Metric("roc_auc", "0.99"),)
+        result = report.TrainingResult("sha256:" + "c" * 64, DIGEST, "s3://models/artifacts/x", "onnx", metrics)
+        process = self.operator.process
+        assert process
+        process.send_signal(signal.SIGSTOP)
+        try:
+            end_job(self.kubectl, f"{name}-train", report.Report(True, "TrainingSucceeded", result=result))
+            self.kubectl.run("wait", "--for=condition=Complete", f"job/{name}-train", "--timeout=5s")
+            self.kubectl.apply({"apiVersion": API_VERSION, **meanwhile})
+        finally:
+            process.send_signal(signal.SIGCONT)
+        self.kubectl.run("wait", "--for=condition=Succeeded", f"tjob/{name}", "--timeout=30s")
+
+    def a_model_is_served_and_the_next_one_takes_over(self) -> None:
+        self.kubectl.apply(deployment(revisionHistoryLimit=0))
+        self.make_ready()
+        self.kubectl.wait_for("mdep", "triage", "Ready")
+        (former,) = self.kubectl.list("deployments")
+        another = {"uri": "s3://models/artifacts/y", "digest": "sha256:" + "2" * 64}
+        self.kubectl.apply(deployment(revisionHistoryLimit=0) | {"spec": {"model": another, "revisionHistoryLimit": 0}})
+        eventually(lambda: len(self.kubectl.list("deployments")) == 2, "the next revision beside the former one")
+        self.make_ready()
+        self.kubectl.wait_for("mdep", "triage", "Ready")
+        name = former["metadata"]["name"]
+        eventually(lambda: self.kubectl.get("deployment", name) is None, "the former revision is deleted")
+
+    def make_ready(self) -> None:
+        """Play the kubelet: the pods of the model's Deployments are ready."""
+
+        def waiting() -> list[str]:
+            pods = self.kubectl.list("pods", "modelmill.dev/modeldeployment=triage")
+            return [pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Pending"]
+
+        conditions = [{"type": type_, "status": "True"} for type_ in ("PodScheduled", "ContainersReady", "Ready")]
+        status = json.dumps({"status": {"phase": "Running", "conditions": conditions}})
+        for pod in eventually(waiting, "pods"):
+            self.kubectl.run("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", status)
+
+
+@pytest.fixture
+def run_as(tmp_path: Path) -> Iterator[Callable[..., Operator]]:
+    """Starts operators with the rights of a kubeconfig; their logs may hold no error that nobody expected."""
+    running: list[Operator] = []
+
+    def start(config: Path, *more: str) -> Operator:
+        made = Operator(str(config), tmp_path, NAME, *more)
+        running.append(made)
+        return made.start()
+
+    yield start
+    for made in running:
+        if made.process and made.process.poll() is None:
+            made.kill()
+    for made in running:
+        made.check_log()
+
+
+def check(admin: Kubectl, audit: Audit, *roles: str) -> None:
+    """Nothing was refused, and what was used is what is granted."""
+    assert not audit.refused()
+    used, allowed = audit.used(), granted(admin, *roles)
+    assert not {right for right in used | allowed if "*" in right or right.resource.startswith("secrets")}
+    assert used == allowed, f"granted and not used: {allowed - used}; used and not granted: {used - allowed}"
+
+
+def test_in_a_cluster_the_operator_uses_exactly_what_it_is_granted(
+    installed: Kubectl, kubectl: Kubectl, run_as: Callable[..., Operator], tmp_path: Path
+) -> None:
+    installed.run("delete", "lease", NAME, "--ignore-not-found")
+    audit = Audit(installed.config, identity(installed, LEASE_NAMESPACE, tmp_path / "config"))
+    operator = run_as(tmp_path / "config").active()
+    Scenario(kubectl, operator, audit).run()
+    operator.stop()
+    check(installed, audit, f"clusterrole/{NAME}", f"{LEASE_NAMESPACE}:role/{NAME}")
+
+
+def test_in_a_namespace_the_operator_uses_exactly_what_it_is_granted(
+    config: str, kubectl: Kubectl, run_as: Callable[..., Operator], tmp_path: Path
+) -> None:
+    admin, own = Kubectl(config), f"{kubectl.namespace}-operator"
+    documents = namespaced(tmp_path, own, kubectl.namespace)
+    assert {d["metadata"].get("namespace") for d in documents} == {own, kubectl.namespace}
+    admin.run("create", "namespace", own)
+    try:
+        for namespace in (own, kubectl.namespace):
+            there = [document for document in documents if document["metadata"]["namespace"] == namespace]
+            Kubectl(config, namespace).apply(*there)
+        arguments = admin.output(
+            *("get", "deployment", NAME, f"--namespace={own}"),
+            *("-o", "jsonpath={.spec.template.spec.containers[0].args}"),
+        )
+        audit = Audit(config, identity(admin, own, tmp_path / "config"))
+        operator = run_as(tmp_path / "config", *json.loads(arguments), f"--lease-namespace={own}").active()
+        Scenario(kubectl, operator, audit).run()
+        operator.stop()
+        check(admin, audit, f"{kubectl.namespace}:role/{NAME}", f"{own}:role/{NAME}")
+    finally:
+        admin.run("delete", "namespace", own, "--wait=false")
+
+
+def namespaced(folder: Path, own: str, served: str) -> list[dict[str, Any]]:
+    """What manifests/namespaced gives when its two namespaces are set as its comments say."""
+    shutil.copytree(ROOT / "manifests", folder / "manifests")
+    for path, before, after in (
+        ("operator", f"namespace: {LEASE_NAMESPACE}", f"namespace: {own}"),
+        ("namespaced", "namespace=team-a", f"namespace={served}"),
+    ):
+        file = folder / "manifests" / path / "kustomization.yaml"
+        text = file.read_text()
+        assert text.count(before) == 1
+        file.write_text(text.replace(before, after))
+    rendered = Kubectl("/dev/null").output("kustomize", str(folder / "manifests/namespaced"))
+    return list(yaml.safe_load_all(rendered))
