@@ -1,0 +1,256 @@
+"""The admission policies, asked by real users: who names a Secret must be allowed to read it, and the operator changes
+nothing of a pod but its routes."""
+
+import copy
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import LEASE_NAMESPACE
+from test_schema import GOOD
+
+from live import API_VERSION, Kubectl, eventually
+from secret_references import SecretReference, secret_references
+
+ANN = "ann"  # may write our kinds, and read one Secret: `mine`
+OPERATOR = f"system:serviceaccount:{LEASE_NAMESPACE}:modelmill-operator"
+REFERENCES = secret_references()
+# For each kind a change that leaves its reference alone, and one of where the Secret is used.
+ELSEWHERE = {
+    "workspaces": {"spec": {"allow": {"sources": ["s3"]}}},
+    "datasets": {"spec": {"expectations": {"minRows": 11}}},
+}
+SENT_TO = {
+    "workspaces": {"spec": {"store": {"endpoint": "https://elsewhere.example.org"}}},
+    "datasets": {"spec": {"source": {"uri": "s3://lake/payroll.csv"}}},
+}
+
+
+def role(name: str, user: dict[str, str], *rules: dict[str, Any]) -> list[dict[str, Any]]:
+    """A Role and its binding to one user or service account."""
+    api = "rbac.authorization.k8s.io"
+    metadata = {"name": name}
+    reference = {"apiGroup": api, "kind": "Role", "name": name}
+    return [
+        {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": metadata, "rules": list(rules)},
+        {
+            "apiVersion": f"{api}/v1",
+            "kind": "RoleBinding",
+            "metadata": metadata,
+            "roleRef": reference,
+            "subjects": [user],
+        },
+    ]
+
+
+def asked(kubectl: Kubectl, user: str, *words: str, manifest: dict[str, Any] | None = None) -> str:
+    """What the API server says against a request of this user; "" where it does it."""
+    document = None if manifest is None else json.dumps(manifest)
+    result = kubectl.run(*words, f"--as={user}", stdin=document, check=False)
+    return "" if result.returncode == 0 else result.stderr.strip() or "refused without a word"
+
+
+@pytest.fixture(params=REFERENCES, ids=str)
+def reference(request: pytest.FixtureRequest) -> SecretReference:
+    found: SecretReference = request.param
+    return found
+
+
+@pytest.fixture
+def team(installed: Kubectl, kubectl: Kubectl, reference: SecretReference) -> Kubectl:
+    """A namespace in which the policies hold and Ann's rights are known."""
+    rules = (
+        {"apiGroups": ["modelmill.dev"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"], "verbs": ["get"]},
+    )
+    kubectl.apply(*role("ann", {"kind": "User", "name": ANN}, *rules))
+    # A policy is compiled a moment after it was written, and so are rights.
+    eventually(lambda: "names Secret theirs" in created(kubectl, reference, "theirs", "server"), "the policy holds", 20)
+    eventually(lambda: not created(kubectl, reference, "mine", "server"), "ann's rights are known", 20)
+    return kubectl
+
+
+def example(reference: SecretReference, secret: str | None) -> dict[str, Any]:
+    """A good object that names this Secret, or none."""
+    manifest = {"apiVersion": API_VERSION, "kind": reference.kind, **copy.deepcopy(GOOD[reference.kind])}
+    node = manifest
+    for key in reference.path[:-1]:
+        node = node[key]
+    node.pop(reference.path[-1], None)
+    if secret is not None:
+        node[reference.path[-1]] = {"name": secret}
+    return manifest
+
+
+def created(kubectl: Kubectl, reference: SecretReference, secret: str, dry_run: str = "none") -> str:
+    return asked(kubectl, ANN, "create", f"--dry-run={dry_run}", "-f", "-", manifest=example(reference, secret))
+
+
+def changed(kubectl: Kubectl, reference: SecretReference, patch: dict[str, Any]) -> str:
+    name = GOOD[reference.kind]["metadata"]["name"]
+    return asked(kubectl, ANN, "patch", reference.plural, name, "--type=merge", "-p", json.dumps(patch))
+
+
+def renamed(reference: SecretReference, secret: str | None) -> dict[str, Any]:
+    """A patch that names another Secret, or none."""
+    patch: Any = None if secret is None else {"name": secret}
+    for key in reversed(reference.path):
+        patch = {key: patch}
+    return dict(patch)
+
+
+def test_there_is_a_field_that_names_a_secret() -> None:
+    assert {"workspaces", "datasets"} <= {reference.plural for reference in REFERENCES}
+
+
+def test_who_names_a_secret_must_be_allowed_to_read_it(team: Kubectl, reference: SecretReference) -> None:
+    said = created(team, reference, "theirs")
+    for words in (
+        ".".join(reference.path),
+        "Secret theirs",
+        ANN,
+        f"namespace {team.namespace}",
+        "ask for",
+        "Forbidden",
+    ):
+        assert words in said
+    assert created(team, reference, "mine") == ""
+
+
+def test_who_applies_or_replaces_is_asked_too(team: Kubectl, reference: SecretReference) -> None:
+    manifest = example(reference, "theirs")
+    apply = ("apply", "--server-side", "--force-conflicts", "-f", "-")
+    assert "Secret theirs" in asked(team, ANN, *apply, manifest=manifest)
+    assert created(team, reference, "mine") == ""
+    assert "Secret theirs" in asked(team, ANN, *apply, manifest=manifest)
+    assert "Secret theirs" in asked(team, ANN, "replace", "-f", "-", manifest=manifest)
+
+
+def test_what_others_chose_may_be_kept_but_not_used_elsewhere(team: Kubectl, reference: SecretReference) -> None:
+    team.apply(example(reference, "theirs"))
+    assert changed(team, reference, {"metadata": {"labels": {"seen": "yes"}}}) == ""
+    assert changed(team, reference, ELSEWHERE[reference.plural]) == ""
+    assert "Secret theirs" in changed(team, reference, SENT_TO[reference.plural])
+    assert "Secret others" in changed(team, reference, renamed(reference, "others"))
+    assert changed(team, reference, renamed(reference, None)) == ""
+    assert "Secret theirs" in changed(team, reference, renamed(reference, "theirs"))
+    assert changed(team, reference, renamed(reference, "mine")) == ""
+    assert changed(team, reference, SENT_TO[reference.plural]) == ""
+
+
+def test_the_operators_status_and_a_deletion_are_not_concerned(team: Kubectl, reference: SecretReference) -> None:
+    team.apply(example(reference, "theirs"))
+    name = GOOD[reference.kind]["metadata"]["name"]
+    status = {"observedGeneration": 1}
+    manifest = {"apiVersion": API_VERSION, "kind": reference.kind, "metadata": {"name": name}, "status": status}
+    apply = ("apply", "--server-side", "--subresource=status", "-f", "-")
+    assert asked(team, OPERATOR, *apply, manifest=manifest) == ""
+    assert asked(team, ANN, "delete", reference.plural, name) == ""
+
+
+def test_every_policy_is_well_typed_and_in_force(installed: Kubectl) -> None:
+    policies = [
+        policy
+        for policy in installed.list("validatingadmissionpolicies")
+        if policy["metadata"]["name"].startswith("modelmill-")
+    ]
+    assert policies
+    for policy in policies:
+        assert not policy["status"]["typeChecking"].get("expressionWarnings")
+        assert policy["spec"]["failurePolicy"] == "Fail"
+    bindings = installed.list("validatingadmissionpolicybindings")
+    denied = {b["spec"]["policyName"] for b in bindings if b["spec"]["validationActions"] == ["Deny"]}
+    assert {policy["metadata"]["name"] for policy in policies} <= denied
+
+
+# What the operator may not do to a pod, had it the right to: words for kubectl, and what it sends.
+CHANGES: dict[str, dict[str, Any]] = {
+    "another annotation": {"metadata": {"annotations": {"theirs": "changed"}}},
+    "an annotation removed": {"metadata": {"annotations": {"theirs": None}}},
+    "an annotation beside its own": {"metadata": {"annotations": {"modelmill.dev/routes": "1", "new": "1"}}},
+    "a label": {"metadata": {"labels": {"app": "other"}}},
+    "an owner": {"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "1"}]}},
+    "a finalizer": {"metadata": {"finalizers": ["modelmill.dev/stays"]}},
+    "a name for more": {"metadata": {"generateName": "other-"}},
+    "the image": {"spec": {"containers": [{"name": "c", "image": "other"}]}},
+    "a deadline": {"spec": {"activeDeadlineSeconds": 1}},
+}
+EVICTION = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}}
+NODE = {"apiVersion": "v1", "kind": "Node", "name": "n"}
+BINDING = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": NODE}
+REQUESTS: dict[str, tuple[str, dict[str, Any] | None]] = {
+    "exec": ("pods/p/exec?command=true&stdout=true", None),
+    "attach": ("pods/p/attach?stdout=true", None),
+    "portforward": ("pods/p/portforward?ports=80", None),
+    "eviction": ("pods/p/eviction", EVICTION),
+    "binding": ("pods/p/binding", BINDING),
+}
+
+
+def pod(name: str) -> dict[str, Any]:
+    metadata = {"name": name, "labels": {"app": "p"}, "annotations": {"theirs": "kept"}}
+    spec = {"containers": [{"name": "c", "image": "i"}], "automountServiceAccountToken": False}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+@pytest.fixture(scope="module")
+def powerful(installed: Kubectl) -> Iterator[Kubectl]:
+    """A namespace in which the operator has every right to pods, and a pod `p`."""
+    kubectl = Kubectl(installed.config, f"test-operator-pods-{os.getpid()}")
+    kubectl.run("create", "namespace", kubectl.namespace)
+    try:
+        account = {"kind": "ServiceAccount", "name": "modelmill-operator", "namespace": LEASE_NAMESPACE}
+        kubectl.apply(*role("powerful", account, {"apiGroups": [""], "resources": ["*"], "verbs": ["*"]}))
+        # The service account that a pod has by default comes a moment after its namespace.
+        eventually(lambda: kubectl.get("serviceaccount", "default"), "the default service account")
+        kubectl.apply(pod("p"))
+
+        def holds() -> bool:
+            said = asked(kubectl, OPERATOR, "create", "--dry-run=server", "-f", "-", manifest=pod("q"))
+            return "may do nothing to a pod" in said
+
+        eventually(holds, "the policy holds and the operator's rights are known", 20)
+        yield kubectl
+    finally:
+        kubectl.run("delete", "namespace", kubectl.namespace, "--wait=false")
+
+
+def patched(kubectl: Kubectl, user: str, patch: dict[str, Any], *more: str) -> str:
+    words = ("patch", "pod", "p", "--dry-run=server", "--type=strategic", "-p", json.dumps(patch))
+    return asked(kubectl, user, *words, *more)
+
+
+def test_the_operator_may_tell_a_pod_its_routes(powerful: Kubectl) -> None:
+    for value in ("1", "2", None):
+        words = ("patch", "pod", "p", "--type=merge", "-p")
+        patch = json.dumps({"metadata": {"annotations": {"modelmill.dev/routes": value}}})
+        assert asked(powerful, OPERATOR, *words, patch) == ""
+    assert (powerful.get("pod", "p") or {})["metadata"]["annotations"] == {"theirs": "kept"}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_the_operator_may_change_nothing_else_of_a_pod(powerful: Kubectl, change: dict[str, Any]) -> None:
+    assert "may change nothing of a pod but its annotation modelmill.dev/routes" in patched(powerful, OPERATOR, change)
+    assert patched(powerful, "modelmill-admin", change, "--as-group=system:masters") == ""
+
+
+@pytest.mark.parametrize(("path", "document"), REQUESTS.values(), ids=REQUESTS)
+def test_the_operator_may_not_enter_move_or_evict_a_pod(
+    powerful: Kubectl, path: str, document: dict[str, Any] | None
+) -> None:
+    url = f"/api/v1/namespaces/{powerful.namespace}/{path}"
+    said = asked(powerful, OPERATOR, "create", "--raw", url, "-f", "-", manifest=document or {})
+    assert "may do nothing to a pod" in said
+
+
+def test_the_operator_may_not_make_or_end_a_pod_or_write_its_status(powerful: Kubectl) -> None:
+    words = "may do nothing to a pod"
+    assert words in asked(powerful, OPERATOR, "create", "-f", "-", manifest=pod("q"))
+    assert words in asked(powerful, OPERATOR, "delete", "pod", "p")
+    status = json.dumps({"status": {"phase": "Succeeded"}})
+    assert words in asked(powerful, OPERATOR, "patch", "pod", "p", "--subresource=status", "--type=merge", "-p", status)
+    debug = {"spec": {"ephemeralContainers": [{"name": "debug", "image": "i"}]}}
+    assert words in patched(powerful, OPERATOR, debug, "--subresource=ephemeralcontainers")
+    assert powerful.get("pod", "p") is not None
