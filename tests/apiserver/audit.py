@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-
 _CREDENTIAL = "authentication.kubernetes.io/credential-id"
 
 

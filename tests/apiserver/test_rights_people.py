@@ -1,4 +1,4 @@
-"""Who may do what with our kinds: every role, every resource and every verb is asked of the API server, from one table."""
+"""Who may do what with our kinds: each role, resource and verb is asked of the API server, from one table."""
 
 import json
 import os
@@ -15,7 +15,7 @@ WRITE = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 VERBS = sorted(READ | WRITE)
 MEANING = {"-": frozenset[str](), "r": READ, "rw": READ | WRITE, "scale": frozenset({"get", "update", "patch"})}
 
-# The columns are roles; the last three are Kubernetes' own.  Everything that is not here is refused: above all each status.
+# The columns are roles; the last three are Kubernetes' own.  What is not here is refused: above all, each status.
 TABLE = """
                         viewer  data-scientist  ml-engineer  approver  platform  view  edit  admin
 workspaces              r       r               r            r         rw        r     r     r

@@ -59,7 +59,7 @@ def reference(request: pytest.FixtureRequest) -> SecretReference:
 
 
 @pytest.fixture
-def team(installed: Kubectl, kubectl: Kubectl, reference: SecretReference) -> Kubectl:
+def team(installed: Kubectl, kubectl: Kubectl, reference: SecretReference) -> Kubectl:  # noqa: ARG001 - must be there
     """A namespace in which the policies hold and Ann's rights are known."""
     rules = (
         {"apiGroups": ["modelmill.dev"], "resources": ["*"], "verbs": ["*"]},
