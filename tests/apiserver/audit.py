@@ -60,11 +60,17 @@ class Audit:
                 found.add(Right(about.get("apiGroup", ""), resource, event["verb"]))
         return found
 
-    def refused(self) -> list[str]:
-        """The requests that no rule allowed."""
+    def refused(self, namespace: str) -> list[str]:
+        """The requests that no rule allowed, and those in this namespace that admission refused.
+
+        Elsewhere admission may refuse what is right: a namespace that goes away takes nothing new.
+        """
         return [
             f"{event['verb']} {event['requestURI']}"
             for event in self.events()
             if event["annotations"].get("authorization.k8s.io/decision") != "allow"
-            or event.get("responseStatus", {}).get("code") in (401, 403)
+            or (
+                event.get("objectRef", {}).get("namespace") == namespace
+                and event.get("responseStatus", {}).get("code") == 403
+            )
         ]

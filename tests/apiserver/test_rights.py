@@ -54,7 +54,7 @@ class Scenario:
             self._run()
         finally:
             # What the operator may not do is why it does not get on.
-            assert not self.audit.refused()
+            assert not self.audit.refused(self.kubectl.namespace)
 
     def _run(self) -> None:
         self.a_job_of_somebody_elses_is_in_the_way()
