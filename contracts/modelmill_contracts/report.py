@@ -5,17 +5,24 @@ into the pod's status, and the operator reads it there.  So a Job needs no acces
 """
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 PATH = Path("/dev/termination-log")
 LIMIT = 4096  # bytes; kubelet cuts what is longer
+
+# The bounds of the status fields that these go into: what does not fit them is no report of ours.
+Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
+Reason = Annotated[str, Meta(max_length=64, pattern="^[A-Z][A-Za-z0-9]*$")]
+Text = Annotated[str, Meta(max_length=64)]
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """One rule that the data broke.  It never holds values of the data, only where and how many."""
 
-    rule: str  # CamelCase, e.g. MissingColumn, NotNumeric, TooFewRows
+    rule: Reason  # e.g. MissingColumn, NotNumeric, TooFewRows
     message: str
     column: str | None = None
     count: int = 0  # rows that broke the rule
@@ -29,24 +36,24 @@ class ColumnSummary(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SnapshotResult(msgspec.Struct, frozen=True, tag="Snapshot", omit_defaults=True):
-    version: str  # digest of the logical content
-    file: str  # digest of the stored Parquet file
+    version: Digest  # of the logical content
+    file: Digest  # of the stored Parquet file
     rows: int
     columns: int
 
 
 class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
-    name: str
-    value: str  # a decimal, so that the API holds no floats
+    name: Text
+    value: Text  # a decimal, so that the API holds no floats
     stddev: str | None = None
 
 
 class TrainingResult(msgspec.Struct, frozen=True, tag="Training", omit_defaults=True):
-    recipe: str  # digest of the recipe
-    artifact: str  # digest of the artifact's manifest
-    uri: str
+    recipe: Digest
+    artifact: Digest  # of the artifact's manifest
+    uri: Annotated[str, Meta(max_length=1024)]
     runtime: str  # onnx | skops
-    metrics: tuple[Metric, ...] = ()
+    metrics: Annotated[tuple[Metric, ...], Meta(max_length=32)] = ()
     train_rows: int = 0
     test_rows: int = 0
     cpu_seconds: int = 0
@@ -59,7 +66,7 @@ class TensorSummary(msgspec.Struct, frozen=True):
 
 
 class VerificationResult(msgspec.Struct, frozen=True, tag="Verification", omit_defaults=True):
-    digest: str
+    digest: Digest
     inputs: tuple[TensorSummary, ...]
     outputs: tuple[TensorSummary, ...]
     size: int  # bytes of the whole artifact
@@ -80,7 +87,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     ok: bool
-    reason: str
+    reason: Reason
     message: str = ""
     retryable: bool = False
     problems: tuple[Problem, ...] = ()

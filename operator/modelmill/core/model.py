@@ -15,6 +15,7 @@ from modelmill.core.plan import Observed, Outcome, Subject
 from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig
 
 KIND = "Model"
+MAX_RESERVATIONS = 256  # as many as the status holds
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def decide(facts: Facts, now: datetime) -> Decision:  # noqa: ARG001 - no decisi
     ]
     reserved = {r.uid for r in kept}
     for _, job, uid in facts.waiting:
-        if uid not in reserved and uid not in made:
+        if uid not in reserved and uid not in made and len(kept) < MAX_RESERVATIONS:  # the others come next
             last += 1
             kept.append(Reservation(last, job, uid))
     ready = [version.number for version in facts.versions if version.ready]

@@ -54,7 +54,7 @@ def name_taken(kind: str, name: str) -> Waiting:
     """A child's name belongs to somebody else's object, which is left alone."""
     return Waiting(
         "NameConflict",
-        f"{kind} {name} exists and was not made for this object; it is left as it is: delete or rename it, or rename"
-        " this object",
+        f"{kind} {name} exists and was not made for this object; it is left as it is: rename this object, or delete"
+        " the other one if nobody needs it",
         stalled=True,
     )

@@ -7,7 +7,8 @@ import pytest
 from modelmill_contracts import report
 from modelmill_contracts.report import Metric, Problem, Report, SnapshotResult, TrainingResult
 
-RESULT = SnapshotResult(version="sha256:1", file="sha256:2", rows=3, columns=4)
+DIGEST = f"sha256:{'a' * 64}"
+RESULT = SnapshotResult(version=DIGEST, file=DIGEST, rows=3, columns=4)
 
 
 def test_a_report_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -39,9 +40,24 @@ def test_a_long_message_is_cut_and_the_result_kept(text: str) -> None:
 def test_a_result_that_does_not_fit_is_an_error() -> None:
     metrics = tuple(Metric(f"metric-{i}", "0.5") for i in range(200))
     with pytest.raises(ValueError, match="too large"):
-        report.encode(Report(True, "Trained", result=TrainingResult("r", "a", "u", "onnx", metrics)))
+        report.encode(Report(True, "Trained", result=TrainingResult(DIGEST, DIGEST, "u", "onnx", metrics)))
 
 
 @pytest.mark.parametrize("text", ["", "Killed", "{}", '{"ok": 1, "reason": "x"}', "[1]", '{"ok":true}'])
 def test_a_crash_s_last_words_are_no_report(text: str) -> None:
     assert report.decode(text) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Report(False, "not CamelCase"),
+        Report(False, "R" * 65),
+        Report(False, "DataInvalid", problems=(Problem("R" * 65, "m"),)),
+        Report(True, "SnapshotTaken", result=SnapshotResult("md5:1", DIGEST, 3, 4)),
+        Report(True, "Trained", result=TrainingResult(DIGEST, DIGEST, "u", "onnx", (Metric("n" * 65, "1"),))),
+        Report(True, "Trained", result=TrainingResult(DIGEST, DIGEST, "u", "onnx", (Metric("n", "1"),) * 33)),
+    ],
+)
+def test_what_no_status_could_hold_is_no_report(other: Report) -> None:
+    assert report.decode(report.encode(other).decode()) is None
