@@ -15,7 +15,7 @@ from modelmill.api.dataset import Dataset
 from modelmill.api.model import Model
 from modelmill.api.modeldeployment import ModelDeployment
 from modelmill.api.modelversion import ModelVersion
-from modelmill.api.schema import CATEGORY, GROUP, VERSION, Resource, Rule, Schema
+from modelmill.api.schema import CATEGORY, GROUP, NOT_OBSERVED, VERSION, Resource, Rule, Schema
 from modelmill.api.trainingjob import TrainingJob
 from modelmill.api.workspace import Workspace
 
@@ -72,7 +72,11 @@ def _root(kind: type[Resource]) -> dict[str, Any]:
         "metadata": {"type": "object", "properties": {"name": name}},
         **schema["properties"],
     }
-    schema["properties"]["status"] = _without_defaults(schema["properties"]["status"])
+    schema["properties"]["status"] = {
+        **_without_defaults(schema["properties"]["status"]),
+        # kstatus, and with it Flux and Helm, takes an object that says nothing for one that is done.
+        "default": {"observedGeneration": NOT_OBSERVED},
+    }
     if kind.rules:
         schema["x-kubernetes-validations"] = [_validation(rule) for rule in kind.rules]
     return schema

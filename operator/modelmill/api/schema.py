@@ -128,11 +128,14 @@ class Condition(Schema):
 Conditions = Annotated[tuple[Condition, ...], Field(max_length=16, json_schema_extra=listmap("type"))]
 
 
+NOT_OBSERVED = -1  # a status's generation until the operator writes one
+
+
 class Status(Schema):
     """What every status has."""
 
-    observed_generation: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
-    """The metadata.generation of the spec that this status is about."""
+    observed_generation: Annotated[int, Field(ge=NOT_OBSERVED, json_schema_extra=INT64)] = NOT_OBSERVED
+    """The metadata.generation of the spec that this status is about; -1: no operator has seen it yet."""
     conditions: Conditions = ()
     """Where the object stands, one entry for each type; what to do next is in their messages."""
 
