@@ -19,6 +19,7 @@ from local_cluster.versions import Component, component
 CONTROL_PLANE = ("kubernetes",)
 NODE = ("kubernetes", "coredns", "local-path-provisioner")
 STORE = ("versitygw",)
+STATUS_READERS = "status-readers"
 
 # Measured on two cores with nothing cached.
 EXPECTED = {
@@ -28,6 +29,7 @@ EXPECTED = {
     "versitygw": "1 minute",
     "kind": "1 minute",
     "kubectl": "2 minutes",
+    STATUS_READERS: "2.5 minutes",
 }
 
 
@@ -48,6 +50,12 @@ def ensure_kubectl_built() -> None:
 
 def ensure_built(names: tuple[str, ...]) -> None:
     _ensure([component(name) for name in names])
+
+
+def status_readers() -> Component:
+    """Helm, and the program that asks other tools' code what it makes of a status: built for the tests."""
+    ensure_built((STATUS_READERS,))
+    return component(STATUS_READERS)
 
 
 def _ensure(wanted: list[Component]) -> None:

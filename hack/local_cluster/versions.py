@@ -3,6 +3,7 @@ in one place."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,10 @@ class GoModule:
 
 @dataclass(frozen=True)
 class Component:
-    """One folder of hack/go: an upstream project, the commands built from it, and where they are kept."""
+    """One folder of hack/go: an upstream project, the commands built from it, and where they are kept.
+
+    A program of our own may lie beside the go.mod: its source is then part of the version.
+    """
 
     name: str
     version: str
@@ -96,4 +100,13 @@ def component(name: str) -> Component:
         module = parse_go_mod((folder / "go.mod").read_text())
     except FileNotFoundError:
         raise ClusterError(f"{folder}/go.mod is missing: is this checkout complete?") from None
-    return Component(name, version_of(module.tools[0], module.requires), folder, module.go, module.tools)
+    version = version_of(module.tools[0], module.requires) + _source_digest(folder)
+    return Component(name, version, folder, module.go, module.tools)
+
+
+def _source_digest(folder: Path) -> str:
+    sources = sorted(folder.glob("*.go"))
+    if not sources:
+        return ""
+    files = [folder / "go.mod", *sources]
+    return "-" + hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]

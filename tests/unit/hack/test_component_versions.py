@@ -1,6 +1,9 @@
 """Versions are pinned by the go.mod files, and read from there."""
 
+from pathlib import Path
+
 import pytest
+from local_cluster import versions
 from local_cluster.build import go_version, link_flags
 from local_cluster.console import ClusterError
 from local_cluster.paths import GO_MODULES
@@ -78,6 +81,24 @@ def test_every_folder_of_hack_go_pins_what_it_builds(folder: str) -> None:
     assert item.programs
     assert item.version.startswith("v")
     assert (item.folder / "go.sum").exists()
+
+
+def test_a_program_of_our_own_has_another_version_when_its_source_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "ours"
+    folder.mkdir()
+    (folder / "go.mod").write_text("tool example.org/x\nrequire example.org/x v1.2.3\n")
+    monkeypatch.setattr(versions, "GO_MODULES", tmp_path)
+    assert component("ours").version == "v1.2.3"
+
+    found = set()
+    for text in ("package main", "package main // changed"):
+        (folder / "main.go").write_text(text)
+        found.add(component("ours").version)
+
+    assert len(found) == 2
+    assert all(version.startswith("v1.2.3-") for version in found)
 
 
 def test_kubernetes_and_its_published_parts_are_of_one_release() -> None:
