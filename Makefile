@@ -32,6 +32,7 @@ unit: $(VENV)/installed ## unit tests
 
 apiserver: $(VENV)/installed ## tests against a real API server without nodes
 	$(CLUSTER_TOOL) up --name modelmill-api --without-nodes
+	$(CLUSTER_TOOL) build status-readers
 	$(BIN)/pytest tests/apiserver
 
 e2e: $(VENV)/installed ## tests on a real cluster with nodes, images and a store

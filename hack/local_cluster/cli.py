@@ -30,7 +30,7 @@ A real Kubernetes on this machine: kind where Docker answers, else the upstream 
   hack/cluster load IMAGE ...        load images built with docker, or by `images`
   hack/cluster kubectl ...           the matching kubectl, with the cluster's own kubeconfig
   hack/cluster kubeconfig            the path of that kubeconfig
-  hack/cluster build                 build the components only, start nothing
+  hack/cluster build [COMPONENT ...] build the components only, start nothing
   hack/cluster down                  stop it and leave nothing behind
 
 CLUSTER=auto (default) | kind | processes | current (your own context; nothing is started or changed)
@@ -82,7 +82,8 @@ def _run(argv: Sequence[str]) -> int:
         if not arguments.no_load:
             _load(backend, name, [f"modelmill/{target}:{images.TAG}" for target in targets])
     elif arguments.verb == "build":
-        build.ensure_built((*build.NODE, *build.STORE) if backend == "processes" else ("kind",))
+        needed = (*build.NODE, *build.STORE) if backend == "processes" else ("kind",)
+        build.ensure_built(tuple(arguments.component) or needed)
         say("All components are built.")
     elif arguments.verb == "kubeconfig":
         print(own_context.kubeconfig() if backend == "current" else ClusterPaths(name).kubeconfig)
@@ -105,6 +106,8 @@ def parser() -> argparse.ArgumentParser:
         elif verb == "images":
             one.add_argument("image", nargs="*", help=f"of {', '.join((*images.TARGETS, images.STORE))}; default: all")
             one.add_argument("--no-load", action="store_true", help="build only")
+        elif verb == "build":
+            one.add_argument("component", nargs="*", help="folders of hack/go; default: what the cluster needs")
     return top
 
 
