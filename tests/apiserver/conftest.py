@@ -1,15 +1,20 @@
 """A real API server without nodes, our CRDs in it, and operator processes on this machine."""
 
 import itertools
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from live import ROOT, Kubectl, environment, eventually, kubeconfig
 
@@ -37,13 +42,21 @@ def installed(config: str) -> Kubectl:
     return kubectl
 
 
-@pytest.fixture
-def kubectl(config: str) -> Iterator[Kubectl]:
+@contextmanager
+def fresh_namespace(config: str) -> Iterator[Kubectl]:
     """kubectl in a fresh namespace, which goes away afterwards."""
     name = f"test-{os.getpid()}-{next(_numbers)}"
     Kubectl(config).run("create", "namespace", name)
-    yield Kubectl(config, name)
-    Kubectl(config).run("delete", "namespace", name, "--wait=false")
+    try:
+        yield Kubectl(config, name)
+    finally:
+        Kubectl(config).run("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def kubectl(config: str) -> Iterator[Kubectl]:
+    with fresh_namespace(config) as found:
+        yield found
 
 
 class Operator:
@@ -93,20 +106,57 @@ class Operator:
         return time.monotonic() - begun
 
 
-@pytest.fixture
-def operator(config: str, kubectl: Kubectl, tmp_path: Path) -> Iterator[Callable[..., Operator]]:
-    """Starts operators for this test's namespace; their logs may hold no error that nobody expected."""
+@contextmanager
+def operators(config: str, kubectl: Kubectl, folder: Path) -> Iterator[Callable[..., Operator]]:
+    """Starts operators for the namespace of `kubectl`; their logs may hold no error that nobody expected."""
     running: list[Operator] = []
 
     def start(name: str | None = None, *more: str) -> Operator:
         lease = name or f"{kubectl.namespace}-{len(running)}"
-        made = Operator(config, tmp_path, lease, f"--namespace={kubectl.namespace}", *more)
+        made = Operator(config, folder, lease, f"--namespace={kubectl.namespace}", *more)
         running.append(made)
         return made.start()
 
-    yield start
-    for made in running:
-        if made.process and made.process.poll() is None:
-            made.kill()
+    try:
+        yield start
+    finally:
+        for made in running:
+            if made.process and made.process.poll() is None:
+                made.kill()
     for made in running:
         made.check_log()
+
+
+@pytest.fixture
+def operator(config: str, kubectl: Kubectl, tmp_path: Path) -> Iterator[Callable[..., Operator]]:
+    with operators(config, kubectl, tmp_path) as start:
+        yield start
+
+
+@dataclass(frozen=True)
+class StatusReaders:
+    """The code with which other tools read a status: see hack/go/status-readers/main.go."""
+
+    program: Path
+    helm: Path
+    health_checks: Path  # what manifests/argocd gives Argo CD
+
+    def read(self, manifests: Iterable[Any]) -> list[dict[str, dict[str, str]]]:
+        """For each object what kstatus, Helm and Argo CD make of it: {reader: {"status", "message"}}."""
+        lines = "".join(json.dumps(manifest) + "\n" for manifest in manifests)
+        command = [str(self.program), str(self.health_checks)]
+        result = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture(scope="session")
+def status_readers(config: str, tmp_path_factory: pytest.TempPathFactory) -> StatusReaders:
+    sys.path.insert(0, str(ROOT / "hack"))
+    from local_cluster import build
+
+    built = build.status_readers()
+    health_checks = tmp_path_factory.mktemp("argocd") / "argocd-cm.json"
+    rendered = yaml.safe_load(Kubectl(config).output("kustomize", str(ROOT / "manifests/argocd")))
+    health_checks.write_text(json.dumps(rendered))
+    return StatusReaders(built.program("status-readers"), built.program("helm"), health_checks)

@@ -1,0 +1,409 @@
+"""A story in which every condition of every kind gets every status that it can have.
+
+Chapter by chapter: nothing works without a store; the store; data; training; versions; serving; names that are
+taken; children that are refused; rest; specs that nobody has seen; the end.
+"""
+
+import json
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import kubelet
+from conftest import Operator
+from recording import PLURALS, Checkpoint, Manifest, Recorder, Recording
+
+from live import API_VERSION, Kubectl, eventually
+from modelmill_contracts.report import (
+    Metric,
+    PreflightResult,
+    Problem,
+    Report,
+    SnapshotResult,
+    TrainingResult,
+    VerificationResult,
+)
+
+Start = Callable[..., Operator]
+HEADLINE = {"TrainingJob": "Succeeded"}  # every other kind has Ready
+
+
+def digest(letter: str) -> str:
+    return "sha256:" + letter * 64
+
+
+def made(kind: str, name: str, spec: Manifest) -> Manifest:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def workspace(endpoint: str = "http://store:7070", **more: Any) -> Manifest:
+    return made("Workspace", "default", {"store": {"uri": "s3://models", "endpoint": endpoint}, **more})
+
+
+def dataset(name: str, **more: Any) -> Manifest:
+    return made("Dataset", name, {"source": {"configMapRef": {"name": "tumours", "key": "data.csv"}}, **more})
+
+
+def training(name: str, **more: Any) -> Manifest:
+    steps = [{"name": "lr", "class": "sklearn.linear_model.LogisticRegression"}]
+    data = {"datasetRef": {"name": "tumours"}, "target": "benign"}
+    return made("TrainingJob", name, {"data": data, "estimator": {"steps": steps}, **more})
+
+
+def version(model: str, number: int) -> Manifest:
+    artifact = {"uri": "s3://models/artifacts/x", "digest": digest("1")}
+    return made(
+        "ModelVersion", f"{model}-{number}", {"modelRef": {"name": model}, "version": number, "artifact": artifact}
+    )
+
+
+def deployment(name: str, model: Manifest | None = None, **more: Any) -> Manifest:
+    fixed = {"uri": "s3://models/artifacts/x", "digest": digest("1")}
+    return made("ModelDeployment", name, {"model": model or fixed, **more})
+
+
+STORE_WORKS = Report(True, "StoreWorks", result=PreflightResult(("write", "read", "delete")))
+STORE_FAILS = Report(False, "StoreUnreachable", "nothing answers at http://store:7070; check spec.store.endpoint")
+NO_SOURCE = Report(False, "SourceNotFound", "there is no ConfigMap tumours; create it")
+BAD_DATA = Report(
+    False,
+    "DataInvalid",
+    "1 rule is violated; see status.problems",
+    problems=(Problem("minRows", "has 3 rows, not 10"),),
+)
+TRAINED = Report(
+    True,
+    "TrainingSucceeded",
+    result=TrainingResult(digest("c"), digest("1"), "s3://models/artifacts/x", "onnx", (Metric("roc_auc", "0.99"),)),
+)
+NOT_TRAINED = Report(False, "TargetMissing", "there is no column benign; name one of the data's columns")
+VERIFIED = Report(True, "Verified", result=VerificationResult(digest("1"), (), (), 100))
+OTHER_BYTES = Report(False, "DigestMismatch", "the artifact has another digest; name the right one")
+
+
+def snapshot(letter: str) -> Report:
+    return Report(True, "SnapshotTaken", result=SnapshotResult(digest(letter), digest("b"), 569, 31))
+
+
+class Scenario:
+    """The story; each chapter leaves the namespace as the next one needs it."""
+
+    def __init__(self, kubectl: Kubectl, operator: Start, folder: Path) -> None:
+        self.kubectl = kubectl
+        self._operator = operator
+        self.recorder = Recorder(kubectl, folder)
+        self.checkpoints: list[Checkpoint] = []
+        self.waits_in_vain: dict[str, int] = {}
+        self.waits: dict[str, int] = {}
+        self.written_at_rest: list[str] = []
+        self._audit = Path(kubectl.config).parent / "logs/audit.log"
+        self._begun = datetime.now(UTC)
+
+    def play(self) -> Recording:
+        try:
+            running = self._operator("first").active()
+            self.without_a_store()
+            self.the_store()
+            self.data()
+            self.training()
+            self.versions()
+            self.serving()
+            self.names_that_are_taken()
+            self.children_that_are_refused()
+            running = self.rest(running)
+            running = self.specs_that_nobody_has_seen(running)
+            self.the_end()
+            running.stop()
+            recording = self.recorder.recording()
+        finally:
+            self.recorder.stop()
+        recording.checkpoints = self.checkpoints
+        recording.waits_in_vain, recording.waits = self.waits_in_vain, self.waits
+        recording.written_at_rest = self.written_at_rest
+        recording.status_writes = self._status_writes()
+        return recording
+
+    # What the chapters are told in.
+
+    def stands(self, title: str, kind: str, name: str, stand: str) -> None:
+        """Note what a person would say of the object now."""
+        manifest = self.kubectl.get(kind, name)
+        assert manifest is not None
+        self.checkpoints.append(Checkpoint(title, manifest, stand))
+
+    def comes(self, title: str, kind: str, name: str, stand: str, reason: str) -> None:
+        """Wait until the object says so, and note it."""
+        type_ = {"Stalled": "Stalled", "InProgress": "Reconciling"}.get(stand, HEADLINE.get(kind, "Ready"))
+        status = "Unknown" if stand == "Suspended" else "True"
+        self.kubectl.wait_for(kind, name, type_, status, reason=reason)
+        self.stands(title, kind, name, stand)
+
+    def ends(self, title: str, job: str, said: Report, kind: str, name: str, stand: str, reason: str = "") -> None:
+        """End the Job's pods with that report until the object says what came of it."""
+        decisive = HEADLINE.get(kind, "Ready") if stand == "Done" else "Stalled"
+
+        def told() -> bool:
+            condition = self.kubectl.condition(kind, name, decisive)
+            return condition.get("status") == "True" and reason in ("", condition["reason"])
+
+        kubelet.end(self.kubectl, job, said, told, f"{kind}/{name} {decisive} {reason}")
+        self.stands(title, kind, name, stand)
+
+    def look_again(self, *names: str) -> None:
+        self.kubectl.run("annotate", "--overwrite", *names, f"look={time.monotonic_ns()}")
+
+    def theirs(self, child: str) -> None:
+        """Somebody else's object, under a name that the operator would take."""
+        kind, name = child.split("/")
+        more = ("job", name, "--image=theirs") if kind == "job" else ("service", "clusterip", name, "--tcp=80:80")
+        self.kubectl.run("create", *more)
+
+    # The chapters.
+
+    def without_a_store(self) -> None:
+        self.kubectl.apply(
+            made("Model", "other", {}),
+            dataset("tumours"),
+            training("lr", modelRef={"name": "triage"}),
+            version("other", 1),
+            deployment("fixed"),
+            deployment("newest", {"name": "triage"}),
+        )
+        self.comes("a Model needs nothing", "Model", "other", "Done", "Numbering")
+        self.comes("no Model to serve yet", "ModelDeployment", "newest", "InProgress", "ModelNotFound")
+        for kind, name in (
+            ("Dataset", "tumours"),
+            ("TrainingJob", "lr"),
+            ("ModelVersion", "other-1"),
+            ("ModelDeployment", "fixed"),
+        ):
+            self.comes("no Workspace", kind, name, "Stalled", "WorkspaceNotFound")
+
+    def the_store(self) -> None:
+        self.theirs("job/default-preflight")
+        self.kubectl.apply(workspace())
+        self.comes("the Job's name is taken", "Workspace", "default", "Stalled", "NameConflict")
+        self.kubectl.run("delete", "job", "default-preflight")
+        self.look_again("workspace/default")
+        # The store is tried again and again: a try that waits for a node must not be taken for the answer.
+        for kind, name in (("Workspace", "default"), ("Dataset", "tumours")):
+            self.ends("the store fails", "default-preflight", STORE_FAILS, kind, name, "Stalled", "StoreUnreachable")
+        self.kubectl.apply(workspace("http://store:7071"))
+        self.ends("the store works", "default-preflight", STORE_WORKS, "Workspace", "default", "Done")
+
+    def data(self) -> None:
+        self.ends("no source", "tumours-data", NO_SOURCE, "Dataset", "tumours", "Stalled", "SourceNotFound")
+        self.comes("the data waits for a person", "TrainingJob", "lr", "Stalled", "DatasetNotReady")
+        self.kubectl.apply(dataset("tumours", expectations={"minRows": 10}))
+        self.ends("the data is bad", "tumours-data", BAD_DATA, "Dataset", "tumours", "Stalled", "DataInvalid")
+        self.kubectl.apply(dataset("tumours", expectations={"minRows": 1}))
+        self.ends("the data is good", "tumours-data", snapshot("a"), "Dataset", "tumours", "Done")
+        self.kubectl.apply(dataset("tumours", expectations={"minRows": 2}))
+        self.comes("other rules", "Dataset", "tumours", "Stalled", "Unschedulable")
+        self.ends("other rules hold", "tumours-data", snapshot("d"), "Dataset", "tumours", "Done")
+
+    def training(self) -> None:
+        self.comes("the Job's pod has no node", "TrainingJob", "lr", "Stalled", "Unschedulable")
+        self.ends("trained", "lr-train", TRAINED, "TrainingJob", "lr", "Done")
+        self.stands("made by the TrainingJob", "Model", "triage", "Done")
+        self.kubectl.apply(training("later", suspend=True))
+        self.comes("suspended", "TrainingJob", "later", "Suspended", "Suspended")
+        self.kubectl.apply(training("later", suspend=False))
+        self.ends("training failed", "later-train", NOT_TRAINED, "TrainingJob", "later", "Stalled", "TargetMissing")
+        self.kubectl.apply(training("without-data", data={"datasetRef": {"name": "nowhere"}, "target": "benign"}))
+        self.comes("no Dataset yet", "TrainingJob", "without-data", "InProgress", "DatasetNotFound")
+
+    def versions(self) -> None:
+        self.ends("verified", "triage-1-verify", VERIFIED, "ModelVersion", "triage-1", "Done")
+        self.ends("other bytes", "other-1-verify", OTHER_BYTES, "ModelVersion", "other-1", "Stalled", "DigestMismatch")
+
+    def serving(self) -> None:
+        for name in ("newest", "fixed"):
+            self.comes("no node takes the pod", "ModelDeployment", name, "Stalled", "Unschedulable")
+            self.serves("serves", name)
+        self.kubectl.apply(deployment("newest", {"name": "triage", "version": 9}))
+        self.comes("no such version yet", "ModelDeployment", "newest", "InProgress", "ModelVersionNotFound")
+        self.kubectl.apply(deployment("newest", {"name": "triage"}))
+        self.serves("as before", "newest")
+        self.kubectl.apply(deployment("fixed", {"uri": "s3://models/artifacts/x", "digest": digest("2")}))
+        self.comes("the next revision has no node", "ModelDeployment", "fixed", "Stalled", "Unschedulable")
+        self.serves("the next revision took over", "fixed")
+        self.kubectl.apply(deployment("newest", {"name": "triage"}, replicas=0))
+        self.comes("scaled to zero", "ModelDeployment", "newest", "Done", "ScaledToZero")
+
+    def serves(self, title: str, name: str) -> None:
+        def told() -> bool:
+            return self.kubectl.condition("ModelDeployment", name, "Ready").get("status") == "True"
+
+        kubelet.serve(self.kubectl, name, told, f"{name} is Ready")
+        self.stands(title, "ModelDeployment", name, "Done")
+
+    def names_that_are_taken(self) -> None:
+        taken = (
+            ("Dataset", "taken", "job/taken-data"),
+            ("TrainingJob", "taken", "job/taken-train"),
+            ("ModelVersion", "taken-1", "job/taken-1-verify"),
+            ("ModelDeployment", "taken", "service/taken"),
+        )
+        for *_, child in taken:
+            self.theirs(child)
+        self.kubectl.apply(dataset("taken"), training("taken"), version("taken", 1), deployment("taken"))
+        for kind, name, _ in taken:
+            self.comes("the child's name is taken", kind, name, "Stalled", "NameConflict")
+        self.kubectl.run("delete", *(child for *_, child in taken))
+        self.look_again(*(f"{kind}/{name}" for kind, name, _ in taken))
+        for kind, name, _ in taken:
+            self.comes("the name is free", kind, name, "Stalled", "Unschedulable")
+
+    def children_that_are_refused(self) -> None:
+        quota = {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "no-more"},
+            "spec": {"hard": {"count/jobs.batch": "0", "count/deployments.apps": "0"}},
+        }
+        self.kubectl.apply(quota)
+        eventually(lambda: (self.kubectl.get("quota", "no-more") or {}).get("status", {}).get("hard"), "a quota")
+        self.kubectl.apply(dataset("refused"), training("refused"), version("refused", 1), deployment("refused"))
+        for kind, name in (
+            ("Dataset", "refused"),
+            ("TrainingJob", "refused"),
+            ("ModelVersion", "refused-1"),
+            ("ModelDeployment", "refused"),
+        ):
+            self.comes("the child is refused", kind, name, "Stalled", "ChildRefused")
+        self.kubectl.apply(workspace("http://store:7072"))
+        self.comes("the child is refused", "Workspace", "default", "Stalled", "ChildRefused")
+        self.kubectl.run("delete", "quota", "no-more")
+        self.look_again("workspace/default")
+        self.ends("the store works again", "default-preflight", STORE_WORKS, "Workspace", "default", "Done")
+        self.ends("the data in the other store", "tumours-data", snapshot("d"), "Dataset", "tumours", "Done")
+        refused = ("Dataset/refused", "TrainingJob/refused", "ModelVersion/refused-1", "ModelDeployment/refused")
+        self.look_again(*refused)
+        for name in refused:
+            self.comes("the child is there", *_split(name), "Stalled", "Unschedulable")
+
+    def rest(self, running: Operator) -> Operator:
+        """Everything is as it can be: neither time nor another operator, which looks at everything anew, writes."""
+        quiet = 8.0  # longer than a former revision keeps its pods
+        eventually(lambda: self._quiet_for(quiet), "nothing changes any more", 60)
+        running.stop()
+        before = self._versions()
+        begun = datetime.now(UTC)
+        running = self._operator("second").active()
+        time.sleep(4)
+        after = self._versions()
+        self.written_at_rest = [
+            *(f"{name} changed" for name in after if after[name] != before.get(name)),
+            *(
+                f"{line['verb']} {line['requestURI']}"
+                for line in self._requests(begun)
+                if line["verb"] not in ("get", "list", "watch")
+            ),
+        ]
+        return running
+
+    def _versions(self) -> dict[str, str]:
+        kinds = ",".join((*PLURALS.values(), "deployments.apps", "services", "jobs.batch", "events.events.k8s.io"))
+        return {
+            f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
+            for item in self.kubectl.list(kinds)
+            if item["kind"] != "Event" or item.get("reportingController") == "modelmill.dev/operator"
+        }
+
+    def _quiet_for(self, seconds: float) -> bool:
+        before = self._versions()
+        time.sleep(seconds)
+        return self._versions() == before
+
+    def specs_that_nobody_has_seen(self, running: Operator) -> Operator:
+        """While no operator runs, nothing may look done for a spec that is new."""
+        running.stop()
+        self.kubectl.apply(
+            workspace("http://store:7072", allow={"sources": ["s3"]}),
+            dataset("tumours", expectations={"minRows": 2}, versionHistoryLimit=3),
+            training("lr", modelRef={"name": "triage"}, suspend=True),
+            made("Model", "other", {"description": "changed"}),
+            deployment("fixed", {"uri": "s3://models/artifacts/x", "digest": digest("2")}, replicas=2),
+            deployment("newest", {"name": "triage"}, replicas=1),
+        )
+        changed = ("Workspace/default", "Dataset/tumours", "TrainingJob/lr", "Model/other", "ModelDeployment/fixed")
+        fresh = (
+            dataset("fresh"),
+            training("fresh"),
+            made("Model", "fresh", {}),
+            version("unverified", 1),
+            deployment("fresh", {"name": "fresh"}),
+        )
+        self.kubectl.apply(*fresh)
+        names = [*changed, *(f"{m['kind']}/{m['metadata']['name']}" for m in fresh)]
+        for name in names:
+            title = "a changed spec" if name in changed else "a new object"
+            self.stands(f"{title} and no operator", *_split(name), "InProgress")
+        self.waits_in_vain = self._kubectl_waits(names)
+        running = self._operator("third").active()
+        for name in changed:
+            kind = name.split("/")[0]
+            if kind != "ModelDeployment":
+                self.kubectl.wait_for(*_split(name), HEADLINE.get(kind, "Ready"))
+                self.stands("an operator again", *_split(name), "Done")
+        self.serves("an operator again", "fixed")
+        self.waits = self._kubectl_waits(list(changed))
+        self.comes("no ModelVersion yet", "ModelDeployment", "fresh", "InProgress", "NoReadyVersion")
+        self.comes("a Model needs nothing", "Model", "fresh", "Done", "Numbering")
+        return running
+
+    def _kubectl_waits(self, names: list[str]) -> dict[str, int]:
+        """The exit codes of `kubectl wait`, all at the same time."""
+        command = ["kubectl", "--kubeconfig", self.kubectl.config, "--namespace", self.kubectl.namespace, "wait"]
+        running = {}
+        for name in names:
+            condition = HEADLINE.get(name.split("/")[0], "Ready")
+            words = [*command, f"--for=condition={condition}", name, "--timeout=3s"]
+            running[f"{condition} of {name}"] = subprocess.Popen(
+                words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        return {name: process.wait() for name, process in running.items()}
+
+    def the_end(self) -> None:
+        """In the foreground, so that every object is seen while it goes."""
+        self.kubectl.run("delete", "modelmill", "--all", "--cascade=foreground", "--timeout=60s")
+
+    # The audit log.
+
+    def _requests(self, since: datetime) -> list[Manifest]:
+        """The operator's requests about this namespace that succeeded; none where the cluster keeps no such log."""
+        if not self._audit.exists():
+            return []
+        found = []
+        for text in self._audit.read_text().splitlines():
+            if self.kubectl.namespace not in text:
+                continue
+            line = json.loads(text)
+            if (
+                line["userAgent"] == "modelmill-operator"
+                and line.get("objectRef", {}).get("namespace") == self.kubectl.namespace
+                and line["responseStatus"]["code"] < 300
+                and datetime.fromisoformat(line["requestReceivedTimestamp"]) >= since
+            ):
+                found.append(line)
+        return found
+
+    def _status_writes(self) -> dict[tuple[str, str], int] | None:
+        if not self._audit.exists():
+            return None
+        writes = Counter(
+            (line["objectRef"]["resource"], line["objectRef"]["name"])
+            for line in self._requests(self._begun)
+            if line["objectRef"].get("subresource") == "status"
+        )
+        return dict(writes)
+
+
+def _split(name: str) -> tuple[str, str]:
+    kind, _, rest = name.partition("/")
+    return kind, rest
