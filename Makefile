@@ -8,7 +8,7 @@ CLUSTER_TOOL := hack/cluster
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit apiserver e2e check bench cluster images down crds lock format clean
+.PHONY: help demo test unit modelcheck apiserver e2e check bench cluster images down crds lock format clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ test: ## all tests: checks, unit, a real API server, end to end on a real cluste
 unit: $(VENV)/installed ## unit tests
 	$(BIN)/pytest tests/unit
 
+modelcheck: $(VENV)/installed ## explore everything that can happen to the core: a million states for each kind
+	$(BIN)/pytest tests/modelcheck -q -s -m slow
+
 apiserver: $(VENV)/installed ## tests against a real API server without nodes
 	$(CLUSTER_TOOL) up --name modelmill-api --without-nodes
 	$(CLUSTER_TOOL) build status-readers
@@ -45,7 +48,7 @@ check: $(VENV)/installed ## the quick loop: format, lint, types, layers, unit te
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests/unit -q -m "not slow"
+	$(BIN)/pytest tests/unit tests/modelcheck -q -m "not slow"
 
 bench: $(VENV)/installed ## measure against peers in the same run, and write docs/BENCHMARKS.md
 	$(BIN)/python -m tests.bench

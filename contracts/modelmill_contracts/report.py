@@ -22,7 +22,7 @@ Text = Annotated[str, Meta(max_length=64)]
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """One rule that the data broke.  It never holds values of the data, only where and how many."""
 
-    rule: Reason  # e.g. MissingColumn, NotNumeric, TooFewRows
+    rule: Text  # e.g. MissingColumn, NotNumeric, TooFewRows
     message: str
     column: str | None = None
     count: int = 0  # rows that broke the rule

@@ -67,7 +67,16 @@ def deployment(name: str, model: Manifest | None = None, **more: Any) -> Manifes
 
 
 STORE_WORKS = Report(True, "StoreWorks", result=PreflightResult(("write", "read", "delete")))
-STORE_FAILS = Report(False, "StoreUnreachable", "nothing answers at http://store:7070; check spec.store.endpoint")
+TAKEN = (  # an object, and its child whose name somebody else has
+    ("Dataset", "taken", "job/taken-data"),
+    ("TrainingJob", "taken", "job/taken-train"),
+    ("ModelVersion", "taken-1", "job/taken-1-verify"),
+    ("ModelDeployment", "taken", "service/taken"),
+)
+STORE_FAILS = Report(
+    False, "StoreUnreachable", "nothing answers at http://store:7070; check spec.store.endpoint", retryable=True
+)
+STORE_REFUSES = Report(False, "StoreRefused", "the key is not taken; check spec.store.secretRef")
 NO_SOURCE = Report(False, "SourceNotFound", "there is no ConfigMap tumours; create it")
 BAD_DATA = Report(
     False,
@@ -115,6 +124,7 @@ class Scenario:
             self.names_that_are_taken()
             self.children_that_are_refused()
             running = self.rest(running)
+            self.names_that_are_free()
             running = self.specs_that_nobody_has_seen(running)
             self.the_end()
             running.stop()
@@ -144,7 +154,7 @@ class Scenario:
 
     def ends(self, title: str, job: str, said: Report, kind: str, name: str, stand: str, reason: str = "") -> None:
         """End the Job's pods with that report until the object says what came of it."""
-        decisive = HEADLINE.get(kind, "Ready") if stand == "Done" else "Stalled"
+        decisive = {"Stalled": "Stalled", "InProgress": "Reconciling"}.get(stand, HEADLINE.get(kind, "Ready"))
 
         def told() -> bool:
             condition = self.kubectl.condition(kind, name, decisive)
@@ -191,7 +201,9 @@ class Scenario:
         self.look_again("workspace/default")
         # The store is tried again and again: a try that waits for a node must not be taken for the answer.
         for kind, name in (("Workspace", "default"), ("Dataset", "tumours")):
-            self.ends("the store fails", "default-preflight", STORE_FAILS, kind, name, "Stalled", "StoreUnreachable")
+            job = "default-preflight"
+            self.ends("the store is not there yet", job, STORE_FAILS, kind, name, "InProgress", "StoreUnreachable")
+            self.ends("the store refuses the key", job, STORE_REFUSES, kind, name, "Stalled", "StoreRefused")
         self.kubectl.apply(workspace("http://store:7071"))
         self.ends("the store works", "default-preflight", STORE_WORKS, "Workspace", "default", "Done")
 
@@ -243,20 +255,16 @@ class Scenario:
         self.stands(title, "ModelDeployment", name, "Done")
 
     def names_that_are_taken(self) -> None:
-        taken = (
-            ("Dataset", "taken", "job/taken-data"),
-            ("TrainingJob", "taken", "job/taken-train"),
-            ("ModelVersion", "taken-1", "job/taken-1-verify"),
-            ("ModelDeployment", "taken", "service/taken"),
-        )
-        for *_, child in taken:
+        for *_, child in TAKEN:
             self.theirs(child)
         self.kubectl.apply(dataset("taken"), training("taken"), version("taken", 1), deployment("taken"))
-        for kind, name, _ in taken:
+        for kind, name, _ in TAKEN:
             self.comes("the child's name is taken", kind, name, "Stalled", "NameConflict")
-        self.kubectl.run("delete", *(child for *_, child in taken))
-        self.look_again(*(f"{kind}/{name}" for kind, name, _ in taken))
-        for kind, name, _ in taken:
+
+    def names_that_are_free(self) -> None:
+        self.kubectl.run("delete", *(child for *_, child in TAKEN))
+        self.look_again(*(f"{kind}/{name}" for kind, name, _ in TAKEN))
+        for kind, name, _ in TAKEN:
             self.comes("the name is free", kind, name, "Stalled", "Unschedulable")
 
     def children_that_are_refused(self) -> None:

@@ -57,14 +57,14 @@ class Scenario:
             assert not self.audit.refused(self.kubectl.namespace)
 
     def _run(self) -> None:
-        self.a_job_of_somebody_elses_is_in_the_way()
+        self.children_of_somebody_elses_are_in_the_way()
         with_store(self.kubectl)
         self.data_is_declared_and_declared_anew()
         self.somebody_makes_the_model_at_the_same_moment()
         self.somebody_takes_the_versions_number_at_the_same_moment()
         self.a_model_is_served_and_the_next_one_takes_over()
 
-    def a_job_of_somebody_elses_is_in_the_way(self) -> None:
+    def children_of_somebody_elses_are_in_the_way(self) -> None:
         container = {"name": "c", "image": "i"}
         template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
         self.kubectl.apply(
@@ -73,11 +73,17 @@ class Scenario:
                 "kind": "Job",
                 "metadata": {"name": "default-preflight"},
                 "spec": {"suspend": True, "template": template},
-            }
+            },
+            {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "NetworkPolicy",
+                "metadata": {"name": "modelmill-jobs"},
+                "spec": {"podSelector": {}, "policyTypes": ["Egress"]},
+            },
         )
         self.kubectl.apply(workspace())
         self.kubectl.wait_for("workspace", "default", "Stalled", reason="NameConflict")
-        self.kubectl.run("delete", "job", "default-preflight")
+        self.kubectl.run("delete", "job/default-preflight", "networkpolicy/modelmill-jobs")
         self.kubectl.run("annotate", "workspace", "default", "look=again")
 
     def data_is_declared_and_declared_anew(self) -> None:
@@ -158,7 +164,8 @@ class Scenario:
         self.kubectl.wait_for("mdep", "triage", "Ready")
         (former,) = self.kubectl.list("deployments")
         another = {"uri": "s3://models/artifacts/y", "digest": "sha256:" + "2" * 64}
-        self.kubectl.apply(deployment(revisionHistoryLimit=0) | {"spec": {"model": another, "revisionHistoryLimit": 0}})
+        spec = {"model": another, "revisionHistoryLimit": 0, "access": {"namespaces": ["shop"]}}
+        self.kubectl.apply(deployment() | {"spec": spec})
         eventually(lambda: len(self.kubectl.list("deployments")) == 2, "the next revision beside the former one")
         self.make_ready()
         self.kubectl.wait_for("mdep", "triage", "Ready")

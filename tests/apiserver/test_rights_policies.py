@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import LEASE_NAMESPACE
-from test_schema import GOOD
+from schema_examples import OBJECTS
 
 from live import API_VERSION, Kubectl, eventually
 from secret_references import SecretReference, secret_references
@@ -74,7 +74,8 @@ def team(installed: Kubectl, kubectl: Kubectl, reference: SecretReference) -> Ku
 
 def example(reference: SecretReference, secret: str | None) -> dict[str, Any]:
     """A good object that names this Secret, or none."""
-    manifest = {"apiVersion": API_VERSION, "kind": reference.kind, **copy.deepcopy(GOOD[reference.kind])}
+    full = copy.deepcopy(OBJECTS[reference.kind][0])
+    manifest = {"apiVersion": API_VERSION, "kind": reference.kind, "metadata": full["metadata"], "spec": full["spec"]}
     node = manifest
     for key in reference.path[:-1]:
         node = node[key]
@@ -89,7 +90,7 @@ def created(kubectl: Kubectl, reference: SecretReference, secret: str, dry_run: 
 
 
 def changed(kubectl: Kubectl, reference: SecretReference, patch: dict[str, Any]) -> str:
-    name = GOOD[reference.kind]["metadata"]["name"]
+    name = OBJECTS[reference.kind][0]["metadata"]["name"]
     return asked(kubectl, ANN, "patch", reference.plural, name, "--type=merge", "-p", json.dumps(patch))
 
 
@@ -142,7 +143,7 @@ def test_what_others_chose_may_be_kept_but_not_used_elsewhere(team: Kubectl, ref
 
 def test_the_operators_status_and_a_deletion_are_not_concerned(team: Kubectl, reference: SecretReference) -> None:
     team.apply(example(reference, "theirs"))
-    name = GOOD[reference.kind]["metadata"]["name"]
+    name = OBJECTS[reference.kind][0]["metadata"]["name"]
     status = {"observedGeneration": 1}
     manifest = {"apiVersion": API_VERSION, "kind": reference.kind, "metadata": {"name": name}, "status": status}
     apply = ("apply", "--server-side", "--subresource=status", "-f", "-")

@@ -12,9 +12,10 @@ children's names it knows to be taken or refused.  One step is one of:
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from modelcheck.objects import LONG_AGO, NAMESPACE, NEW, NOW, Objects, Slot, earlier, later
@@ -38,6 +39,7 @@ from modelmill.core.resources import TYPES, Manifest
 from modelmill.shell.cache import Cache
 
 NOTHING = -1
+TAKEN = "somebody else has one of that name"
 FRESH = -1  # in place of a version that was seen: the one that exists
 SETTINGS = Settings("trainer:1", "server:1")
 Known = frozenset[tuple[str, str, str]]  # (taken | refused, kind, name) of children
@@ -178,6 +180,7 @@ class Cluster:
         self._flight_numbers: dict[Flight, int] = {(False, ()): 0}
         self._known: list[Known] = [frozenset()]
         self._known_numbers: dict[Known, int] = {frozenset(): 0}
+        self._reading: list[tuple[Any, ...]] = [(0,)] * len(self.controllers)
         self._plans: dict[tuple[Any, ...], Planned] = {}
         self.differing: str | None = None  # facts that gave two outcomes
         self._rendered: dict[tuple[str, Any], Outcome] = {}
@@ -211,10 +214,10 @@ class Cluster:
     def next_write(self, state: State, controller: int) -> State:
         """The state after the next write that is under way; what was planned with it is dropped where it is refused."""
         failed, writes = self._flights[state.flights[controller]]
-        _, applied = self._applied(state, writes[0])
+        answer, applied = self._applied(state, writes[0])
         together = self._together(writes)
-        if applied is None:
-            return self._flying(state, controller, self._flight(True, writes[1:together]))
+        if applied is None or answer == TAKEN:
+            return self._flying(applied or state, controller, self._flight(True, writes[1:together]))
         left = writes[1:together] if failed else writes[1:]
         applied = self.delivered(applied, self._written[writes[0]])
         return self._flying(applied, controller, self._flight(failed, left))
@@ -340,17 +343,19 @@ class Cluster:
         return slot in self.own or self.objects.slots[slot][0] == "Service"
 
     def delivered(self, state: State, slot: int) -> State:
-        return state._replace(seen=(*state.seen[:slot], FRESH, *state.seen[slot + 1 :]))
+        live, seen, flights, known = state
+        return State(live, (*seen[:slot], FRESH, *seen[slot + 1 :]), flights, known)
 
     def restarted(self, state: State) -> State:
         nothing = (0,) * len(self.own)
         return State(state.live, (FRESH,) * len(state.seen), nothing, nothing)
 
     def _map_times(self, change: Callable[[str], str], state: State) -> State:
-        mapped = self.objects.mapped
-        live = tuple(mapped(change, n) for n in state.live)
-        seen = tuple(mapped(change, n) for n in state.seen)
-        flights = tuple(self._map_flight(change, f) if f else 0 for f in state.flights)
+        mapped = self.objects.mapped(change)
+        live, seen = tuple(map(mapped, state.live)), tuple(map(mapped, state.seen))
+        flights = state.flights
+        if any(flights):
+            flights = tuple(self._map_flight(change, f) if f else 0 for f in flights)
         return State(live, seen, flights, state.known)
 
     def _map_flight(self, change: Callable[[str], str], flight: int) -> int:
@@ -382,16 +387,29 @@ class Cluster:
         """What the core plans from what was seen, and the state after the look at names that were taken."""
         state = self._looked_again(state, controller)
         shown = self.objects.shown
-        view = tuple(shown[live] if seen == FRESH else seen for live, seen in zip(state.live, state.seen, strict=True))
+        view = [shown[live] if seen == FRESH else seen for live, seen in zip(state.live, state.seen, strict=True)]
         if not view[self.own[controller]]:
             return None, state
-        stale = tuple(slot for slot, seen in enumerate(state.seen) if seen != FRESH and self._expected(slot))
-        relevant = tuple(n for n in view if n and self._kind(n) in self._kinds[controller])
+        read, expected = self._reads(controller)
+        relevant, stale = read(view), expected(state.seen)
         key = (controller, relevant, state.known[controller], stale)
         planned = self._plans.get(key)
         if planned is None:
-            planned = self._plans[key] = self._reconcile(controller, relevant, state.known[controller], stale)
+            seen = tuple(n for n in relevant if n)
+            changed = tuple(slot for slot, n in enumerate(state.seen) if n != FRESH and self._expected(slot))
+            planned = self._plans[key] = self._reconcile(controller, seen, state.known[controller], changed)
         return planned, state
+
+    def _reads(self, controller: int) -> tuple[Callable[[Sequence[int]], tuple[int, ...]], ...]:
+        """Of a state: what a plan for this controller depends on, and what its writes may expect to be unchanged."""
+        slots = self.objects.slots
+        if self._reading[controller][0] != len(slots):
+            kinds = self._kinds[controller]
+            read = itemgetter(*(s for s, (kind, _) in enumerate(slots) if kind in kinds), self.own[controller])
+            mine = [s for s in range(len(slots)) if self._expected(s) and slots[s][0] in kinds]
+            expected = itemgetter(*mine, self.own[controller])
+            self._reading[controller] = (len(slots), read, expected)
+        return self._reading[controller][1:]
 
     def _kind(self, number: int) -> str:
         return self.objects.slots[self.objects.slot_of[number]][0]
@@ -498,13 +516,16 @@ class Cluster:
             if applied is None:
                 yield f"{told}: {answer}", self._flying(state, controller, give_up), NOTHING
                 continue
+            if answer == TAKEN:
+                yield f"{told}: {answer}", self._flying(applied, controller, give_up), NOTHING
+                continue
             slot = self._written[number]
             yield told, self.delivered(self._flying(applied, controller, carry_on), slot), number
             yield f"{told}, but the answer is lost", self._flying(applied, controller, give_up), number
             yield f"{told} fails", self._flying(state, controller, give_up), NOTHING
             if isinstance(write, Create) and TYPES[write.manifest["kind"]].owned:
                 entry = ("refused", write.manifest["kind"], write.manifest["metadata"]["name"])
-                refused = self._flying(state, controller, carry_on)
+                refused = self._flying(state, controller, give_up)
                 yield f"{told} is refused", self._add_known(refused, controller, entry), NOTHING
 
     def _merged_spec(self, existing: int, number: int, write: Apply) -> int:
@@ -519,7 +540,8 @@ class Cluster:
         return count or 1
 
     def _flying(self, state: State, controller: int, flight: int) -> State:
-        return state._replace(flights=(*state.flights[:controller], flight, *state.flights[controller + 1 :]))
+        live, seen, flights, known = state
+        return State(live, seen, (*flights[:controller], flight, *flights[controller + 1 :]), known)
 
     def _add_known(self, state: State, controller: int, entry: tuple[str, str, str]) -> State:
         return self._knowing(state, controller, self._known[state.known[controller]] | {entry})
@@ -580,7 +602,10 @@ class Cluster:
         if TYPES[kind].owned and is_former(live, self.controllers[controller][1], planned.uid):
             return "one of a former object is being cleaned up", None
         if TYPES[kind].owned and not is_owned(live, planned.uid):
-            return "", self._add_known(state, controller, ("taken", kind, name))
+            if ("taken", kind, name) in self._known[state.known[controller]]:
+                return "", state
+            # The rest of the plan would say that it is on its way.
+            return TAKEN, self._add_known(state, controller, ("taken", kind, name))
         return "", state
 
     def _template(self, planned: WriteOf) -> int:

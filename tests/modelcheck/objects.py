@@ -67,7 +67,7 @@ class Objects:
         self.templates: list[tuple[int, Manifest]] = []
         self._template_numbers: dict[str, int] = {}
         self._named: dict[tuple[int, frozenset[str]], int] = {}
-        self._mapped: dict[tuple[Callable[[str], str], int], int] = {}
+        self._mapped = {change: _Mapped(self, change) for change in (later, earlier)}
 
     def slot(self, kind: str, name: str) -> int:
         """The place of an object in a state."""
@@ -96,15 +96,13 @@ class Objects:
             self.shown.append(known if ours else 0)
         return known
 
-    def mapped(self, change: Callable[[str], str], number: int) -> int:
-        """The version with its times changed."""
-        if number <= 0:
-            return number
-        known = self._mapped.get((change, number))
-        if known is None:
-            slot, version = json.loads(change(self._texts[number]))
-            known = self._mapped[change, number] = self._number(slot, self.slots[slot][0], version)
-        return known
+    def mapped(self, change: Callable[[str], str]) -> Callable[[int], int]:
+        """From a version to the version with its times changed."""
+        return self._mapped[change].__getitem__
+
+    def with_times(self, change: Callable[[str], str], number: int) -> int:
+        slot, version = json.loads(change(self._texts[number]))
+        return self._number(slot, self.slots[slot][0], version)
 
     def by_slot(self, mentioned: frozenset[str]) -> dict[int, frozenset[str]]:
         """UIDs and generations, by the object that they are of."""
@@ -140,8 +138,24 @@ class Objects:
         return known
 
 
+class _Mapped(dict[int, int]):
+    """Versions and what they are with other times."""
+
+    def __init__(self, objects: Objects, change: Callable[[str], str]) -> None:
+        super().__init__()
+        self._objects = objects
+        self._change = change
+
+    def __missing__(self, number: int) -> int:
+        self[number] = changed = number if number <= 0 else self._objects.with_times(self._change, number)
+        return changed
+
+
 def _canonical(kind: str, manifest: Manifest) -> dict[str, Any]:
-    version: dict[str, Any] = TYPES[kind].project(json.loads(json.dumps(manifest)))
+    whole = json.loads(json.dumps(manifest))
+    version: dict[str, Any] = TYPES[kind].project(whole)
+    if kind == "NetworkPolicy":
+        version = {"metadata": version["metadata"], "spec": whole.get("spec")}  # its projection is a digest
     metadata = version["metadata"]
     metadata["namespace"], metadata["resourceVersion"] = NAMESPACE, "1"
     metadata.setdefault("labels", {})

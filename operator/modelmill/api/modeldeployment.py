@@ -7,6 +7,7 @@ from pydantic import Field
 from modelmill.api.schema import (
     ATOMIC,
     INT64,
+    SET,
     Digest,
     Resource,
     ResourceRequirements,
@@ -48,6 +49,16 @@ class Server(Schema):
     requested, memory is limited to 512Mi."""
 
 
+NamespaceName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+
+
+class Access(Schema):
+    """Who may call the model."""
+
+    namespaces: Annotated[tuple[NamespaceName, ...], Field(max_length=64, json_schema_extra=SET)] = ()
+    """Namespaces whose pods may call it, besides its own. It takes a network plugin that knows NetworkPolicies."""
+
+
 class ModelDeploymentSpec(Schema):
     """What is to be served. A change brings up a new revision beside the one that serves, which takes over once all its
     pods are ready."""
@@ -56,6 +67,8 @@ class ModelDeploymentSpec(Schema):
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
     """How many pods serve; 0 serves nothing. kubectl scale and autoscalers may set it."""
     server: Server = Server()
+    access: Access = Access()
+    """Who may call the model. Default: every pod in the same namespace."""
     revision_history_limit: Annotated[int, Field(ge=0, le=100)] = 10
     """How many former revisions are kept, scaled to zero, so that going back needs no new Deployment."""
 

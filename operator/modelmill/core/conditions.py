@@ -20,11 +20,19 @@ class Condition:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Why something cannot go on: a CamelCase reason and what to do.  `stalled`: a person has to act."""
+    """Why something cannot go on: a CamelCase reason and what to do.
+
+    `stalled`: a person has to act.  `failed`: it is known not to work, though that may heal by itself.
+    """
 
     reason: str
     message: str
     stalled: bool = False
+    failed: bool = False
+
+    def condition(self, type_: str) -> "Condition":
+        """What a condition says that waits for this: False where it does not work, else Unknown."""
+        return Condition(type_, "False" if self.failed else "Unknown", self.reason, self.message)
 
 
 def true(type_: str, reason: str, message: str = "") -> Condition:

@@ -93,6 +93,7 @@ def asked(observed: Observed, spec: DatasetSpec) -> Asked | Waiting:
                 "SourceNotAllowed",
                 f"spec.source.uri has scheme {scheme}; Workspace {workspace.NAME} allows {', '.join(schemes)}",
                 stalled=True,
+                failed=True,
             )
         where = source.uri
     else:
@@ -184,20 +185,16 @@ def decide(facts: Facts, now: datetime) -> Decision:
             discard=pause is None,
             requeue_after=pause,
         )
-    waiting, invalid = Waiting("SnapshotRunning", "the data is being read and checked"), False
-    problems: tuple[report.Problem, ...] = ()
-    if run.trouble is not None:
-        waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
-    elif facts.failing is not None:
-        waiting, invalid = facts.failing.waiting, not facts.valid  # no news until the new try has an outcome
-        problems = facts.problems
+    running = Waiting("SnapshotRunning", "the data is being read and checked")
+    waiting = retry.under_way(run, facts.failing, running)
+    again = facts.failing is not None
     return Decision(
         start=run.state == "Absent",
         discard=run.state == "Outdated",
         waiting=waiting,
         history=history,
-        problems=problems,
-        invalid=invalid,
+        problems=facts.problems if again else (),
+        invalid=again and not facts.valid,
     )
 
 
@@ -247,15 +244,14 @@ def _conditions(facts: Facts, decision: Decision, newest: Snapshot | None) -> tu
     assert waiting is not None  # noqa: S101 - done means that there is a version
     ready = false("Ready", waiting.reason, waiting.message)
     if isinstance(facts.asked, Waiting):
-        make = false if waiting.stalled else unknown
         return (
             ready,
-            make("PreflightPassed", waiting.reason, waiting.message),
+            waiting.condition("PreflightPassed"),
             unknown("Available", "NotRead", "the source was not read yet"),
             unknown("Valid", "NotChecked", "the data was not checked yet"),
         )
     passed = true("PreflightPassed", "StoreWorks")
-    if not waiting.stalled:
+    if not waiting.failed:
         return (
             ready,
             passed,

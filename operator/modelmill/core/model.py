@@ -37,7 +37,7 @@ class Facts:
     subject: Subject
     versions: tuple[Version, ...]
     waiting: tuple[tuple[str, str, str], ...]  # (since, name, UID) of TrainingJobs with an artifact
-    jobs: frozenset[str]  # UIDs of all TrainingJobs of this model
+    unnumbered: frozenset[str]  # UIDs of this model's TrainingJobs that do not say yet which version they became
     last: int
     reservations: tuple[Reservation, ...]
 
@@ -79,7 +79,7 @@ def observe(observed: Observed) -> Facts:
                 and (trained := conditions.find(job, "Trained"))
             )
         ),
-        jobs=frozenset(job["metadata"]["uid"] for job in jobs),
+        unnumbered=frozenset(job["metadata"]["uid"] for job in jobs if not dig(job, "status", "modelVersion")),
         last=observed.status.get("lastVersion", 0),
         reservations=tuple(
             Reservation(r["version"], r["trainingJob"], r["uid"]) for r in observed.status.get("reservations", ())
@@ -91,13 +91,10 @@ def decide(facts: Facts, now: datetime) -> Decision:  # noqa: ARG001 - no decisi
     taken = {version.number: version.trained_by for version in facts.versions}
     made = {uid for uid in taken.values() if uid}
     last = max([facts.last, *taken])
-    # A reservation ends when its version exists, or when its job is gone; one whose number somebody else took by
-    # hand is given anew.
-    kept = [
-        r
-        for r in facts.reservations
-        if r.uid in facts.jobs and r.uid not in made and taken.get(r.number, r.uid) == r.uid
-    ]
+    # A reservation ends when its job says which version it became, or is gone: were it given up as soon as the
+    # version exists, and the version deleted before its job saw it, the job would get a second number.
+    # One whose number somebody else took by hand is given anew.
+    kept = [r for r in facts.reservations if r.uid in facts.unnumbered and taken.get(r.number, r.uid) == r.uid]
     reserved = {r.uid for r in kept}
     for _, job, uid in facts.waiting:
         if uid not in reserved and uid not in made and len(kept) < MAX_RESERVATIONS:  # the others come next

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from modelmill.api.modeldeployment import ModelDeploymentSpec
-from modelmill.core import conditions, pods, retry, serving, workspace
+from modelmill.core import conditions, network, pods, retry, serving, workspace
 from modelmill.core.conditions import Condition, Waiting, false, moment, timestamp, true
 from modelmill.core.controller import Controller
 from modelmill.core.plan import (
@@ -77,6 +77,9 @@ class Facts:
     target: Revision | Waiting
     running: tuple[Running, ...]  # oldest first
     routing: Routing | None
+    policy: network.Policy
+    callers: tuple[str, ...]  # namespaces
+    endpoint: str | None  # the store's
     foreign: tuple[tuple[str, str], ...]
     history: tuple[Promotion, ...]  # newest first
 
@@ -99,7 +102,7 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
     namespace, uid = metadata["namespace"], metadata["uid"]
     return (
         workspace.dependency(namespace),
-        *(Key(kind, namespace, OWNER_LABEL, uid) for kind in ("Deployment", "Pod", "Service")),
+        *(Key(kind, namespace, OWNER_LABEL, uid) for kind in ("Deployment", "Pod", "Service", "NetworkPolicy")),
         *model_dependencies(namespace, dig(manifest, "spec", "model", "name")),
     )
 
@@ -109,6 +112,10 @@ def observe(observed: Observed) -> Facts:
     uid = observed.uid
     owned = [d for d in observed.find("Deployment", OWNER_LABEL, uid) if is_owned(d, uid)]
     all_pods = observed.find("Pod", OWNER_LABEL, uid)
+    settings = workspace.settings(observed)
+    endpoint = settings.store.endpoint if settings else None
+    callers = tuple(sorted(spec.access.namespaces))
+    policy = _policy(observed.subject, callers, endpoint)
     return Facts(
         subject=observed.subject,
         replicas=spec.replicas,
@@ -116,11 +123,22 @@ def observe(observed: Observed) -> Facts:
         target=_target(observed, spec),
         running=tuple(sorted((_running(d, all_pods) for d in owned), key=lambda r: (r.created, r.name))),
         routing=_routing(observed),
+        policy=network.Policy.observe(observed, policy),
+        callers=callers,
+        endpoint=endpoint,
         foreign=tuple(sorted(observed.foreign)),
         history=tuple(
             Promotion(h["revision"], h.get("version"), h["promotedAt"]) for h in observed.status.get("history", ())
         ),
     )
+
+
+def policy_name(subject: Subject) -> str:
+    return f"{subject.name}-access"
+
+
+def _policy(subject: Subject, callers: tuple[str, ...], endpoint: str | None) -> Manifest:
+    return network.serving(subject, KIND, policy_name(subject), callers, endpoint)
 
 
 def _target(observed: Observed, spec: ModelDeploymentSpec) -> Revision | Waiting:
@@ -228,7 +246,9 @@ def decide(facts: Facts, now: datetime) -> Decision:
     candidate = _find(facts, wanted)
     stable = _find(facts, serving_id)
     promoted = _takes_over(facts, candidate, stable)
-    serving = wanted if promoted else serving_id
+    makes_service = _may_create_service(facts)
+    # A Service that is made now selects what serves, or else what is wanted: nothing served before.
+    serving = wanted if promoted or (makes_service and serving_id is None) else serving_id
     history = _promoted(facts, serving, now)
     scale, delete, again = _others(facts, keep={wanted, serving}, history=history, now=now)
     if candidate is not None and candidate.wanted != facts.replicas:
@@ -238,7 +258,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
     waiting, retry = _unfinished(facts, candidate, serving == wanted)
     return Decision(
         create=candidate is None and _name_free(facts, "Deployment", deployment_name(facts.subject, wanted)),
-        create_service=(serving or wanted) if _may_create_service(facts) else None,
+        create_service=serving if makes_service else None,
         route=_route(facts, serving or wanted),
         scale=scale,
         delete=delete,
@@ -309,8 +329,9 @@ def _promoted(facts: Facts, serving: str | None, now: datetime) -> tuple[Promoti
     """The history, with what serves now first."""
     if serving is None or (facts.history and facts.history[0].revision == serving):
         return facts.history
-    running = _find(facts, serving)
-    newest = Promotion(serving, running.version if running else None, timestamp(now))
+    running, target = _find(facts, serving), facts.target
+    version = running.version if running is not None else target.version if isinstance(target, Revision) else None
+    newest = Promotion(serving, version, timestamp(now))
     return (newest, *facts.history)[: facts.history_limit + 1]
 
 
@@ -335,31 +356,39 @@ def _unfinished(
 ) -> tuple[Waiting | None, timedelta | None]:
     """What is still to come until the declared state is reached, and when to try a taken name again."""
     target = facts.target
-    wanted = "" if isinstance(target, Waiting) else deployment_name(facts.subject, target.id(facts.subject))
+    target_id = "" if isinstance(target, Waiting) else target.id(facts.subject)
     for kind, name in facts.foreign:
-        if name in (facts.subject.name, wanted):
+        if name in (facts.subject.name, policy_name(facts.subject), deployment_name(facts.subject, target_id)):
             return retry.name_taken(kind, name), retry.MAX
-    if candidate is None or facts.routing is None:
-        return Waiting("CreatingRevision", "the revision is being created"), None
-    if candidate.trouble is not None and candidate.available < facts.replicas:
+    available = candidate.available if candidate is not None else 0
+    if candidate is not None and candidate.trouble is not None and available < facts.replicas:
         return Waiting(candidate.trouble.reason, candidate.trouble.message, stalled=True), None
-    if candidate.available < facts.replicas:
-        message = f"{candidate.available} of {facts.replicas} pods of revision {candidate.id} are ready"
+    if available < facts.replicas:
+        # What is said here before the Deployment exists is said in the same words once it does: one write less.
+        message = f"{available} of {facts.replicas} pods of revision {target_id} are ready"
         return Waiting("WaitingForPods", message), None
+    if candidate is None or facts.routing is None:
+        return Waiting("CreatingRevision", f"revision {target_id} is being created"), None
     if not takes_traffic:
         return Waiting("TakingOver", f"revision {candidate.id} is taking over"), None
     return None, None
 
 
 def render(facts: Facts, decision: Decision) -> Outcome:
-    stable = _find(facts, decision.serving)
-    target = facts.target
-    wanted = None if isinstance(target, Waiting) else target.id(facts.subject)
-    coming = _find(facts, wanted) if wanted != decision.serving else None
-    subject = facts.subject
+    subject, target = facts.subject, facts.target
+    stable, coming = _find(facts, decision.serving), None
+    if isinstance(target, Revision):
+        wanted = target.id(subject)
+        newest = _find(facts, wanted)
+        if newest is None and decision.create:
+            newest = _to_be(subject, target, wanted)
+        if wanted == decision.serving:
+            stable = newest
+        else:
+            coming = newest
     status: dict[str, Any] = {
         "url": f"http://{subject.name}.{subject.namespace}.{subject.settings.cluster_domain}"
-        if facts.routing is not None
+        if facts.routing is not None or decision.create_service is not None
         else None,
         "replicas": sum(r.pods for r in facts.running),
         "selector": f"{serving.NAME_LABEL}={subject.name}",
@@ -375,6 +404,12 @@ def render(facts: Facts, decision: Decision) -> Outcome:
         writes=_writes(facts, decision),
         requeue_after=decision.requeue_after,
     )
+
+
+def _to_be(subject: Subject, target: Revision, id_: str) -> Running:
+    """A revision whose Deployment is made by this very plan."""
+    name = deployment_name(subject, id_)
+    return Running(id_, name, "", target.version, wanted=0, available=0, pods=0, created="", trouble=None)
 
 
 def _conditions(facts: Facts, decision: Decision, stable: Running | None) -> tuple[Condition, Condition]:
@@ -407,7 +442,8 @@ def _promotion(promotion: Promotion) -> dict[str, Any]:
 
 
 def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
-    subject, target, writes = facts.subject, facts.target, list[Write]()
+    subject, target = facts.subject, facts.target
+    writes = [*facts.policy.writes(_policy(subject, facts.callers, facts.endpoint))]
     if isinstance(target, Revision) and decision.create:
         writes.append(Create(serving.deployment(subject, KIND, target, facts.replicas)))
     if decision.create_service is not None:
@@ -420,8 +456,7 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
     for running, replicas in decision.scale:
         guards = (_not_selected(subject, running),) if replicas == 0 and running.id != decision.serving else ()
         writes.append(Apply(serving.scaled(subject, running.name, replicas), running.uid, guards))
-    for running in decision.delete:
-        writes.append(Delete("Deployment", running.name, running.uid, (_not_selected(subject, running),)))
+    writes += [Delete("Deployment", r.name, r.uid, (_not_selected(subject, r),)) for r in decision.delete]
     return tuple(writes)
 
 

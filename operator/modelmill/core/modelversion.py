@@ -12,7 +12,7 @@ from typing import Any
 from modelmill.api.modelversion import ModelVersionSpec
 from modelmill.api.schema import ResourceRequirements
 from modelmill.core import conditions, jobs, pods, retry, workspace
-from modelmill.core.conditions import Waiting, false, true, unknown
+from modelmill.core.conditions import Waiting, false, true
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject
 from modelmill.core.pods import StoreAccess
@@ -103,15 +103,13 @@ def decide(facts: Facts, now: datetime) -> Decision:
         taken = retry.name_taken("Job", facts.job)
         return Decision(waiting=taken, requeue_after=retry.MAX)
     if run.state in ("Failed", "Lost"):
-        waiting, pause = retry.after_failure(run, now, facts.failing)
         if run.report is not None and run.report.reason in FINAL:
-            return Decision(waiting=waiting)  # an artifact never changes: what is wrong stays wrong
+            # An artifact never changes: what is wrong stays wrong.
+            return Decision(waiting=Waiting(run.report.reason, run.report.message, stalled=True, failed=True))
+        waiting, pause = retry.after_failure(run, now, facts.failing)
         return Decision(waiting=waiting, discard=pause is None, requeue_after=pause)
-    waiting = Waiting("VerificationRunning", "the artifact is being fetched and verified")
-    if run.trouble is not None:
-        waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
-    elif facts.failing is not None:
-        waiting = facts.failing.waiting
+    running = Waiting("VerificationRunning", "the artifact is being fetched and verified")
+    waiting = retry.under_way(run, facts.failing, running)
     return Decision(start=run.state == "Absent", discard=run.state == "Outdated", waiting=waiting)
 
 
@@ -139,8 +137,7 @@ def render(facts: Facts, decision: Decision) -> Outcome:
         verified = true("Verified", "DigestsMatch", "every file has the digest that the manifest says")
         ready = true("Ready", "Verified", "the artifact is verified; this version may be served")
     else:
-        make = false if waiting.stalled else unknown
-        verified = make("Verified", waiting.reason, waiting.message)
+        verified = waiting.condition("Verified")
         ready = false("Ready", waiting.reason, waiting.message)
     return Outcome(
         status=status,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from modelmill.api.crd import KINDS
 from modelmill.api.schema import GROUP, VERSION
+from modelmill_contracts import digest
 
 Manifest = Mapping[str, Any]
 
@@ -146,6 +147,11 @@ def _service(manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def _network_policy(manifest: Manifest) -> dict[str, Any]:
+    # Long, and only ever compared as a whole.
+    return {"metadata": _metadata(manifest), "digest": digest.of_json(manifest.get("spec"))}
+
+
 def _event(manifest: Manifest) -> dict[str, Any]:
     return {
         "metadata": _metadata(manifest),
@@ -191,6 +197,10 @@ _BY_OWNER = {OWNER_LABEL: _label(OWNER_LABEL)}
 CHILDREN: tuple[ResourceType, ...] = (
     ResourceType("Deployment", "apps", "v1", "deployments", _deployment, _BY_OWNER, MANAGED_SELECTOR, owned=True),
     ResourceType("Service", "", "v1", "services", _service, _BY_OWNER, MANAGED_SELECTOR, owned=True),
+    ResourceType(
+        "NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", _network_policy, _BY_OWNER, MANAGED_SELECTOR,
+        owned=True,
+    ),
     ResourceType("Job", "batch", "v1", "jobs", _job, _BY_OWNER, MANAGED_SELECTOR, owned=True),
     # A pod's owner is a Job or a ReplicaSet, so it is found by the label alone.
     ResourceType("Pod", "", "v1", "pods", _pod, _BY_OWNER, MANAGED_SELECTOR),

@@ -10,6 +10,7 @@ from modelmill.core.plan import Observed
 MIN = timedelta(seconds=5)
 MAX = timedelta(minutes=1)
 MAX_UNCHANGED = timedelta(minutes=10)  # where only somebody's change can help
+PATIENCE = timedelta(minutes=5)  # what may heal by itself and did not in this time needs a person
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ def failing(observed: Observed, type_: str) -> Failing | None:
         return None
     if condition.get("observedGeneration", 0) != observed.subject.generation:
         return None
-    waiting = Waiting(condition["reason"], condition["message"], stalled=True)
+    stalled = conditions.is_true(observed.object, "Stalled")
+    waiting = Waiting(condition["reason"], condition["message"], stalled, failed=True)
     return Failing(waiting, conditions.moment(condition["lastTransitionTime"]))
 
 
@@ -38,16 +40,28 @@ def after_failure(run: jobs.Run, now: datetime, before: Failing | None) -> tuple
     change can help.
     """
     if run.trouble is not None:
-        waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
         so_far = now - before.since if before is not None else timedelta()
         may_heal = run.report is None or run.report.retryable
-        pause = min(max(so_far / 2, MIN), MAX if may_heal else MAX_UNCHANGED)
+        longest = MAX if may_heal else MAX_UNCHANGED
+        pause = min(max(so_far / 2, MIN), longest)
+        again = f" (tried again within {longest // timedelta(minutes=1)} min)"
+        message = run.trouble.message.removesuffix(again) + again  # it may be what the status said before
+        waiting = Waiting(run.trouble.reason, message, stalled=not may_heal or so_far >= PATIENCE, failed=True)
     else:
         waiting = Waiting("ReportLost", "the pod went away before it could report; trying again")
         pause = jobs.REPORT_GRACE
     # A clock that was set back makes the end lie ahead: then it has only just ended.
     left = pause - max(now - (run.ended or now), timedelta())
     return waiting, left if left > timedelta() else None
+
+
+def under_way(run: jobs.Run, before: Failing | None, waiting: Waiting) -> Waiting:
+    """What a Job that runs or starts means: no news of a failure until the new try has an outcome."""
+    if before is not None:
+        return before.waiting
+    if run.trouble is not None:
+        return Waiting(run.trouble.reason, run.trouble.message, stalled=True)
+    return waiting
 
 
 def name_taken(kind: str, name: str) -> Waiting:

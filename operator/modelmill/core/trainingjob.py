@@ -168,13 +168,14 @@ def _snapshot(observed: Observed, spec: TrainingJobSpec, run: jobs.Run) -> Snaps
             f"Dataset {name} has no version {spec.data.version} in status.history; name one that it has, or none for"
             " the newest",
             stalled=True,
+            failed=True,
         )
     if conditions.is_true(dataset, "Ready") and history:
         return history[0]
     condition = conditions.find(dataset, "Ready")
     said = f" ({condition['reason']}: {condition['message']})" if condition else ""
     stalled = conditions.is_true(dataset, "Stalled")
-    return Waiting("DatasetNotReady", f"Dataset {name} has no valid version{said}", stalled)
+    return Waiting("DatasetNotReady", f"Dataset {name} has no valid version{said}", stalled, failed=stalled)
 
 
 def _work(observed: Observed, spec: TrainingJobSpec) -> str:
@@ -358,8 +359,8 @@ def _gates(at: str | None, waiting: Waiting) -> tuple[Condition, ...]:
     for type_, passed in _GATES.items():
         if type_ == at:
             reached = True
-            make = false if waiting.stalled and type_ != "Trained" else unknown
-            result.append(make(type_, waiting.reason, waiting.message))
+            trained = type_ == "Trained"  # it is False only when it failed for good
+            result.append(unknown(type_, waiting.reason, waiting.message) if trained else waiting.condition(type_))
         else:
             result.append(unknown(type_, waiting.reason) if reached else true(type_, *passed))
     return tuple(result)

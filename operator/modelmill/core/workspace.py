@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 
 from modelmill.api.schema import ResourceRequirements
 from modelmill.api.workspace import WorkspaceSpec
-from modelmill.core import conditions, jobs, pods, retry
-from modelmill.core.conditions import Waiting, false, true, unknown
+from modelmill.core import conditions, jobs, network, pods, retry
+from modelmill.core.conditions import Waiting, false, true
 from modelmill.core.controller import Controller
-from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject
+from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Write
 from modelmill.core.pods import StoreAccess
-from modelmill.core.resources import Key, Manifest, dig
+from modelmill.core.resources import OWNER_LABEL, Key, Manifest, dig
 from modelmill_contracts import digest, task
 
 NAME = "default"
@@ -56,22 +56,26 @@ def working_store(observed: Observed) -> StoreAccess | Waiting:
             f"namespace {observed.namespace} has no store; create the Workspace {NAME}, for example with"
             f" kubectl apply -n {observed.namespace} -k manifests/store",
             stalled=True,
+            failed=True,
         )
     access = store_access(WorkspaceSpec.model_validate(workspace["spec"]))
     if dig(workspace, "status", "preflight") == asked_of(access):
         return access  # what was tried is what is declared, whatever else of the Workspace changed
     condition = conditions.find(workspace, "PreflightPassed")
     if condition is not None and condition["status"] == "False":
-        return Waiting(condition["reason"], condition["message"], stalled=True)
+        message = f"{KIND} {NAME}: {condition['message']}"
+        return Waiting(condition["reason"], message, conditions.is_true(workspace, "Stalled"), failed=True)
     return Waiting("PreflightRunning", f"Workspace {NAME} is trying its store")
 
 
 JOB = f"{NAME}-preflight"
+POLICY = "modelmill-jobs"
 
 
 def depends(manifest: Manifest) -> tuple[Key, ...]:
     metadata = manifest["metadata"]
-    return jobs.dependencies(metadata["namespace"], metadata["uid"], JOB)
+    namespace, uid = metadata["namespace"], metadata["uid"]
+    return (*jobs.dependencies(namespace, uid, JOB), Key("NetworkPolicy", namespace, OWNER_LABEL, uid))
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Facts:
     subject: Subject
     access: StoreAccess
     asked: str  # digest of what is tried: other settings are tried again
+    policy: network.Policy
     run: jobs.Run
     passed: bool
     failing: retry.Failing | None
@@ -101,10 +106,15 @@ def observe(observed: Observed) -> Facts:
         subject=observed.subject,
         access=access,
         asked=asked,
+        policy=network.Policy.observe(observed, _policy(observed.subject, access)),
         run=jobs.observe(observed, JOB, asked),
         passed=observed.status.get("preflight") == asked,
         failing=retry.failing(observed, "PreflightPassed"),
     )
+
+
+def _policy(subject: Subject, access: StoreAccess) -> Manifest:
+    return network.jobs(subject, KIND, POLICY, access.location.endpoint)
 
 
 def decide(facts: Facts, now: datetime) -> Decision:
@@ -116,16 +126,12 @@ def decide(facts: Facts, now: datetime) -> Decision:
     if run.state in ("Failed", "Lost"):
         waiting, pause = retry.after_failure(run, now, facts.failing)
         return Decision(waiting=waiting, discard=not pause, requeue_after=pause)
-    waiting = Waiting("PreflightRunning", "the store is being tried")
-    if run.trouble is not None:
-        waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
-    elif facts.failing is not None:
-        waiting = facts.failing.waiting  # a new try is no news until it has an outcome
+    waiting = retry.under_way(run, facts.failing, Waiting("PreflightRunning", "the store is being tried"))
     return Decision(start=run.state == "Absent", discard=run.state == "Outdated", waiting=waiting)
 
 
 def render(facts: Facts, decision: Decision) -> Outcome:
-    writes: tuple[Create | Delete, ...] = ()
+    writes: tuple[Write, ...] = facts.policy.writes(_policy(facts.subject, facts.access))
     if decision.start:
         work = task.PreflightTask(store=facts.access.location)
         limits = pods.resources(ResourceRequirements(), jobs.DEFAULT_RESOURCES)
@@ -141,23 +147,25 @@ def render(facts: Facts, decision: Decision) -> Outcome:
             timeout=timeout,
             retries=0,
         )
-        writes = (Create(job),)
+        writes = (*writes, Create(job))
     elif decision.discard:
-        writes = (Delete("Job", JOB, facts.run.uid),)
+        writes = (*writes, Delete("Job", JOB, facts.run.uid))
     waiting = decision.waiting
     if waiting is None:
         tried = true("PreflightPassed", "StoreWorks", "the store takes, gives and deletes objects")
         ready = true("Ready", "PreflightPassed", f"store {facts.access.location.uri} works")
     else:
-        make = false if waiting.stalled else unknown
-        tried = make("PreflightPassed", waiting.reason, waiting.message)
+        tried = waiting.condition("PreflightPassed")
+    if waiting is None and facts.policy.state == "Taken":
+        waiting = retry.name_taken("NetworkPolicy", POLICY)
+    if waiting is not None:
         ready = false("Ready", waiting.reason, waiting.message)
     return Outcome(
-        status={"preflight": facts.asked if waiting is None else None},
+        status={"preflight": facts.asked if decision.waiting is None else None},
         conditions=(ready, tried, *conditions.progress(ready, waiting)),
         headline=("Ready",),
         writes=writes,
-        requeue_after=decision.requeue_after,
+        requeue_after=decision.requeue_after or (retry.MAX if facts.policy.state == "Taken" else None),
     )
 
 

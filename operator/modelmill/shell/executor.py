@@ -75,8 +75,13 @@ class Executor:
                 case Record():
                     await self._record(key, observed.object, write)
 
-    def _remember(self, key: ObjectKey, kind: str, name: str, message: str | None) -> None:
+    def _remember_refused(self, key: ObjectKey, kind: str, name: str, message: str) -> None:
         if self._cache.set_refused(key, kind, name, message):
+            # The rest of the plan would say that the child is on its way.
+            raise Stale(f"{kind} {name} is refused: {message}")
+
+    def _accepted(self, key: ObjectKey, kind: str, name: str) -> None:
+        if self._cache.set_refused(key, kind, name, None):
             self._wake({key})
 
     async def _create(self, key: ObjectKey, owner: Manifest, write: Create) -> None:
@@ -87,7 +92,7 @@ class Executor:
             made = await self._api.create(resource, write.manifest)
         except ApiError as error:
             if _refused(error):
-                self._remember(key, resource.kind, name, error.message)
+                self._remember_refused(key, resource.kind, name, error.message)
                 return
             if error.code != 409:
                 raise
@@ -98,10 +103,10 @@ class Executor:
                 raise Stale(f"{resource.kind} {name} of a former {key[0]} is being cleaned up") from error
             if resource.owned and not is_owned(found, owner["metadata"]["uid"]):
                 if self._cache.set_foreign(key, resource.kind, name, taken=True):
-                    self._wake({key})
+                    raise Stale(f"{resource.kind} {name} is somebody else's") from error
                 return
             made = found
-        self._remember(key, resource.kind, name, None)
+        self._accepted(key, resource.kind, name)
         self._wake(self._cache.store(resource.kind, made))
 
     async def _apply(self, key: ObjectKey, observed: Observed, write: Apply) -> None:
@@ -114,12 +119,12 @@ class Executor:
             applied = await self._api.apply(resource, {**write.manifest, "metadata": metadata})
         except ApiError as error:
             if _refused(error):
-                self._remember(key, resource.kind, metadata["name"], error.message)
+                self._remember_refused(key, resource.kind, metadata["name"], error.message)
                 return
             if error.code in (404, 409):
                 raise Stale(f"{resource.kind} {metadata['name']} is not the one it was") from error
             raise
-        self._remember(key, resource.kind, metadata["name"], None)
+        self._accepted(key, resource.kind, metadata["name"])
         self._wake(self._cache.store(resource.kind, applied))
 
     async def _delete(self, key: ObjectKey, write: Delete) -> None:

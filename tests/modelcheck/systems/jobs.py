@@ -91,6 +91,16 @@ def collected(live: Live, name: str) -> Iterator[Move]:
         yield move(f"Job {name} is cleaned up", gone=[("Job", name), *pod])
 
 
+def orphans(live: Live, *kinds: str) -> Iterator[Move]:
+    """The garbage collector takes objects of these kinds that have no owner any more."""
+    alive = live.uids()
+    for kind in kinds:
+        for child in live.all(kind):
+            owners, name = child["metadata"].get("ownerReferences"), child["metadata"]["name"]
+            if owners and owners[0]["uid"] not in alive:
+                yield move(f"{kind} {name} is cleaned up", gone=[(kind, name)])
+
+
 def foreign(name: str) -> Manifest:
     return {"kind": "Job", "metadata": {"name": name, "uid": uid("Job", name, 9)}}
 

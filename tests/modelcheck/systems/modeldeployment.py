@@ -5,6 +5,7 @@ from typing import Any
 
 from modelcheck.cluster import Live, Move, System, move
 from modelcheck.objects import LONG_AGO, NEW, Slot, uid
+from modelcheck.systems import jobs
 from modelcheck.systems.workspace import edited, working_workspace
 from modelmill.core import conditions
 from modelmill.core.plan import Apply, Create, Delete, Write
@@ -45,7 +46,7 @@ def _available(deployment: Manifest | None) -> int:
 class ModelDeploymentSystem(System):
     """`edits` are the specs between which the user changes; `loss`: objects are deleted, too."""
 
-    slots = 16
+    slots = 20
 
     def __init__(
         self, name: str, edits: tuple[dict[str, Any], ...], life: tuple[str, ...], *, loss: bool, versions: int = 2
@@ -67,10 +68,10 @@ class ModelDeploymentSystem(System):
         yield from self._users(live)
         for deployment in live.all("Deployment"):
             yield from self._pods(deployment)
-        yield from self._collected(live)
+        yield from jobs.orphans(live, "Deployment", "Service", "NetworkPolicy")
 
     def _users(self, live: Live) -> Iterator[Move]:
-        present, service = live.get(KIND, NAME), live.get("Service", NAME)
+        present = live.get(KIND, NAME)
         for spec in self.edits:
             if present is not None and present["spec"] != spec:
                 yield move(f"the user changes the spec to {spec}", {"kind": KIND, **edited(present, spec)})
@@ -80,8 +81,11 @@ class ModelDeploymentSystem(System):
                 yield move(f"version {number} is made", version(number, ready=False))
             elif not conditions.is_true(known, "Ready"):
                 yield move(f"version {number} becomes Ready", version(number, ready=True))
-        if not self.loss:
-            return
+        if self.loss:
+            yield from self._losses(live)
+
+    def _losses(self, live: Live) -> Iterator[Move]:
+        present, service = live.get(KIND, NAME), live.get("Service", NAME)
         if present is not None:
             yield move("the user deletes the ModelDeployment", gone=[(KIND, NAME)])
         else:
@@ -92,9 +96,10 @@ class ModelDeploymentSystem(System):
             yield move("somebody else makes the Service", {"kind": "Service", "metadata": metadata, "spec": {}})
         else:
             yield move("somebody deletes the Service", gone=[("Service", NAME)])
-        for deployment in live.all("Deployment"):
-            slot = ("Deployment", deployment["metadata"]["name"])
-            yield move(f"somebody deletes {slot[0]} {slot[1]}", gone=[slot])
+        for kind in ("Deployment", "NetworkPolicy"):
+            for child in live.all(kind):
+                name = child["metadata"]["name"]
+                yield move(f"somebody deletes {kind} {name}", gone=[(kind, name)])
 
     def _pods(self, deployment: Manifest) -> Iterator[Move]:
         name, status = deployment["metadata"]["name"], deployment["status"]
@@ -110,17 +115,8 @@ class ModelDeploymentSystem(System):
         if available > 0:
             yield move(f"a pod of {name} is not ready any more", _with_pods(deployment, pods, available - 1))
 
-    def _collected(self, live: Live) -> Iterator[Move]:
-        alive = live.uids()
-        for child in (*live.all("Deployment"), *live.all("Service")):
-            owners = child["metadata"].get("ownerReferences")
-            if owners and owners[0]["uid"] not in alive:
-                kind = "Service" if "selector" in (child["spec"] or {}) else "Deployment"
-                name = child["metadata"]["name"]
-                yield move(f"{kind} {name} is cleaned up", gone=[(kind, name)])
-
     def help(self, live: Live) -> Iterator[Move]:
-        yield from self._collected(live)
+        yield from jobs.orphans(live, "Deployment", "Service", "NetworkPolicy")
         service = live.get("Service", NAME)
         if service is not None and "ownerReferences" not in service["metadata"]:
             yield move("the other Service is deleted", gone=[("Service", NAME)])
@@ -157,7 +153,10 @@ class ModelDeploymentSystem(System):
         present, service = live.get(KIND, NAME), live.get("Service", NAME)
         deployments = live.all("Deployment")
         if present is None:
-            return "a child is left behind" if deployments or service else None
+            left = deployments or service or live.all("NetworkPolicy")
+            return "a child is left behind" if left else None
+        if not live.all("NetworkPolicy"):
+            return "nobody says who may call it"
         ready = [v["spec"]["version"] for v in live.all("ModelVersion") if conditions.is_true(v, "Ready")]
         target = present["spec"]["model"].get("version") or max(ready)
         if target not in ready:

@@ -52,7 +52,7 @@ def failing_workspace() -> Manifest:
 
 class WorkspaceSystem(System):
     name = "Workspace"
-    slots = 4
+    slots = 6
     clock_goes_back = True
     life = ("a user creates the Workspace with store a", "the user changes to store b", "the user deletes")
 
@@ -75,9 +75,11 @@ class WorkspaceSystem(System):
             yield move("the user deletes the Workspace", gone=[("Workspace", NAME)])
         yield from jobs.moves(live, workspace.JOB, passed)
         yield from jobs.collected(live, workspace.JOB)
+        yield from jobs.orphans(live, "NetworkPolicy")
 
     def help(self, live: Live) -> Iterator[Move]:
         yield from jobs.help_(live, workspace.JOB, passed)
+        yield from jobs.orphans(live, "NetworkPolicy")
 
     def unsafe(self, write: Write, before: Live, after: Live) -> str | None:
         present = before.get("Workspace", NAME)
@@ -91,7 +93,7 @@ class WorkspaceSystem(System):
     def unreached(self, live: Live) -> str | None:
         present, job = live.get("Workspace", NAME), live.get("Job", workspace.JOB)
         if present is None:
-            return "a Job is left behind" if job is not None else None
+            return "a child is left behind" if job is not None or live.all("NetworkPolicy") else None
         if not conditions.is_true(present, "Ready"):
             return f"the Workspace is not Ready: {conditions.find(present, 'Ready')}"
         return None

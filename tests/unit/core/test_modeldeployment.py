@@ -6,7 +6,7 @@ import pytest
 from world import World, with_store, with_version
 
 from modelmill.core import serving as serving_module
-from modelmill.core.plan import Apply, Settings
+from modelmill.core.plan import Apply, Create, Settings
 from modelmill.core.resources import dig
 from modelmill_contracts import report
 
@@ -220,13 +220,12 @@ def test_former_revisions_beyond_the_limit_are_deleted_when_they_have_no_pods() 
     assert not world.has("Deployment", old)
 
 
-@pytest.mark.parametrize("kind", ["Service", "Deployment"])
+@pytest.mark.parametrize("kind", ["Service", "Deployment", "NetworkPolicy"])
 def test_a_name_that_somebody_else_has_is_left_alone(kind: str) -> None:
     world = with_version(with_store(World()), 1)
     world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}})
-    name = "triage"
-    if kind == "Deployment":
-        name = next(w.manifest["metadata"]["name"] for w in world.plan("ModelDeployment", "triage").writes)
+    children = [w.manifest for w in world.plan("ModelDeployment", "triage").writes if isinstance(w, Create)]
+    name = next(child["metadata"]["name"] for child in children if child["kind"] == kind)
     theirs = world.put(kind, name, spec={"theirs": True}, status={})
     world.reconcile("ModelDeployment", "triage")
     assert world.condition("ModelDeployment", "triage", "Stalled") == ("True", "NameConflict")

@@ -50,6 +50,41 @@ def test_a_failing_store_is_tried_again_ever_more_slowly_and_says_nothing_new_me
     assert max(pauses) <= 60
 
 
+UNREACHABLE = report.Report(False, "StoreUnreachable", "nothing answers", retryable=True)
+
+
+def test_what_may_heal_by_itself_needs_a_person_only_after_five_minutes() -> None:
+    world = World()
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://models"}})
+    world.reconcile("Workspace", "default")
+    begun = world.now
+    while (world.now - begun).total_seconds() < 300:
+        world.end_job("default-preflight", UNREACHABLE)
+        plan = world.reconcile("Workspace", "default")
+        assert world.condition("Workspace", "default", "Reconciling") == ("True", "StoreUnreachable")
+        assert world.condition("Workspace", "default", "PreflightPassed") == ("False", "StoreUnreachable")
+        assert world.message("Workspace", "default", "Ready") == "nothing answers (tried again within 1 min)"
+        assert world.events == []
+        assert plan.requeue_after is not None
+        world.wait(plan.requeue_after.total_seconds())
+        world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", UNREACHABLE)
+    world.reconcile("Workspace", "default")
+    assert world.condition("Workspace", "default", "Stalled") == ("True", "StoreUnreachable")
+    assert [(e.type, e.reason) for e in world.events] == [("Warning", "StoreUnreachable")]
+
+
+def test_a_clock_that_was_set_back_delays_a_try_by_no_more_than_its_pause() -> None:
+    world = World()
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://models"}})
+    world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", REFUSED)
+    world.wait(-3600)
+    plan = world.reconcile("Workspace", "default")
+    assert plan.requeue_after is not None
+    assert plan.requeue_after.total_seconds() == 5
+
+
 def test_other_settings_are_tried_anew() -> None:
     world = with_store(World())
     world.put("Workspace", "default", spec={"store": {"uri": "s3://others"}})

@@ -1,0 +1,115 @@
+"""Networks: whom the pods of a namespace may talk to, and who may talk to them.
+
+Callers come by the serving pods' HTTP port, from the namespaces that the ModelDeployment names; monitoring comes by
+their metrics port.  Nobody talks to a Job's pod.  Both kinds reach the store, names, and, for its sources, a Job
+the world, but never link-local addresses: that is where clouds give out credentials.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from modelmill.api.schema import GROUP
+from modelmill.core import pods
+from modelmill.core.plan import Apply, Create, Observed, Subject, Write, is_owned
+from modelmill.core.resources import MANAGED_BY, OWNER_LABEL, Manifest
+from modelmill_contracts import digest, environment
+
+MONITORING = {f"{GROUP}/monitoring": "true"}  # a namespace's label
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
+_WORLD: list[dict[str, Any]] = [
+    {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
+    {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}},
+]
+_NAMES: dict[str, Any] = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A NetworkPolicy that an object should have, as it is."""
+
+    state: str  # Current, Outdated, Absent, Taken (the name is somebody else's)
+    uid: str = ""
+
+    @classmethod
+    def observe(cls, observed: Observed, wanted: Manifest) -> Self:
+        """What is there of the policy that is wanted."""
+        name = wanted["metadata"]["name"]
+        for live in observed.find("NetworkPolicy", OWNER_LABEL, observed.uid):
+            if live["metadata"]["name"] == name and is_owned(live, observed.uid):
+                current = live["digest"] == digest.of_json(wanted["spec"])
+                return cls("Current" if current else "Outdated", live["metadata"]["uid"])
+        return cls("Taken" if ("NetworkPolicy", name) in observed.foreign else "Absent")
+
+    def writes(self, wanted: Manifest) -> tuple[Write, ...]:
+        """What brings the policy about."""
+        if self.state == "Absent":
+            return (Create(wanted),)
+        return (Apply(wanted, self.uid),) if self.state == "Outdated" else ()
+
+
+def serving(subject: Subject, kind: str, name: str, namespaces: Iterable[str], endpoint: str | None) -> Manifest:
+    """Who may talk to the pods that serve: their own namespace and these, and monitoring.
+
+    `endpoint` is the store's, None where it is the cloud's own.
+    """
+    callers: list[dict[str, Any]] = [{"podSelector": {}}, *(_pods_of(namespace) for namespace in namespaces)]
+    ingress: list[dict[str, Any]] = [
+        {"from": callers, "ports": [{"protocol": "TCP", "port": environment.HTTP_PORT}]},
+        {
+            "from": [{"namespaceSelector": {"matchLabels": MONITORING}}],
+            "ports": [{"protocol": "TCP", "port": environment.METRICS_PORT}],
+        },
+    ]
+    selector = {"matchLabels": {f"{GROUP}/{kind.lower()}": subject.name}}
+    return _policy(subject, kind, name, selector, ingress, [_NAMES, {"to": _store(endpoint)}])
+
+
+def jobs(subject: Subject, kind: str, name: str, endpoint: str | None) -> Manifest:
+    """What the pods of a namespace's Jobs may reach; nobody talks to them."""
+    selector = {"matchLabels": MANAGED_BY, "matchExpressions": [{"key": "job-name", "operator": "Exists"}]}
+    egress = [_NAMES, {"to": [*(peer for peer in _store(endpoint) if peer not in _WORLD), *_WORLD]}]
+    return _policy(subject, kind, name, selector, [], egress)
+
+
+def _pods_of(namespace: str) -> dict[str, Any]:
+    return {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: namespace}}}
+
+
+def _store(endpoint: str | None) -> list[dict[str, Any]]:
+    """Where a store is: `host` and `host.namespace[.svc...]` are Services, everything else may be anywhere."""
+    labels = (urlsplit(endpoint).hostname or "").split(".") if endpoint else []
+    if len(labels) == 1:
+        return [{"podSelector": {}}]
+    if len(labels) > 2 and labels[2] == "svc":
+        return [_pods_of(labels[1])]
+    if len(labels) == 2:
+        return [_pods_of(labels[1]), *_WORLD]  # host.namespace, or a name of two parts outside
+    return list(_WORLD)
+
+
+def _policy(
+    subject: Subject,
+    kind: str,
+    name: str,
+    selector: dict[str, Any],
+    ingress: list[dict[str, Any]],
+    egress: list[dict[str, Any]],
+) -> Manifest:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {
+            "name": name,
+            "namespace": subject.namespace,
+            "labels": pods.labels(subject, kind),
+            "ownerReferences": [subject.reference(kind)],
+        },
+        "spec": {
+            "podSelector": selector,
+            "policyTypes": ["Ingress", "Egress"],
+            **({"ingress": ingress} if ingress else {}),  # the API server drops what is empty
+            "egress": egress,
+        },
+    }

@@ -1,0 +1,150 @@
+"""The NetworkPolicies that the operator makes: what must get through does, and what nobody needs does not."""
+
+from typing import Any
+
+import pytest
+from world import NAMESPACE, World, with_dataset, with_store, with_version
+
+from modelmill.core.plan import Apply
+from networkpolicy import Flow, Pod, allowed
+
+MONITORED = {"modelmill.dev/monitoring": "true"}
+NAMESPACES = {NAMESPACE: {}, "shop": {}, "storage": {}, "team-b": {}, "kube-system": {}, "watch": MONITORED}
+CLOUD, CREDENTIALS, NODE = "198.51.100.7", "169.254.169.254", "10.0.9.1"
+
+
+def world(endpoint: str | None = "http://store:7070", *, callers: tuple[str, ...] = ()) -> World:
+    """A Workspace with its Job, and a model that is served."""
+    made = with_dataset(with_version(with_store(World()), 1))
+    spec: dict[str, Any] = {"store": {"uri": "s3://models", **({"endpoint": endpoint} if endpoint else {})}}
+    made.put("Workspace", "default", spec=spec)
+    served = {"model": {"uri": "s3://models/artifacts/x", "digest": f"sha256:{'1' * 64}"}}
+    made.put("ModelDeployment", "triage", spec={**served, "access": {"namespaces": list(callers)}})
+    made.reconcile("Workspace", "default")
+    made.reconcile("ModelDeployment", "triage")
+    return made
+
+
+def pods(made: World) -> dict[str, Pod]:
+    template = made.get("Deployment", made.deployments()[0])["spec"]["template"]
+    metadata = {**template["metadata"], "namespace": NAMESPACE, "name": "server"}
+    status = {"podIPs": [{"ip": "10.0.0.1"}], "hostIPs": [{"ip": NODE}]}
+    server = Pod.of({"metadata": metadata, "spec": template["spec"], "status": status})
+    # The last label is that of the Job's controller.
+    job = {**made.get("Job", "tumours-data")["spec"]["template"]["metadata"]["labels"], "job-name": "tumours-data"}
+    return {
+        "server": server,
+        "job": Pod(NAMESPACE, "job", ("10.0.0.2",), job),
+        "store": Pod(NAMESPACE, "store", ("10.0.0.3",)),
+        "neighbour": Pod(NAMESPACE, "neighbour", ("10.0.0.4",)),
+        "shop": Pod("shop", "shop", ("10.0.1.1",)),
+        "far store": Pod("storage", "minio", ("10.0.2.1",)),
+        "stranger": Pod("team-b", "stranger", ("10.0.3.1",)),
+        "dns": Pod("kube-system", "coredns", ("10.0.4.1",)),
+        "monitoring": Pod("watch", "prometheus", ("10.0.5.1",)),
+    }
+
+
+def passes(made: World, source: str, destination: str, port: int, protocol: str = "TCP") -> bool:
+    known = pods(made)
+    ends = [known[end].ips[0] if end in known else end for end in (source, destination)]
+    version = "networking.k8s.io/v1"
+    policies = [{**p, "apiVersion": version} for (kind, _), p in made.objects.items() if kind == "NetworkPolicy"]
+    return bool(allowed(Flow(ends[0], ends[1], port, protocol), known.values(), NAMESPACES, policies))
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "port"),
+    [
+        ("neighbour", "server", 8080),
+        (NODE, "server", 8080),  # the kubelet's probes
+        ("monitoring", "server", 9090),
+        ("server", "store", 7070),
+        ("server", "dns", 53),
+        ("job", "store", 7070),
+        ("job", "dns", 53),
+        ("job", CLOUD, 443),
+    ],
+)
+def test_what_is_needed_gets_through(source: str, destination: str, port: int) -> None:
+    assert passes(world(), source, destination, port)
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "port"),
+    [
+        ("stranger", "server", 8080),
+        ("shop", "server", 8080),
+        ("neighbour", "server", 9090),
+        ("monitoring", "server", 8080),
+        ("server", CLOUD, 443),
+        ("server", "stranger", 80),
+        ("server", CREDENTIALS, 80),
+        ("job", CREDENTIALS, 80),
+        ("neighbour", "job", 8080),
+        ("monitoring", "job", 9090),
+    ],
+)
+def test_what_nobody_needs_does_not(source: str, destination: str, port: int) -> None:
+    assert not passes(world(), source, destination, port)
+
+
+def test_a_namespace_that_is_named_may_call() -> None:
+    assert passes(world(callers=("shop",)), "shop", "server", 8080)
+    assert not passes(world(callers=("shop",)), "stranger", "server", 8080)
+    assert not passes(world(callers=("shop",)), "shop", "server", 9090)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "reached", "not_reached"),
+    [
+        ("http://store:7070", "store", "far store"),
+        ("http://minio.storage.svc:9000", "far store", "store"),
+        ("http://minio.storage.svc.cluster.local:9000", "far store", CLOUD),
+        ("http://minio.storage:9000", "far store", CREDENTIALS),
+        ("https://example.org", CLOUD, CREDENTIALS),
+        ("https://s3.example.org", CLOUD, CREDENTIALS),
+        (None, CLOUD, CREDENTIALS),
+    ],
+)
+def test_pods_that_serve_reach_the_store_and_nothing_else(endpoint: str | None, reached: str, not_reached: str) -> None:
+    made = world(endpoint)
+    assert passes(made, "server", reached, 9000)
+    assert not passes(made, "server", not_reached, 9000)
+    assert passes(made, "job", reached, 9000)
+
+
+def test_a_policy_that_somebody_edited_is_mended_and_one_that_is_right_is_left() -> None:
+    made = world()
+    assert made.plan("ModelDeployment", "triage").writes == ()
+    edited = made.get("NetworkPolicy", "triage-access")
+    made.put("NetworkPolicy", "triage-access", metadata=_kept(edited), spec={"podSelector": {}, "ingress": [{}]})
+    assert passes(made, "stranger", "server", 8080)
+    (write,) = made.plan("ModelDeployment", "triage").writes
+    assert isinstance(write, Apply)
+    made.reconcile("ModelDeployment", "triage")
+    assert made.get("NetworkPolicy", "triage-access")["spec"] == edited["spec"]
+
+
+def test_another_store_changes_the_policies() -> None:
+    made = world()
+    made.put(
+        "Workspace", "default", spec={"store": {"uri": "s3://models", "endpoint": "http://minio.storage.svc:9000"}}
+    )
+    made.reconcile("Workspace", "default")
+    made.reconcile("ModelDeployment", "triage")
+    assert passes(made, "server", "far store", 9000)
+    assert passes(made, "job", "far store", 9000)
+
+
+def test_a_policy_s_name_that_somebody_else_has_is_left_alone_and_said() -> None:
+    made = World()
+    theirs = made.put("NetworkPolicy", "modelmill-jobs", spec={"podSelector": {}})
+    with_store(made)
+    assert made.get("NetworkPolicy", "modelmill-jobs") == theirs
+    assert made.condition("Workspace", "default", "Stalled") == ("True", "NameConflict")
+    assert made.condition("Workspace", "default", "PreflightPassed") == ("True", "StoreWorks")
+
+
+def _kept(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {key: manifest["metadata"][key] for key in ("labels", "ownerReferences")}
