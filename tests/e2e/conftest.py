@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from flows import Recorder
 
 from live import API_VERSION, ROOT, Kubectl, eventually, kubeconfig
 
@@ -20,6 +21,14 @@ def system() -> Kubectl:
     kubectl.apply_folder("manifests")
     restart(kubectl)
     return kubectl
+
+
+@pytest.fixture(scope="session", autouse=True)
+def recorder(system: Kubectl) -> Iterator[Recorder]:
+    """What every pod sends and is sent during all tests."""
+    recorder = Recorder(system).start()
+    yield recorder
+    recorder.stop()
 
 
 def restart(system: Kubectl) -> None:

@@ -1,0 +1,148 @@
+"""What pods send while the tests run, as conntrack sees it, and what NetworkPolicies say of it."""
+
+import json
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+from live import Kubectl
+from networkpolicy import Flow, Pod, Verdict, allowed
+
+_WATCHED = ("pods", "networkpolicies", "namespaces")
+_FIELD = re.compile(r"(src|dst|dport|sport)=(\S+)")
+_PROTOCOLS = {"tcp": "TCP", "udp": "UDP"}
+_KNOWN_BY = 5.0  # seconds until what was created at the same time as a pod is known
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A connection's first packet: after the translation of a Service's address, and when."""
+
+    flow: Flow
+    at: float
+
+
+@dataclass
+class Version:
+    """An object as it was from one moment on; None: it was gone."""
+
+    manifest: dict[str, Any] | None
+    since: float
+
+
+class Recorder:
+    """Watches connections, pods and policies until it is stopped."""
+
+    def __init__(self, kubectl: Kubectl) -> None:
+        self._kubectl = kubectl
+        self._processes: list[subprocess.Popen[str]] = []
+        self._threads: list[threading.Thread] = []
+        self.seen: list[Seen] = []
+        self.objects: dict[str, dict[str, list[Version]]] = {kind: {} for kind in _WATCHED}  # by UID
+
+    def start(self) -> "Recorder":
+        for kind in _WATCHED:
+            words = ("get", kind, "-A", "-o", "json", "--watch", "--output-watch-events")
+            self._read(["kubectl", "--kubeconfig", self._kubectl.config, *words], self._objects_of, kind)
+        self._read(_conntrack(), self._connections, "")
+        return self
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.terminate()
+            process.wait()
+        for thread in self._threads:
+            thread.join()
+
+    def _read(self, command: list[str], reader: Any, kind: str) -> None:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        thread = threading.Thread(target=reader, args=(process.stdout, kind), daemon=True)
+        thread.start()
+        self._processes.append(process)
+        self._threads.append(thread)
+
+    def _objects_of(self, lines: IO[str], kind: str) -> None:
+        for line in lines:
+            event = json.loads(line)
+            manifest = event["object"]
+            gone = event["type"] == "DELETED"
+            versions = self.objects[kind].setdefault(manifest["metadata"]["uid"], [])
+            versions.append(Version(None if gone else manifest, time.time()))
+
+    def _connections(self, lines: IO[str], _: str) -> None:
+        for line in lines:
+            flow = parsed(line)
+            if flow is not None:
+                self.seen.append(Seen(flow, time.time()))
+
+    # What was there at a moment.
+
+    def pods_at(self, moment: float) -> list[dict[str, Any]]:
+        """The pods that had been made by then and were not gone, as they were last."""
+        found = []
+        for versions in self.objects["pods"].values():
+            last = next((v.manifest for v in reversed(versions) if v.manifest is not None), None)
+            ended = versions[-1].since if versions[-1].manifest is None else float("inf")
+            if last is not None and versions[0].since - _KNOWN_BY <= moment <= ended and _addresses(last):
+                found.append(last)
+        return found
+
+    def at(self, kind: str, moment: float) -> Iterator[dict[str, Any]]:
+        """The objects of that kind as they were by then."""
+        for versions in self.objects[kind].values():
+            by_then = [v for v in versions if v.since <= moment + _KNOWN_BY]
+            if by_then and (manifest := by_then[-1].manifest or versions[0].manifest):
+                yield manifest
+
+    def verdict(self, seen: Seen, node_ips: tuple[str, ...]) -> Verdict:
+        """What the policies of that moment say of the flow."""
+        ends = {seen.flow.source, seen.flow.destination}
+        pods = [pod for pod in newest_by_address(self.pods_at(seen.at)) if ends & {*_addresses(pod)}]
+        concerned = {pod["metadata"]["namespace"] for pod in pods}
+        namespaces = {n["metadata"]["name"]: n["metadata"].get("labels", {}) for n in self.at("namespaces", seen.at)}
+        policies = [p for p in self.at("networkpolicies", seen.at) if p["metadata"]["namespace"] in concerned]
+        return allowed(seen.flow, [Pod.of(pod, node_ips) for pod in pods], namespaces, policies)
+
+    def ends(self, seen: Seen) -> tuple[str, str]:
+        """Who talked to whom: `namespace/name` of pods, addresses of others."""
+        names = {
+            ip: f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            for pod in newest_by_address(self.pods_at(seen.at))
+            for ip in _addresses(pod)
+        }
+        source, destination = seen.flow.source, seen.flow.destination
+        return names.get(source, source), names.get(destination, destination)
+
+
+def newest_by_address(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One pod for each address: it may be given again while the former pod is still listed."""
+    newest: dict[str, dict[str, Any]] = {}
+    for pod in sorted(pods, key=lambda p: str(p["metadata"]["creationTimestamp"])):
+        for ip in _addresses(pod):
+            newest[ip] = pod
+    return list({pod["metadata"]["uid"]: pod for pod in newest.values()}.values())
+
+
+def _addresses(pod: dict[str, Any]) -> list[str]:
+    if pod["spec"].get("hostNetwork"):
+        return []
+    return [entry["ip"] for entry in pod.get("status", {}).get("podIPs", ())]
+
+
+def _conntrack() -> list[str]:
+    return ["conntrack", "-E", "-e", "NEW", "-o", "extended", "--buffer-size", "8388608"]
+
+
+def parsed(line: str) -> Flow | None:
+    """The flow of one line of `conntrack -E`, None where it is not TCP or UDP."""
+    protocol = next((p for p in _PROTOCOLS if f" {p} " in line), None)
+    fields = _FIELD.findall(line)
+    if protocol is None or len(fields) < 8:
+        return None
+    (_, source), *_ = fields
+    reply = dict(fields[4:8])  # who answers, and from which port
+    return Flow(source, reply["src"], int(reply["sport"]), _PROTOCOLS[protocol])
