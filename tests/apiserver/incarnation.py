@@ -1,0 +1,144 @@
+"""The operator inside of a test: the shipped shell from its transport to its reconciler, and an abrupt end.
+
+What is left out is what brings news and leave to write: kopf, the watches and the lease.  The news are lists, so that
+each life goes the same way; processes as they ship are killed in other tests.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from modelmill.core.kinds import CONTROLLERS
+from modelmill.core.plan import Settings
+from modelmill.core.resources import TYPES
+from modelmill.shell.api import Api
+from modelmill.shell.cache import Cache, ObjectKey
+from modelmill.shell.executor import Executor, Stale
+from modelmill.shell.lease import Fence
+from modelmill.shell.metrics import Metrics
+from modelmill.shell.queue import WorkQueue
+from modelmill.shell.reconciler import Reconciler
+from modelmill.shell.watch import list_into
+
+SETTINGS = Settings("trainer:test", "server:test")
+PAUSE = timedelta(seconds=10)  # longer than what the core waits for when all goes well
+
+
+async def connection(kubeconfig: str) -> Any:
+    """The client configuration of a kubeconfig; the environment's is read when the official client is imported."""
+    configuration = client.Configuration()
+    await config.load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)
+    return configuration
+
+
+class Killed(BaseException):
+    """The process is dead: no handler of its own sees that."""
+
+
+class Clock:
+    """A clock that only goes when it is told to."""
+
+    def __init__(self) -> None:
+        self._now = datetime.now(UTC).replace(microsecond=0)
+
+    def __call__(self) -> datetime:
+        return self._now
+
+    def wait(self) -> None:
+        self._now += PAUSE
+
+
+class Mortal(Api):
+    """The transport, which is dead after so many applied writes: the answer to the last one is never read."""
+
+    def __init__(self, configuration: Any, lives_for: int | None = None) -> None:
+        super().__init__(configuration, lambda *_: None)
+        self._lives_for = lives_for
+        self._one_at_a_time = asyncio.Lock()  # else it would not be known how many of several had been applied
+        self.applied: list[str] = []
+        self.created: list[tuple[str, str]] = []
+        self.deleted: list[tuple[str, str]] = []
+
+    @property
+    def dead(self) -> bool:
+        return self._lives_for is not None and len(self.applied) >= self._lives_for
+
+    async def request(self, method: str, path: str, *, kind: str, **more: Any) -> aiohttp.ClientResponse:
+        if method == "GET":
+            return await super().request(method, path, kind=kind, **more)
+        async with self._one_at_a_time:
+            if self.dead:
+                raise Killed
+            answer = await super().request(method, path, kind=kind, **more)
+            self.applied.append(f"{method} {kind} {path}")
+            body = json.loads(await answer.read())
+            if method == "POST" and kind != "Event":
+                self.created.append((kind, body["metadata"]["name"]))
+            elif method == "DELETE":
+                self.deleted.append((kind, path.rpartition("/")[2]))
+            if self.dead:
+                raise Killed
+            return answer
+
+
+class Incarnation:
+    """One process' state: all of it is gone with it."""
+
+    def __init__(self, api: Api, namespace: str, clock: Clock) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._clock = clock
+        self._woken: set[ObjectKey] = set()
+        self._synced = False
+        self._cache = Cache(CONTROLLERS, SETTINGS)
+        self._fence = Fence()
+        executor = Executor(api, self._cache, self._fence, self._woken.update, "test")
+        queue: WorkQueue[ObjectKey] = WorkQueue()  # where a pause is asked for; `settle` looks at everything instead
+        self._reconciler = Reconciler(CONTROLLERS, api, self._cache, queue, executor, Metrics(), clock)
+
+    async def settle(self, changed: set[str]) -> None:
+        """Reconcile until everything was looked at after a pause, and nothing was written.
+
+        `changed` are the kinds of which there is news: a new process sees everything anyway.
+        """
+        await self._see(changed if self._synced else set(TYPES))
+        self._synced = True
+        paused = False
+        while True:
+            for kind in CONTROLLERS:
+                for manifest in self._cache.objects(kind):
+                    self._woken.add((kind, self._namespace, manifest["metadata"]["name"]))
+            if await self._drain():
+                paused = False
+            elif paused:
+                return
+            else:
+                paused = True
+                self._clock.wait()
+
+    async def _see(self, kinds: Iterable[str]) -> None:
+        for kind in sorted(kinds):
+            await list_into(self._api, self._cache, TYPES[kind], (self._namespace,), self._woken.update)
+
+    async def _drain(self) -> bool:
+        """Reconcile who was woken; whether anything was written.  What is stale is seen again, once."""
+        assert isinstance(self._api, Mortal)
+        before, again = len(self._api.applied), set[ObjectKey]()
+        while self._woken:
+            key = min(self._woken)
+            self._woken.discard(key)
+            self._fence.renewed(monotonic())
+            try:
+                await self._reconciler.reconcile(key)
+            except Stale:
+                if key not in again:
+                    again.add(key)
+                    await self._see(TYPES)
+                    self._woken.add(key)
+        return len(self._api.applied) > before
