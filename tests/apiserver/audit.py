@@ -3,9 +3,14 @@
 import base64
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from modelmill_contracts import __version__
+
+OPERATOR = f"modelmill-operator/{__version__} ("  # how the User-Agent of its processes begins
+_WRITING = ("create", "update", "patch", "delete")
 _CREDENTIAL = "authentication.kubernetes.io/credential-id"
 
 
@@ -74,3 +79,48 @@ class Audit:
                 and event.get("responseStatus", {}).get("code") == 403
             )
         ]
+
+
+class Write(NamedTuple):
+    """A write that the API server answered, in the order of the answers."""
+
+    at: datetime
+    verb: str
+    resource: str  # with its subresource
+    name: str
+    code: int
+
+
+class Writes:
+    """What a program writes in a namespace from now on, refused attempts included; `agent` is in its User-Agent."""
+
+    def __init__(self, config: str, agent: str, namespace: str) -> None:
+        self._agent = agent
+        self._namespace = namespace
+        self._folder = Path(config).parent / "logs"
+        current = (self._folder / "audit.log").stat()
+        self._inode, self._offset = current.st_ino, current.st_size  # what was there before
+        self._old = {path.stat().st_ino for path in self._folder.glob("audit-*.log")}
+
+    def __call__(self) -> list[Write]:
+        return [write for write in self._read() if write is not None]
+
+    def _read(self) -> Iterator[Write | None]:
+        for path in sorted(self._folder.glob("audit*.log")):
+            inode = path.stat().st_ino
+            if inode in self._old:
+                continue
+            with path.open() as lines:
+                lines.seek(self._offset if inode == self._inode else 0)
+                for line in lines:
+                    if self._agent in line and f"/namespaces/{self._namespace}/" in line and line.endswith("\n"):
+                        yield self._write(json.loads(line))
+
+    def _write(self, event: dict[str, Any]) -> Write | None:
+        if self._agent not in event.get("userAgent", "") or event["verb"] not in _WRITING:
+            return None
+        about = event["objectRef"]
+        resource = "/".join(p for p in (about["resource"], about.get("subresource")) if p)
+        code = event.get("responseStatus", {}).get("code", 0)
+        at = datetime.fromisoformat(event["stageTimestamp"])
+        return Write(at, event["verb"], resource, about.get("name", ""), code)

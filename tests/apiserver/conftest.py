@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+from control_plane import asleep
+from lives import Place
 
 from live import ROOT, Kubectl, environment, eventually, kubeconfig
 
@@ -62,13 +64,14 @@ def kubectl(config: str) -> Iterator[Kubectl]:
 class Operator:
     """One operator process."""
 
-    def __init__(self, config: str, folder: Path, name: str, *more: str) -> None:
-        self.log = folder / f"{name}.log"
+    def __init__(self, config: str, folder: Path, name: str, *more: str, pod: str | None = None) -> None:
+        """`name` is the lease's; operators with the same `pod` are a container and its restarts."""
+        self.log = folder / f"{pod or name}.log"
         self._command = [
             *(sys.executable, "-m", "modelmill", "--trainer-image=trainer:test", "--server-image=server:test"),
             *("--host=127.0.0.1", "--port=0", f"--lease-name={name}", *more),
         ]
-        self._environment = environment(config)
+        self._environment = environment(config) | ({"POD_UID": pod} if pod else {})
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Operator":
@@ -111,9 +114,9 @@ def operators(config: str, kubectl: Kubectl, folder: Path) -> Iterator[Callable[
     """Starts operators for the namespace of `kubectl`; their logs may hold no error that nobody expected."""
     running: list[Operator] = []
 
-    def start(name: str | None = None, *more: str) -> Operator:
+    def start(name: str | None = None, *more: str, pod: str | None = None) -> Operator:
         lease = name or f"{kubectl.namespace}-{len(running)}"
-        made = Operator(config, folder, lease, f"--namespace={kubectl.namespace}", *more)
+        made = Operator(config, folder, lease, f"--namespace={kubectl.namespace}", *more, pod=pod)
         running.append(made)
         return made.start()
 
@@ -160,3 +163,12 @@ def status_readers(config: str, tmp_path_factory: pytest.TempPathFactory) -> Sta
     rendered = yaml.safe_load(Kubectl(config).output("kustomize", str(ROOT / "manifests/argocd")))
     health_checks.write_text(json.dumps(rendered))
     return StatusReaders(built.program("status-readers"), built.program("helm"), health_checks)
+
+
+@pytest.fixture
+def place(config: str) -> Iterator[Place]:
+    """Kubernetes' own controllers sleep there: the lives play them."""
+    made = Place(config)
+    with asleep(config, "kube-controller-manager"):
+        yield made
+    Kubectl(config).run("delete", "namespace", *made.namespaces, "--wait=false")

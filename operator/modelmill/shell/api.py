@@ -13,6 +13,7 @@ import aiohttp
 
 from modelmill.core.resources import Manifest, ResourceType
 from modelmill.shell import login
+from modelmill_contracts import __version__
 
 FIELD_MANAGER = "modelmill"
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
@@ -54,11 +55,13 @@ class ApiError(Exception):
 class Api:
     """One connection pool to one API server."""
 
-    def __init__(self, configuration: Any, measure: Measure) -> None:
+    def __init__(self, configuration: Any, measure: Measure, identity: str = "") -> None:
         self._configuration = configuration
         self._measure = measure
         connector = aiohttp.TCPConnector(ssl=login.tls(configuration), limit=64)
-        self._session = aiohttp.ClientSession(connector=connector, headers={"User-Agent": "modelmill-operator"})
+        # Two replicas have one service account: the audit log tells by this which of them it was.
+        agent = f"modelmill-operator/{__version__}" + (f" ({identity})" if identity else "")
+        self._session = aiohttp.ClientSession(connector=connector, headers={"User-Agent": agent})
 
     async def __aenter__(self) -> Self:
         return self

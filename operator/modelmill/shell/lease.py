@@ -19,9 +19,11 @@ from modelmill.shell.api import Api, ApiError
 logger = logging.getLogger(__name__)
 
 LEASES = ResourceType("Lease", "coordination.k8s.io", "v1", "leases", dict, {})
-DURATION = 15.0  # seconds without a renewal after which another may take over
-DEADLINE = 10.0  # seconds after the last renewal after which nothing is written any more
-PERIOD = 2.0
+# In seconds.  A standby takes over at the latest ASK + DURATION + ASK after the active one was killed.
+DURATION = 12.0  # without a renewal, after which another may take over
+DEADLINE = 8.0  # after the last renewal, after which nothing is written any more
+PERIOD = 2.0  # between renewals
+ASK = 1.0  # between a standby's looks: one read a second costs the API server next to nothing
 
 
 class NotLeader(Exception):  # noqa: N818 - a state, not an error
@@ -70,7 +72,7 @@ class Elector:
     async def acquire(self) -> None:
         """Wait until the lease is ours."""
         while not await self._guarded_try():
-            await asyncio.sleep(PERIOD)
+            await asyncio.sleep(ASK)
         logger.info("this replica is active now", extra={"identity": self._identity})
 
     async def renew(self) -> None:
@@ -85,11 +87,12 @@ class Elector:
     async def release(self) -> None:
         """Give the lease up, so that a standby need not wait for it to run out."""
         self._fence.close()
-        lease = await self._api.get(LEASES, self._namespace, self._name)
-        if lease is None or lease["spec"].get("holderIdentity") != self._identity:
-            return
-        lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
-        await self._api.replace(LEASES, lease)
+        async with asyncio.timeout(DEADLINE / 2):
+            lease = await self._api.get(LEASES, self._namespace, self._name)
+            if lease is None or lease["spec"].get("holderIdentity") != self._identity:
+                return
+            lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+            await self._api.replace(LEASES, lease)
         logger.info("the lease is released", extra={"identity": self._identity})
 
     async def _guarded_try(self) -> bool:

@@ -48,10 +48,10 @@ class Options:
 class Process:
     """Everything that one operator process consists of."""
 
-    def __init__(self, options: Options, api: Api, metrics: Metrics) -> None:
+    def __init__(self, options: Options, api: Api, metrics: Metrics, identity: str) -> None:
         self._options = options
         self._api = api
-        self.identity = _identity()
+        self.identity = identity
         self.queue: WorkQueue[ObjectKey] = WorkQueue()
         self.cache = Cache(CONTROLLERS, options.settings)
         self.watched = {resource.kind: Watched(resource) for resource in (*OWN, *CHILDREN)}
@@ -196,6 +196,6 @@ def _identity() -> str:
 async def main(options: Options) -> int:
     """The operator, until SIGTERM or SIGINT; the exit code."""
     stop = asyncio.Event()
-    metrics = Metrics()
-    async with Api(await login.load(), metrics.requested) as api:
-        return await Process(options, api, metrics).run(stop)
+    metrics, identity = Metrics(), _identity()
+    async with Api(await login.load(), metrics.requested, identity) as api:
+        return await Process(options, api, metrics, identity).run(stop)
