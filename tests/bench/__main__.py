@@ -1,8 +1,9 @@
 """All benchmarks, one after the other: `python -m tests.bench`.  They write docs/BENCHMARKS.md."""
 
-from tests.bench import cluster, control_plane, server
+from tests.bench import cluster, control_plane, scale, server
 
 if __name__ == "__main__":
     server.main()
     control_plane.main()
+    scale.main()
     cluster.main()

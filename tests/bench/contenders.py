@@ -1,0 +1,145 @@
+"""The controllers that are compared: how each is started, what it is given to do, and what it costs (/proc)."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.live import API_VERSION, ROOT, environment
+
+sys.path.insert(0, str(ROOT / "hack"))  # hack/cluster is a program of its own, outside of the distribution
+from local_cluster import build
+from local_cluster.versions import component
+
+CLOCK = 100  # jiffies a second: USER_HZ is 100 on every Linux
+ARGO = component("argo-rollouts")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A controller, its kind, and the child in which an edit of spec.replicas arrives."""
+
+    title: str
+    agents: tuple[str, ...]  # how its user agents begin in the audit log
+    plural: str
+    crds: Path
+    namespace: str  # where its lease is
+    edited: str  # the path prefix and plural of that child
+    spec: Callable[[str], dict[str, Any]]  # of the object of that name
+    kind: str
+    api_version: str
+
+    def collection(self, namespace: str) -> str:
+        return f"/apis/{self.api_version}/namespaces/{namespace}/{self.plural}"
+
+    def manifests(self, count: int) -> list[dict[str, Any]]:
+        head = {"apiVersion": self.api_version, "kind": self.kind}
+        return [{**head, "metadata": {"name": f"bench-{n}"}, "spec": self.spec(f"bench-{n}")} for n in range(count)]
+
+    def command(self, ports: tuple[int, int]) -> list[str]:
+        """Default flags; only the ports are chosen, as others may have the usual ones."""
+        if self is OURS:
+            images = ("--trainer-image=trainer:bench", "--server-image=server:bench")
+            return [sys.executable, "-m", "modelmill", *images, "--host=127.0.0.1", f"--port={ports[0]}"]
+        build.ensure_built((ARGO.name,))
+        program = str(ARGO.program("rollouts-controller"))
+        return [program, f"--metricsPort={ports[0]}", f"--healthzPort={ports[1]}"]
+
+
+OURS = Contender(
+    title="Modelmill",
+    agents=("modelmill", "kopf"),
+    plural="modeldeployments",
+    crds=ROOT / "crds",
+    namespace="modelmill-system",
+    edited="deployments",
+    spec=lambda _: {"model": {"uri": "s3://models/artifacts/bench", "digest": "sha256:" + "1" * 64}, "replicas": 1},
+    kind="ModelDeployment",
+    api_version=API_VERSION,
+)
+
+
+def _argo_crds() -> Path:
+    command = ["go", "list", "-m", "-f", "{{.Dir}}", "github.com/argoproj/argo-rollouts"]
+    found = subprocess.run(command, cwd=ARGO.folder, check=True, capture_output=True, text=True).stdout.strip()
+    return Path(found) / "manifests" / "crds"
+
+
+def _rollout(name: str) -> dict[str, Any]:
+    labels = {"app": name}
+    container = {"name": "server", "image": "registry.k8s.io/pause:3.10"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    return {"replicas": 1, "selector": {"matchLabels": labels}, "strategy": {"canary": {}}, "template": template}
+
+
+def argo_rollouts() -> Contender:
+    """Argo Rollouts, built from its Go module: a canary without steps, the plainest that it does."""
+    return Contender(
+        title=f"Argo Rollouts {ARGO.version}",
+        agents=("rollouts-controller",),
+        plural="rollouts",
+        crds=_argo_crds(),
+        namespace="argo-rollouts",
+        edited="replicasets",
+        spec=_rollout,
+        kind="Rollout",
+        api_version="argoproj.io/v1alpha1",
+    )
+
+
+class Program:
+    """A running controller."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self.log = log
+
+    def memory(self, field: str) -> float:
+        """VmRSS (now) or VmHWM (the most so far), in MB."""
+        text = Path(f"/proc/{self._process.pid}/status").read_text()
+        (line,) = [line for line in text.splitlines() if line.startswith(f"{field}:")]
+        return int(line.split()[1]) * 1024 / 1e6
+
+    def cpu(self) -> float:
+        """CPU seconds so far; an error where it ended by itself."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        if fields[0] == "Z":
+            raise RuntimeError(f"the controller ended: {self.log.read_text()[-2000:]}")
+        return (int(fields[11]) + int(fields[12])) / CLOCK
+
+
+@contextmanager
+def running(contender: Contender, config: str, log: Path) -> Iterator[Program]:
+    """The controller as a process of its own; killed at the end."""
+    with log.open("ab") as out:
+        command = contender.command(_free_ports())
+        process = subprocess.Popen(command, env=environment(config), stdout=out, stderr=out)
+    try:
+        yield Program(process, log)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+def load() -> float:
+    """The machine's load average of the last minute."""
+    return float(Path("/proc/loadavg").read_text().split()[0])
+
+
+def await_quiet_machine(seconds: float, below: float = 0.7) -> None:
+    """Wait until others leave the CPUs alone, but no longer than that."""
+    end = time.monotonic() + seconds
+    while load() > below and time.monotonic() < end:
+        time.sleep(2)
