@@ -4,12 +4,12 @@ It is thin on purpose.  The official client builds a model object for each answe
 needs the JSON.  Nothing is retried here: who calls knows whether a second try is safe.
 """
 
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from time import monotonic
 from typing import Any, Self
 
 import aiohttp
+import msgspec
 
 from modelmill.core.resources import Manifest, ResourceType
 from modelmill.shell import login
@@ -20,6 +20,24 @@ _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _APPLY = "application/apply-patch+yaml"
 _PAGE = 500
 _MAX_LINE = 1 << 22  # bytes of one watch event: an object is at most 1.5 MiB
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class _ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _List(msgspec.Struct):
+    """A list whose items are not decoded yet: as Python objects they take ten times as much memory."""
+
+    metadata: _ListMeta
+    items: list[msgspec.Raw] | None = None
+
+
+_decode_list = msgspec.json.Decoder(_List).decode
 
 Measure = Callable[[str, str, int, float], None]  # verb, kind, status code, seconds
 
@@ -97,7 +115,7 @@ class Api:
                 method,
                 self._configuration.host + path,
                 params=params,
-                data=None if body is None else json.dumps(body, separators=(",", ":")),
+                data=None if body is None else _encode(body),
                 headers=headers,
                 timeout=timeout,
                 max_line_size=_MAX_LINE,
@@ -109,11 +127,14 @@ class Api:
             raise await _error(answer)
         return answer
 
-    async def _json(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+    async def _read(self, method: str, path: str, **more: Any) -> bytes:
         answer = await self.request(method, path, **more)
         async with answer:
-            result: dict[str, Any] = json.loads(await answer.read())
-            return result
+            return await answer.read()
+
+    async def _json(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        result: dict[str, Any] = _decode(await self._read(method, path, **more))
+        return result
 
     async def get(self, resource: ResourceType, namespace: str, name: str) -> dict[str, Any] | None:
         """The object as it is now, or None."""
@@ -126,16 +147,20 @@ class Api:
 
     async def pages(
         self, resource: ResourceType, namespace: str | None
-    ) -> AsyncIterator[tuple[list[dict[str, Any]], str]]:
-        """All objects page by page, each page with the list's resource version."""
+    ) -> AsyncIterator[tuple[Iterator[dict[str, Any]], str]]:
+        """All objects page by page, each page with the list's resource version.
+
+        An object is decoded when it is its turn.
+        """
         params = {"limit": str(_PAGE), **_selectors(resource)}
         while True:
-            page = await self._json("GET", resource.path(namespace), verb="list", kind=resource.kind, params=params)
-            metadata = page["metadata"]
-            yield page.get("items") or [], metadata["resourceVersion"]
-            if not metadata.get("continue"):
+            page = _decode_list(
+                await self._read("GET", resource.path(namespace), verb="list", kind=resource.kind, params=params)
+            )
+            yield (_decode(item) for item in page.items or ()), page.metadata.resource_version
+            if not page.metadata.continue_:
                 return
-            params["continue"] = metadata["continue"]
+            params["continue"] = page.metadata.continue_
 
     async def watch(
         self, resource: ResourceType, namespace: str | None, since: str, seconds: int
@@ -157,7 +182,7 @@ class Api:
             async for chunk in answer.content.iter_any():
                 buffered += chunk
                 while (end := buffered.find(b"\n")) >= 0:
-                    event = json.loads(bytes(buffered[:end]))
+                    event = _decode(memoryview(buffered)[:end])
                     del buffered[: end + 1]
                     yield event
 
@@ -216,7 +241,7 @@ async def _error(answer: aiohttp.ClientResponse) -> ApiError:
         text = await answer.text(errors="replace")
     reason, message, causes = answer.reason or "", text[:500], frozenset[str]()
     try:
-        status = json.loads(text)
+        status = _decode(text)
         reason, message = status.get("reason") or reason, status.get("message") or message
         causes = frozenset(c.get("reason", "") for c in (status.get("details") or {}).get("causes") or ())
     except (ValueError, AttributeError):
