@@ -28,7 +28,7 @@ _REPORTS: dict[str, report.Result] = {  # by the end of the Job's name
     "train": report.TrainingResult(SNAPSHOT, ARTIFACT, URI, "onnx", (report.Metric("roc_auc", "0.99"),)),
     "verify": report.VerificationResult(ARTIFACT, (), (), 100),
 }
-SHOWN = (*(resource.kind for resource in OWN), "Job", "Deployment", "Service")
+SHOWN = (*(resource.kind for resource in OWN), "Job", "Deployment", "Service", "NetworkPolicy")
 
 
 class View:
@@ -129,7 +129,7 @@ class Life:
 
     async def play(self) -> bool:
         """Everything that they have to do now; whether that was anything."""
-        view = await self.view(("ModelDeployment", "Job", "Deployment", "Service"))
+        view = await self.view(("ModelDeployment", "Job", "Deployment", "Service", "NetworkPolicy"))
         uids = {manifest["metadata"]["uid"] for manifest in view.all("ModelDeployment")}
         acted = False
         for (kind, name), manifest in view.objects.items():

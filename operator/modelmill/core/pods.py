@@ -35,11 +35,16 @@ class StoreAccess:
 
 @dataclass(frozen=True)
 class Trouble:
-    """What keeps a pod from doing its work.  `fatal`: it ended; else it may still come right by itself."""
+    """What keeps a pod from doing its work.
+
+    `fatal`: it ended; else it may still come right by itself.  `declared`: it is about what somebody wrote (an image, a
+    Secret), not about room in the cluster.
+    """
 
     reason: str
     message: str
     fatal: bool = False
+    declared: bool = False
 
 
 def labels(subject: Subject, kind: str) -> dict[str, str]:
@@ -190,12 +195,14 @@ def _container_trouble(status: Mapping[str, Any]) -> Trouble | None:
                 "ImagePullFailed",
                 f"the image of container {status['name']} cannot be pulled ({reason}: {text}); check its name, that"
                 " the registry answers, and the pull secret",
+                declared=True,
             )
         if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
             return Trouble(
                 "ContainerConfigInvalid",
                 f"container {status['name']} cannot be created: {text}; create what is missing (a store's Secret has"
                 f" the keys {environment.SECRET_ACCESS_KEY_FIELD} and {environment.SECRET_SECRET_KEY_FIELD})",
+                declared=True,
             )
     ended = state.get("terminated") or last.get("terminated")
     if ended and (ended.get("exitCode") or ended.get("reason") == "OOMKilled"):

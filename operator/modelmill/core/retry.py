@@ -60,7 +60,7 @@ def under_way(run: jobs.Run, before: Failing | None, waiting: Waiting) -> Waitin
     if before is not None:
         return before.waiting
     if run.trouble is not None:
-        return Waiting(run.trouble.reason, run.trouble.message, stalled=True)
+        return Waiting(run.trouble.reason, run.trouble.message, stalled=True, failed=run.trouble.declared)
     return waiting
 
 

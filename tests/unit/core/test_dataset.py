@@ -147,6 +147,9 @@ def test_what_holds_the_pod_up_is_said(status: dict[str, object], reason: str, w
     world.reconcile("Dataset", "tumours")
     assert world.condition("Dataset", "tumours", "Stalled") == ("True", reason)
     assert words in world.message("Dataset", "tumours", "Ready")
+    # A full cluster says nothing about the source.
+    about_the_source = "Unknown" if reason == "Unschedulable" else "False"
+    assert world.condition("Dataset", "tumours", "Available") == (about_the_source, reason)
 
 
 def test_a_quota_that_refuses_the_pod_is_said() -> None:
