@@ -8,7 +8,7 @@ CLUSTER_TOOL := hack/cluster
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit modelcheck apiserver e2e check bench cluster images down crds lock format clean
+.PHONY: help demo test unit modelcheck apiserver chaos e2e check bench cluster images down crds lock format clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,10 @@ apiserver: $(VENV)/installed ## tests against a real API server without nodes
 	$(CLUSTER_TOOL) up --name modelmill-api --without-nodes
 	$(CLUSTER_TOOL) build status-readers
 	$(BIN)/pytest tests/apiserver
+
+chaos: $(VENV)/installed ## what takes minutes: the control plane is away for longer than a lease lives
+	$(CLUSTER_TOOL) up --name modelmill-api --without-nodes
+	PYTHONPATH=tests/apiserver $(BIN)/pytest -p conftest tests/chaos
 
 e2e: $(VENV)/installed ## tests on a real cluster with nodes, images and a store
 	$(CLUSTER_TOOL) up

@@ -4,9 +4,12 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,9 +70,11 @@ class Operator:
     def __init__(self, config: str, folder: Path, name: str, *more: str, pod: str | None = None) -> None:
         """`name` is the lease's; operators with the same `pod` are a container and its restarts."""
         self.log = folder / f"{pod or name}.log"
+        self._port = _free_port()
+        self.expected: tuple[str, ...] = ()  # what errors in its log may say
         self._command = [
             *(sys.executable, "-m", "modelmill", "--trainer-image=trainer:test", "--server-image=server:test"),
-            *("--host=127.0.0.1", "--port=0", f"--lease-name={name}", *more),
+            *("--host=127.0.0.1", f"--port={self._port}", f"--lease-name={name}", *more),
         ]
         self._environment = environment(config) | ({"POD_UID": pod} if pod else {})
         self.process: subprocess.Popen[bytes] | None = None
@@ -92,8 +97,24 @@ class Operator:
         """No error that nobody expected."""
         text = self.text()
         assert "Traceback" not in text, text
-        assert '"level": "error"' not in text, text
         assert "this is a bug" not in text, text
+        errors = [line for line in text.splitlines() if '"level": "error"' in line]
+        assert not [line for line in errors if not any(part in line for part in self.expected)], text
+
+    def ready(self) -> tuple[int, str]:
+        """What /readyz says: the code, 0 where nobody answers, and the text."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as answer:
+            return answer.code, answer.read().decode()
+        except OSError:
+            return 0, ""
+
+    def standby(self) -> "Operator":
+        """Wait until it could take over."""
+        eventually(lambda: self.ready() == (200, "ok, standby\n"), "standby", 40, self.text)
+        return self
 
     def kill(self) -> None:
         assert self.process
@@ -107,6 +128,12 @@ class Operator:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(20)
         return time.monotonic() - begun
+
+
+def _free_port() -> int:
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        return int(asked.getsockname()[1])
 
 
 @contextmanager

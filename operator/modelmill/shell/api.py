@@ -73,13 +73,25 @@ class ApiError(Exception):
 class Api:
     """One connection pool to one API server."""
 
-    def __init__(self, configuration: Any, measure: Measure, identity: str = "") -> None:
+    def __init__(
+        self,
+        configuration: Any,
+        measure: Measure,
+        identity: str = "",
+        may_write: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`may_write` is asked, and raises, when a write is about to be sent: it may have waited for a connection."""
         self._configuration = configuration
         self._measure = measure
         connector = aiohttp.TCPConnector(ssl=login.tls(configuration), limit=64)
         # Two replicas have one service account: the audit log tells by this which of them it was.
         agent = f"modelmill-operator/{__version__}" + (f" ({identity})" if identity else "")
-        self._session = aiohttp.ClientSession(connector=connector, headers={"User-Agent": agent})
+        self._may_write = may_write
+        tracing = aiohttp.TraceConfig()
+        tracing.on_request_headers_sent.append(_about_to_send)
+        self._session = aiohttp.ClientSession(
+            connector=connector, headers={"User-Agent": agent}, trace_configs=[tracing]
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,6 +131,8 @@ class Api:
                 headers=headers,
                 timeout=timeout,
                 max_line_size=_MAX_LINE,
+                # The lease says itself who may write it: by its resource version.
+                trace_request_ctx=None if method == "GET" or kind == "Lease" else self._may_write,
             )
             code = answer.status
         finally:
@@ -161,6 +175,23 @@ class Api:
             if not page.metadata.continue_:
                 return
             params["continue"] = page.metadata.continue_
+
+    async def served(self, group: str, version: str) -> set[str]:
+        """The plurals of the kinds that the API server knows of this version; none where it does not know it."""
+        try:
+            answer = await self._json("GET", f"/apis/{group}/{version}", verb="get", kind="APIResourceList")
+        except ApiError as error:
+            if error.code == 404:
+                return set()
+            raise
+        return {resource["name"] for resource in answer["resources"]}
+
+    async def may_watch(self, resource: ResourceType, namespace: str | None, since: str) -> None:
+        """ApiError where a watch of this kind, from a resource version on, is refused."""
+        params = {"watch": "true", "timeoutSeconds": "1", "resourceVersion": since, **_selectors(resource)}
+        path = resource.path(namespace)
+        answer = await self.request("GET", path, verb="watch", kind=resource.kind, params=params, stream_timeout=5)
+        answer.close()
 
     async def watch(
         self, resource: ResourceType, namespace: str | None, since: str, seconds: int
@@ -225,6 +256,13 @@ class Api:
         except ApiError as error:
             if error.code not in (404, 409):  # 409: the name is another object's by now
                 raise
+
+
+async def _about_to_send(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceRequestHeadersSentParams) -> None:
+    # In spite of its name aiohttp calls this before the first byte goes out, and after the connection was there.
+    may_write: Callable[[], None] | None = context.trace_request_ctx
+    if may_write is not None:
+        may_write()
 
 
 def _selectors(resource: ResourceType) -> dict[str, str]:

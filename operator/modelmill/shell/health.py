@@ -1,7 +1,8 @@
 """Health: what the kubelet, Prometheus and a curious person are told, and it is the truth.
 
 /healthz  200 while the process makes progress: nothing waits in the queue for minutes
-/readyz   200 once everything was listed and every kind can still be read; else 503 with what is wrong
+/readyz   200 once this replica does its work, or could take it over; else 503 with what is wrong.  A kind of ours that
+          cannot be read is named, and no reason to be unready: the others go on
 /metrics  Prometheus
 """
 
@@ -10,6 +11,7 @@ from time import monotonic
 
 from aiohttp import web
 
+from modelmill.core.resources import OWN
 from modelmill.shell.cache import ObjectKey
 from modelmill.shell.metrics import Metrics
 from modelmill.shell.queue import WorkQueue
@@ -27,10 +29,16 @@ class Health:
         self._metrics = metrics
         self.leading = False
 
+    def absent(self) -> list[str]:
+        """The kinds of ours that are left out: nothing of them can be read, which a restart would not change."""
+        return [f"{w.resource.plural}: {w.problem}" for w in self._watched if w.absent and w.resource in OWN]
+
     def problems(self) -> list[str]:
-        """What keeps this replica from doing all of its work."""
+        """What keeps this replica from doing its work."""
         found = []
         for watched in self._watched:
+            if watched.absent and watched.resource in OWN:
+                continue
             name = watched.resource.plural
             age = monotonic() - watched.last_contact
             if watched.problem is not None:
@@ -58,11 +66,11 @@ class Health:
         return web.Response(text="ok\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        problems = self.problems()
+        problems, absent = self.problems(), self.absent()
         role = "active" if self.leading else "standby"
         if problems:
-            return web.Response(status=503, text="\n".join([role, *problems]) + "\n")
-        return web.Response(text=f"ok, {role}\n")
+            return web.Response(status=503, text="\n".join([role, *problems, *absent]) + "\n")
+        return web.Response(text="\n".join([f"ok, {role}", *absent]) + "\n")
 
     async def _metrics_text(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})

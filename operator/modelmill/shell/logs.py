@@ -36,11 +36,17 @@ def _retries_are_warnings(record: logging.LogRecord) -> bool:
     return True
 
 
+def _ending_is_no_error(record: logging.LogRecord) -> bool:
+    """kopf leaves its watch-streams to the event loop when it ends, which says so where one does not end at once."""
+    return not (record.name == "asyncio" and "infinite_watch" in record.getMessage())
+
+
 def configure(level: str) -> None:
     """Everything to standard output as JSON; kopf's own chatter about objects only from warnings on."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     handler.addFilter(_retries_are_warnings)
+    handler.addFilter(_ending_is_no_error)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())

@@ -15,21 +15,24 @@ from uuid import uuid4
 
 import aiohttp
 
+from modelmill.api.schema import GROUP, VERSION
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import Settings
-from modelmill.core.resources import CHILDREN, OWN
+from modelmill.core.resources import CHILDREN, OWN, ResourceType
 from modelmill.shell import intake, login, watch
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache, ObjectKey
 from modelmill.shell.executor import Executor
 from modelmill.shell.health import Health
-from modelmill.shell.lease import Elector, Fence
+from modelmill.shell.lease import Elector, Fence, NotLeader
 from modelmill.shell.metrics import Metrics
 from modelmill.shell.queue import WorkQueue
 from modelmill.shell.reconciler import Reconciler, run_workers
 from modelmill.shell.watch import Watched
 
 logger = logging.getLogger(__name__)
+
+_PAUSES = (1.0, 1.0, 2.0, 3.0, 5.0, 10.0)  # seconds, between looks at our own kinds
 
 
 @dataclass(frozen=True)
@@ -48,16 +51,17 @@ class Options:
 class Process:
     """Everything that one operator process consists of."""
 
-    def __init__(self, options: Options, api: Api, metrics: Metrics, identity: str) -> None:
+    def __init__(self, options: Options, api: Api, metrics: Metrics, fence: Fence, identity: str) -> None:
         self._options = options
         self._api = api
         self.identity = identity
         self.queue: WorkQueue[ObjectKey] = WorkQueue()
         self.cache = Cache(CONTROLLERS, options.settings)
         self.watched = {resource.kind: Watched(resource) for resource in (*OWN, *CHILDREN)}
-        self._fence = Fence()
+        self._fence = fence
         self._elector = Elector(api, self._fence, options.lease_namespace, options.lease_name, self.identity)
         self._metrics = metrics
+        self._unserved: set[str] = set()  # kinds that were not there when kopf looked for them
         self.health = Health(self.queue, list(self.watched.values()), metrics)
         executor = Executor(api, self.cache, self._fence, self.wake, self.identity)
         self._reconciler = Reconciler(CONTROLLERS, api, self.cache, self.queue, executor, metrics)
@@ -71,7 +75,6 @@ class Process:
         """Run until `stop` is set or the lease is lost; the exit code: 0 where the end was asked for."""
         code = 0
         kopf_stop, kopf_ready = asyncio.Event(), asyncio.Event()
-        handlers = intake.registry(self.cache, self.watched, self.wake)
         runner = await self.health.serve(self._options.host, self._options.port)
         tasks = [
             asyncio.create_task(self.queue.run(), name="timer"),
@@ -86,9 +89,7 @@ class Process:
             ),
             asyncio.create_task(self._lead(), name="leader"),
         ]
-        framework = asyncio.create_task(
-            intake.run(handlers, self._options.namespaces, self.identity, kopf_stop, kopf_ready), name="kopf"
-        )
+        framework = asyncio.create_task(self._intake(kopf_stop, kopf_ready), name="kopf")
         tasks.append(asyncio.create_task(_own_signals(stop, after=kopf_ready), name="signals"))
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
@@ -108,7 +109,8 @@ class Process:
                 await self._elector.release()
             kopf_stop.set()
             stopped.cancel()
-            await asyncio.wait([framework], timeout=8)
+            if code == 0:
+                await asyncio.wait([framework], timeout=8)
             await runner.cleanup()
         return code
 
@@ -130,6 +132,8 @@ class Process:
             done, _ = await asyncio.wait([workers, renewal], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+        except* NotLeader:
+            logger.error("the lease ran out; this replica ends", extra={"identity": self.identity})
         finally:
             self.health.leading = False
             self._metrics.leader.set(0)
@@ -137,35 +141,68 @@ class Process:
                 task.cancel()
             await asyncio.gather(workers, renewal, return_exceptions=True)
 
+    async def _intake(self, stop: asyncio.Event, ready: asyncio.Event) -> None:
+        """Run kopf, as soon as it can find the kinds of ours.
+
+        It looks for them once, at its start, and never watches what it did not find then.  An API server that has
+        just started serves them one after the other: so all that can be read have to be there first.
+        """
+        while not stop.is_set():
+            try:
+                served = await self._api.served(GROUP, VERSION)
+            except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                logger.warning("the kinds of the API server cannot be read: %s: %s", type(error).__name__, error)
+            else:
+                own = [self.watched[resource.kind] for resource in OWN]
+                if all(w.absent or (w.synced.is_set() and w.resource.plural in served) for w in own):
+                    break
+            await asyncio.sleep(1.0)
+        else:
+            return
+        self._unserved = {resource.kind for resource in OWN if resource.plural not in served}
+        handlers = intake.registry(self.cache, self.watched, self.wake)
+        await intake.run(handlers, self._options.namespaces, self.identity, stop, ready)
+
     async def _resync(self) -> None:
         """List our own kinds at the start and now and then, and look at everything again.
 
-        A kind that cannot be read is asked for more often.  kopf looks for its kinds once, at the start: when one
-        of them appears later, the process ends, so that it is started anew and watches it.
+        A kind that cannot be read is asked for more often.  Where it appears after kopf has looked for it, the process
+        ends, so that it is started anew and watches it; where a right was missing, kopf goes on by itself.
         """
-        unreadable: set[str] = set()
-        next_round = 0.0
+        next_round, pauses = 0.0, iter(_PAUSES)
         while True:
             everything = monotonic() >= next_round
             if everything:
                 next_round = monotonic() + watch.RESYNC_SECONDS
-            for resource in OWN:
-                watched = self.watched[resource.kind]
-                if not (everything or resource.kind in unreadable):
-                    continue
-                try:
-                    await watch.list_into(self._api, self.cache, resource, self._options.namespaces, self.wake)
-                    watched.listed()
-                    if resource.kind in unreadable:
-                        logger.info("%s can be read now; starting anew to watch them", resource.plural)
-                        return
-                except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                    watched.failed(watch.explain(error, resource))
-                    if isinstance(error, ApiError) and error.code in (403, 404):
-                        unreadable.add(resource.kind)
+            asked = [r for r in OWN if everything or self.watched[r.kind].problem is not None]
+            if await self._list_own(asked) & self._unserved:
+                return
             if everything and self.health.leading:
                 self._enqueue_everything()
-            await asyncio.sleep(10.0)
+            if all(watched.problem is None for watched in self.watched.values()):
+                pauses = iter(_PAUSES)
+            await asyncio.sleep(next(pauses, _PAUSES[-1]))
+
+    async def _list_own(self, resources: list[ResourceType]) -> set[str]:
+        """List these kinds into the cache; those that could be read."""
+        found = set()
+
+        async def one(resource: ResourceType) -> None:
+            watched = self.watched[resource.kind]
+            try:
+                versions = await watch.list_into(self._api, self.cache, resource, self._options.namespaces, self.wake)
+                for namespace, version in versions.items():
+                    await self._api.may_watch(resource, namespace, version)  # kopf does not tell when it may not
+            except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                watched.failed(error)
+                return
+            if resource.kind in self._unserved:
+                logger.info("%s can be read now; starting anew to watch them", resource.plural)
+            watched.listed()
+            found.add(resource.kind)
+
+        await asyncio.gather(*(one(resource) for resource in resources))
+        return found
 
     def _enqueue_everything(self) -> None:
         for kind in CONTROLLERS:
@@ -175,11 +212,13 @@ class Process:
 
 
 async def _own_signals(stop: asyncio.Event, after: asyncio.Event) -> None:
-    """Take SIGTERM and SIGINT over from kopf, which would first take its 5 seconds, the lease still held."""
-    await after.wait()
+    """Take SIGTERM and SIGINT, and again from kopf, which would first take its 5 seconds, the lease still held."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for round_ in (1, 2):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        if round_ == 1:
+            await after.wait()
     await asyncio.Event().wait()  # a task that ends would end the process
 
 
@@ -196,6 +235,11 @@ def _identity() -> str:
 async def main(options: Options) -> int:
     """The operator, until SIGTERM or SIGINT; the exit code."""
     stop = asyncio.Event()
-    metrics, identity = Metrics(), _identity()
-    async with Api(await login.load(), metrics.requested, identity) as api:
-        return await Process(options, api, metrics, identity).run(stop)
+    metrics, fence, identity = Metrics(), Fence(), _identity()
+    async with Api(await login.load(), metrics.requested, identity, fence.check) as api:
+        code = await Process(options, api, metrics, fence, identity).run(stop)
+        if code:
+            # The lease is another's by now: kopf is not given its seconds, and the next process starts at once.
+            logging.shutdown()
+            os._exit(code)
+        return code

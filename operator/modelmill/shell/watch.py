@@ -33,20 +33,23 @@ class Watched:
         self.answered = asyncio.Event()  # listed once, or refused
         self.last_contact = monotonic()
         self.problem: str | None = None
+        self.absent = False  # the problem is that the kind, or the right to read it, is not there
 
     def healthy(self) -> None:
         self.last_contact = monotonic()
         if self.problem is not None:
             logger.info("%s can be read again", self.resource.plural, extra={"kind": self.resource.kind})
-        self.problem = None
+        self.problem, self.absent = None, False
 
     def listed(self) -> None:
         self.healthy()
         self.synced.set()
         self.answered.set()
 
-    def failed(self, why: str) -> None:
+    def failed(self, error: Exception) -> None:
         self.answered.set()
+        why = explain(error, self.resource)
+        self.absent = isinstance(error, ApiError) and error.code in (403, 404)
         if why != self.problem:
             logger.warning("%s cannot be read: %s", self.resource.plural, why, extra={"kind": self.resource.kind})
         self.problem = why
@@ -84,7 +87,7 @@ async def follow(api: Api, cache: Cache, watched: Watched, namespace: str | None
             # 410 Gone is the API server's way to ask for a new list; everything else is said, and tried again.
             expired = isinstance(error, ApiError) and error.code == 410
             if not expired:
-                watched.failed(explain(error, resource))
+                watched.failed(error)
             failures = 1 if monotonic() - begun > LONG_ENOUGH else failures + 1
         pause = _BACKOFF[min(failures, len(_BACKOFF) - 1)] if failures else 0.05
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the load

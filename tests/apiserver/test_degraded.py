@@ -1,0 +1,116 @@
+"""A kind that is not there, or that may not be read: it is said, the others go on, and it heals."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from audit import Audit
+from conftest import LEASE_NAMESPACE, Operator
+from test_rights import NAME, identity
+
+from live import API_VERSION, Kubectl, eventually
+
+DATASETS = "datasets.modelmill.dev"
+RESTING = 20.0  # seconds in which requests are counted
+
+
+def model(name: str) -> dict[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": "Model", "metadata": {"name": name}}
+
+
+def dataset() -> dict[str, Any]:
+    spec = {"source": {"configMapRef": {"name": "tumours", "key": "data.csv"}}}
+    return {"apiVersion": API_VERSION, "kind": "Dataset", "metadata": {"name": "tumours"}, "spec": spec}
+
+
+def heard_of(kubectl: Kubectl, seconds: float) -> float:
+    """The seconds until the operator says something of a new Dataset."""
+    begun = time.monotonic()
+    kubectl.apply(dataset())
+    kubectl.wait_for("dset", "tumours", "Ready", "False", seconds=seconds)
+    return time.monotonic() - begun
+
+
+def says_so(operator: Operator, what: str) -> None:
+    eventually(lambda: what in operator.ready()[1], what, 40, lambda: f"{operator.ready()}\n{operator.text()}")
+    code, text = operator.ready()
+    assert code == 200, text
+    assert text.startswith("ok, active\n")
+    assert [line.partition(":")[0] for line in text.splitlines()[1:]] == ["datasets"]
+    assert what in operator.text()
+
+
+def test_a_kind_that_is_installed_later_is_enabled_by_one_clean_restart(
+    config: str, kubectl: Kubectl, operator: Callable[..., Operator]
+) -> None:
+    everything = Kubectl(config)
+    everything.run("delete", "crd", DATASETS)
+    try:
+        process = operator(None, pod="a").active()
+        says_so(process, "install or update the CRDs")
+        kubectl.apply(model("others"))
+        kubectl.wait_for("mdl", "others", "Ready")
+    finally:
+        everything.apply_file("crds/datasets.yaml")
+        everything.run("wait", "--for=condition=Established", f"crd/{DATASETS}")
+    assert process.process
+    assert process.process.wait(40) == 0
+    process.start()
+    eventually(lambda: process.ready() == (200, "ok, active\n"), "all is well", 40, process.text)
+    assert heard_of(kubectl, 10) < 5
+
+
+@pytest.fixture
+def restricted(installed: Kubectl, tmp_path: Path) -> Iterator[tuple[Operator, Audit, Callable[[list[str]], None]]]:
+    """An operator with its own rights, and a way to say what it may do with datasets."""
+    whole = json.loads(installed.output("get", "clusterrole", NAME, "-o", "json"))
+
+    def grant(verbs: list[str]) -> None:
+        def without(rule: dict[str, Any]) -> dict[str, Any]:
+            return rule | {"resources": [r for r in rule["resources"] if r != "datasets"]}
+
+        rules = [rule for rule in map(without, whole["rules"]) if rule["resources"]]
+        if verbs:
+            rules.append({"apiGroups": ["modelmill.dev"], "resources": ["datasets"], "verbs": verbs})
+        patch = json.dumps({"rules": rules})
+        installed.run("patch", "clusterrole", NAME, "--type=merge", "-p", patch)
+
+    installed.run("delete", "lease", NAME, "--ignore-not-found")
+    audit = Audit(installed.config, identity(installed, LEASE_NAMESPACE, tmp_path / "config"))
+    operator = Operator(str(tmp_path / "config"), tmp_path, NAME)
+    yield operator, audit, grant
+    installed.run("patch", "clusterrole", NAME, "--type=merge", "-p", json.dumps({"rules": whole["rules"]}))
+    if operator.process and operator.process.poll() is None:
+        operator.kill()
+    operator.check_log()
+
+
+@pytest.mark.parametrize("verbs", [[], ["list"]], ids=["neither list nor watch", "no watch"])
+def test_a_kind_that_may_not_be_read_is_left_out_until_it_may(
+    kubectl: Kubectl,
+    restricted: tuple[Operator, Audit, Callable[[list[str]], None]],
+    verbs: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    operator, audit, grant = restricted
+    grant(verbs)
+    operator.start().active()
+    says_so(operator, "the operator's role lacks list or watch on datasets")
+    kubectl.apply(model("others"))
+    kubectl.wait_for("mdl", "others", "Ready")
+    before = len(audit.refused(kubectl.namespace))
+    time.sleep(RESTING)
+    refused = len(audit.refused(kubectl.namespace)) - before
+    assert refused < 2 * RESTING
+    grant(["list", "watch"])
+    eventually(lambda: operator.ready() == (200, "ok, active\n"), "all is well", 40, operator.text)
+    took = heard_of(kubectl, 60)
+    with capsys.disabled():
+        print(
+            f"\n{refused} refused requests in {RESTING:.0f} s; after the grant a Dataset was heard of in {took:.1f} s"
+        )
+    assert operator.process
+    assert operator.process.poll() is None  # by the same process
