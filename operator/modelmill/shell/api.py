@@ -18,7 +18,7 @@ from modelmill_contracts import __version__
 FIELD_MANAGER = "modelmill"
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _APPLY = "application/apply-patch+yaml"
-_PAGE = 500
+_PAGE = 250
 _MAX_LINE = 1 << 22  # bytes of one watch event: an object is at most 1.5 MiB
 
 _encode = msgspec.json.Encoder().encode

@@ -38,11 +38,27 @@ def _handler(cache: Cache, resource: ResourceType, watched: Watched, wake: Wake)
     return intake
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Nothing to compare with: `on.event` knows no differences, and a copy of each object would be made for them."""
+
+    def build(self, *, body: Any, extra_fields: Any = None) -> Any:  # noqa: ARG002 - kopf's signature
+        return {}
+
+    def fetch(self, *, body: Any) -> None:
+        """No former state."""
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        """Never asked for: there are no handlers that change anything."""
+
+
 def settings() -> kopf.OperatorSettings:
-    """kopf without everything that would write or scan."""
+    """kopf without everything that would write, scan or compare."""
     result = kopf.OperatorSettings()
     result.posting.enabled = False
     result.scanning.disabled = True
+    result.persistence.diffbase_storage = _NoDiffs()
+    result.queueing.idle_timeout = 0.2  # seconds; a task for each object of which there is news
+    result.watching.chunk_size = 250
     result.watching.server_timeout = watch.WATCH_SECONDS
     result.watching.client_timeout = watch.WATCH_SECONDS + 10
     result.watching.connect_timeout = 5
