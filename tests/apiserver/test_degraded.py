@@ -1,5 +1,6 @@
 """A kind that is not there, or that may not be read: it is said, the others go on, and it heals."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from audit import Audit
 from conftest import LEASE_NAMESPACE, Operator
+from nonsense import ANSWERS, Between
 from test_rights import NAME, identity
 
 from live import API_VERSION, Kubectl, eventually
@@ -40,7 +42,7 @@ def says_so(operator: Operator, what: str) -> None:
     assert code == 200, text
     assert text.startswith("ok, active\n")
     assert [line.partition(":")[0] for line in text.splitlines()[1:]] == ["datasets"]
-    assert what in operator.text()
+    assert "datasets cannot be read" in operator.text()
 
 
 def test_a_kind_that_is_installed_later_is_enabled_by_one_clean_restart(
@@ -114,3 +116,35 @@ def test_a_kind_that_may_not_be_read_is_left_out_until_it_may(
         )
     assert operator.process
     assert operator.process.poll() is None  # by the same process
+
+
+@pytest.mark.parametrize("nonsense", ANSWERS)
+async def test_the_others_go_on_where_the_api_server_answers_nonsense_for_one_kind(
+    config: str, kubectl: Kubectl, tmp_path: Path, nonsense: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    between = Between()
+    between.nonsense = nonsense
+    operator = Operator(
+        await between.start(config, tmp_path), tmp_path, kubectl.namespace, f"--namespace={kubectl.namespace}"
+    )
+    try:
+        await asyncio.to_thread(operator.start().active)
+        await asyncio.to_thread(says_so, operator, "datasets: ")
+        kubectl.apply(model("others"))
+        await asyncio.to_thread(kubectl.wait_for, "mdl", "others", "Ready", seconds=30)
+        before = between.asked
+        await asyncio.sleep(RESTING)
+        asked = between.asked - before
+        assert asked < 2 * RESTING
+        between.nonsense = None
+        took = await asyncio.to_thread(heard_of, kubectl, 60)
+        with capsys.disabled():
+            print(
+                f"\n{nonsense}: asked {asked} times in {RESTING:.0f} s; heard of a Dataset {took:.1f} s after it ended"
+            )
+        assert operator.process
+        assert operator.process.poll() is None
+    finally:
+        operator.kill()
+        await between.stop()
+    operator.check_log()

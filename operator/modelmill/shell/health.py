@@ -29,15 +29,15 @@ class Health:
         self._metrics = metrics
         self.leading = False
 
-    def absent(self) -> list[str]:
-        """The kinds of ours that are left out: nothing of them can be read, which a restart would not change."""
-        return [f"{w.resource.plural}: {w.problem}" for w in self._watched if w.absent and w.resource in OWN]
+    def left_out(self) -> list[str]:
+        """The kinds of ours that cannot be read, and why."""
+        return [f"{w.resource.plural}: {w.problem}" for w in self._watched if w.problem and w.resource in OWN]
 
     def problems(self) -> list[str]:
         """What keeps this replica from doing its work."""
         found = []
         for watched in self._watched:
-            if watched.absent and watched.resource in OWN:
+            if watched.problem is not None and watched.resource in OWN:
                 continue
             name = watched.resource.plural
             age = monotonic() - watched.last_contact
@@ -66,11 +66,11 @@ class Health:
         return web.Response(text="ok\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        problems, absent = self.problems(), self.absent()
+        problems, left_out = self.problems(), self.left_out()
         role = "active" if self.leading else "standby"
         if problems:
-            return web.Response(status=503, text="\n".join([role, *problems, *absent]) + "\n")
-        return web.Response(text="\n".join([f"ok, {role}", *absent]) + "\n")
+            return web.Response(status=503, text="\n".join([role, *problems, *left_out]) + "\n")
+        return web.Response(text="\n".join([f"ok, {role}", *left_out]) + "\n")
 
     async def _metrics_text(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})

@@ -29,16 +29,22 @@ def about(key: tuple[str, str, str]) -> dict[str, str]:
     return {"kind": key[0], "namespace": key[1], "object": key[2]}
 
 
+_TRIED_AGAIN = ("will retry", "will re-authenticate", "has failed")
+
+
 def _retries_are_warnings(record: logging.LogRecord) -> bool:
-    """kopf calls a request an error that it will try again, such as while an API server starts; it is none yet."""
-    if record.levelno == logging.ERROR and record.name.startswith("kopf.") and "will retry" in record.getMessage():
+    """kopf calls an error what is tried again: a request, such as while an API server starts, or its watches, which
+    are started anew when an answer broke them off."""
+    tried_again = any(words in record.getMessage() for words in _TRIED_AGAIN)
+    if record.levelno == logging.ERROR and record.name.startswith("kopf.") and tried_again:
         record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+        record.exc_info = record.exc_text = None
     return True
 
 
 def _ending_is_no_error(record: logging.LogRecord) -> bool:
-    """kopf leaves its watch-streams to the event loop when it ends, which says so where one does not end at once."""
-    return not (record.name == "asyncio" and "infinite_watch" in record.getMessage())
+    """kopf leaves streams to the event loop when it ends, which says so where one does not end at once."""
+    return not (record.name == "asyncio" and any(what in record.getMessage() for what in ("infinite_watch", "kopf/")))
 
 
 def configure(level: str) -> None:

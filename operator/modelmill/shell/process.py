@@ -33,6 +33,7 @@ from modelmill.shell.watch import Watched
 logger = logging.getLogger(__name__)
 
 _PAUSES = (1.0, 1.0, 2.0, 3.0, 5.0, 10.0)  # seconds, between looks at our own kinds
+_PATIENCE = 5.0  # seconds with kinds that are there and cannot be read
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Process:
     async def run(self, stop: asyncio.Event) -> int:
         """Run until `stop` is set or the lease is lost; the exit code: 0 where the end was asked for."""
         code = 0
-        kopf_stop, kopf_ready = asyncio.Event(), asyncio.Event()
+        kopf_stop = asyncio.Event()
         runner = await self.health.serve(self._options.host, self._options.port)
         tasks = [
             asyncio.create_task(self.queue.run(), name="timer"),
@@ -89,8 +90,8 @@ class Process:
             ),
             asyncio.create_task(self._lead(), name="leader"),
         ]
-        framework = asyncio.create_task(self._intake(kopf_stop, kopf_ready), name="kopf")
-        tasks.append(asyncio.create_task(_own_signals(stop, after=kopf_ready), name="signals"))
+        framework = asyncio.create_task(self._intake(stop=kopf_stop, signals=stop), name="kopf")
+        _take_signals(stop)
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
             done, _ = await asyncio.wait([stopped, framework, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -141,12 +142,13 @@ class Process:
                 task.cancel()
             await asyncio.gather(workers, renewal, return_exceptions=True)
 
-    async def _intake(self, stop: asyncio.Event, ready: asyncio.Event) -> None:
-        """Run kopf, as soon as it can find the kinds of ours.
+    async def _intake(self, stop: asyncio.Event, signals: asyncio.Event) -> None:
+        """Run kopf until `stop` is set, as soon as it can find the kinds of ours.
 
-        It looks for them once, at its start, and never watches what it did not find then.  An API server that has
-        just started serves them one after the other: so all that can be read have to be there first.
+        It looks for them at its start, and never watches what it did not find then.  An API server that has just
+        started serves them one after the other: so they have to be there first.
         """
+        served, begun = set[str](), monotonic()
         while not stop.is_set():
             try:
                 served = await self._api.served(GROUP, VERSION)
@@ -154,14 +156,25 @@ class Process:
                 logger.warning("the kinds of the API server cannot be read: %s: %s", type(error).__name__, error)
             else:
                 own = [self.watched[resource.kind] for resource in OWN]
-                if all(w.absent or (w.synced.is_set() and w.resource.plural in served) for w in own):
-                    break
+                there = all(w.absent or (w.synced.is_set() and w.resource.plural in served) for w in own)
+                if there or monotonic() - begun > _PATIENCE:
+                    break  # one that answers nonsense does not keep the others waiting
             await asyncio.sleep(1.0)
-        else:
-            return
         self._unserved = {resource.kind for resource in OWN if resource.plural not in served}
-        handlers = intake.registry(self.cache, self.watched, self.wake)
-        await intake.run(handlers, self._options.namespaces, self.identity, stop, ready)
+        pauses = iter(_PAUSES)
+        while not stop.is_set():
+            handlers, ready = intake.registry(self.cache, self.watched, self.wake), asyncio.Event()
+            taking = asyncio.create_task(_own_signals(signals, after=ready))
+            try:
+                await intake.run(handlers, self._options.namespaces, self.identity, stop, ready)
+            except Exception as error:
+                # One answer that is none of Kubernetes' ends kopf, and with it the watches of all kinds.
+                pause = min(next(pauses, _PAUSES[-1]), _PATIENCE)
+                logger.warning("our kinds are watched anew in %s s: %s: %s", pause, type(error).__name__, error)
+                await self._list_own(list(OWN))  # the news of the others meanwhile
+                await asyncio.sleep(pause)
+            finally:
+                taking.cancel()
 
     async def _resync(self) -> None:
         """List our own kinds at the start and now and then, and look at everything again.
@@ -211,15 +224,16 @@ class Process:
                 self.queue.add((kind, metadata["namespace"], metadata["name"]))
 
 
-async def _own_signals(stop: asyncio.Event, after: asyncio.Event) -> None:
-    """Take SIGTERM and SIGINT, and again from kopf, which would first take its 5 seconds, the lease still held."""
+def _take_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
-    for round_ in (1, 2):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        if round_ == 1:
-            await after.wait()
-    await asyncio.Event().wait()  # a task that ends would end the process
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def _own_signals(stop: asyncio.Event, after: asyncio.Event) -> None:
+    """Take SIGTERM and SIGINT over from kopf, which would first take its 5 seconds, the lease still held."""
+    await after.wait()
+    _take_signals(stop)
 
 
 def _identity() -> str:

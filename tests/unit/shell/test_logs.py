@@ -13,6 +13,7 @@ from modelmill.shell import logs
     [
         ("kopf._cogs.clients.watching", "Request attempt #1 failed; will retry: GET ...", "warning"),
         ("kopf._cogs.clients.watching", "Request attempt #9 failed; escalating: GET ...", "error"),
+        ("kopf._core.reactor.running", "Watcher for datasets has failed: half an answer", "warning"),
         ("modelmill.shell.process", "the end of all; will retry", "error"),
     ],
 )
