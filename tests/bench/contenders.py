@@ -1,5 +1,7 @@
 """The controllers that are compared: how each is started, what it is given to do, and what it costs (/proc)."""
 
+import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -95,9 +97,8 @@ def argo_rollouts() -> Contender:
 class Program:
     """A running controller."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        self.log = log
 
     def memory(self, field: str) -> float:
         """VmRSS (now) or VmHWM (the most so far), in MB."""
@@ -105,12 +106,13 @@ class Program:
         (line,) = [line for line in text.splitlines() if line.startswith(f"{field}:")]
         return int(line.split()[1]) * 1024 / 1e6
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def cpu(self) -> float:
         """CPU seconds so far; an error where it ended by itself."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        if fields[0] == "Z":
-            raise RuntimeError(f"the controller ended: {self.log.read_text()[-2000:]}")
-        return (int(fields[11]) + int(fields[12])) / CLOCK
+        return cpu_of(self._process.pid)
 
 
 @contextmanager
@@ -120,7 +122,7 @@ def running(contender: Contender, config: str, log: Path) -> Iterator[Program]:
         command = contender.command(_free_ports())
         process = subprocess.Popen(command, env=environment(config), stdout=out, stderr=out)
     try:
-        yield Program(process, log)
+        yield Program(process)
     finally:
         process.kill()
         process.wait()
@@ -133,13 +135,49 @@ def _free_ports() -> tuple[int, int]:
         return one.getsockname()[1], other.getsockname()[1]
 
 
-def load() -> float:
-    """The machine's load average of the last minute."""
-    return float(Path("/proc/loadavg").read_text().split()[0])
+class Machine:
+    """Who had the CPUs since this was made: what is measured, or others, whose share spoils the times."""
+
+    def __init__(self, cluster: str, program: Program) -> None:
+        self._mark = f"/clusters/{cluster}/".encode()
+        self._own = program.pid
+        self._begun = (time.monotonic(), _busy(), self._measured())
+
+    def others(self) -> float:
+        """The share of all CPU time that processes took which have nothing to do with the measurement."""
+        since, busy, measured = self._begun
+        taken = (_busy() - busy) - (self._measured() - measured)
+        return max(0.0, taken) / ((time.monotonic() - since) * (os.cpu_count() or 1))
+
+    def _measured(self) -> float:
+        """CPU seconds so far of the control plane, the controller and this program."""
+        pids = [self._own, os.getpid()]
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended
+                if self._mark in (folder / "cmdline").read_bytes():
+                    pids.append(int(folder.name))
+        return sum(cpu_of(pid) for pid in set(pids))
 
 
-def await_quiet_machine(seconds: float, below: float = 0.7) -> None:
-    """Wait until others leave the CPUs alone, but no longer than that."""
+def cpu_of(pid: int) -> float:
+    """CPU seconds of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    if fields[0] == "Z":
+        raise RuntimeError(f"the process {pid} ended by itself")
+    return (int(fields[11]) + int(fields[12])) / CLOCK
+
+
+def _busy() -> float:
+    """CPU seconds of the whole machine so far, neither idle nor waiting."""
+    user, nice, system, _, _, irq, softirq = (int(f) for f in Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + softirq) / CLOCK
+
+
+def await_quiet_machine(seconds: float, below: float = 0.1) -> None:
+    """Wait until others leave the CPUs alone for ten seconds, but no longer than that."""
     end = time.monotonic() + seconds
-    while load() > below and time.monotonic() < end:
-        time.sleep(2)
+    while time.monotonic() < end:
+        before = _busy()
+        time.sleep(10)
+        if (_busy() - before) / (10 * (os.cpu_count() or 1)) < below:
+            return
