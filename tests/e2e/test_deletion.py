@@ -33,7 +33,7 @@ def test_everything_can_be_deleted_while_no_operator_runs(system: Kubectl) -> No
             lambda: (
                 not [
                     item
-                    for item in team.list("deployments,services,jobs,pods", MADE)
+                    for item in team.list("deployments,services,jobs,pods,networkpolicies", MADE)
                     if not {"modelmill.dev/modelversion", "modelmill.dev/workspace"} & set(item["metadata"]["labels"])
                 ]
             ),
@@ -41,7 +41,7 @@ def test_everything_can_be_deleted_while_no_operator_runs(system: Kubectl) -> No
             90,
         )
     finally:
-        system.run("scale", OPERATOR, "--replicas=1")
+        system.run("scale", OPERATOR, "--replicas=2")
         settled(system)
     left = {line.split("/")[0] for line in team.output("get", "modelmill", "-o", "name").splitlines()}
     assert left == {f"{kind}.modelmill.dev" for kind in ("model", "modelversion", "workspace")}
