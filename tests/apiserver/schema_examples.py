@@ -169,6 +169,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "model": {"name": "triage", "version": 7},
                 "replicas": 2,
                 "server": {"resources": RESOURCES},
+                "access": {"namespaces": ["shop"]},
                 "revisionHistoryLimit": 3,
             },
             "status": {
@@ -192,6 +193,11 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
     "^[a-z]([-a-z0-9]*[a-z0-9])?$": (
         ["a", "triage-7", "a--b-1"],
         ["Triage", "7a", "-a", "a-", "a.b", "a_b", "a/b", "ä", "a b"],
+    ),
+    # Names of namespaces.
+    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": (
+        ["a", "7", "team-7", "a--b"],
+        ["A", "-a", "a-", "a.b", "a_b", "a b", "ä"],
     ),
     # Names of others' objects.
     "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": (

@@ -393,7 +393,7 @@ class Scenario:
                 continue
             line = json.loads(text)
             if (
-                line["userAgent"] == "modelmill-operator"
+                line["userAgent"].startswith("modelmill-operator")
                 and line.get("objectRef", {}).get("namespace") == self.kubectl.namespace
                 and line["responseStatus"]["code"] < 300
                 and datetime.fromisoformat(line["requestReceivedTimestamp"]) >= since
