@@ -90,7 +90,7 @@ def restricted(installed: Kubectl, tmp_path: Path) -> Iterator[tuple[Operator, A
     operator.check_log()
 
 
-@pytest.mark.parametrize("verbs", [[]], ids=["neither list nor watch"])
+@pytest.mark.parametrize("verbs", [[], ["list"]], ids=["neither list nor watch", "no watch"])
 def test_a_kind_that_may_not_be_read_is_left_out_until_it_may(
     kubectl: Kubectl,
     restricted: tuple[Operator, Audit, Callable[[list[str]], None]],

@@ -12,6 +12,7 @@ from live import API_VERSION, ROOT, Kubectl, eventually, kubeconfig
 
 SYSTEM = "modelmill-system"
 OPERATOR = "deployment/modelmill-operator"
+OPERATOR_PODS = "app.kubernetes.io/name=modelmill-operator"  # a label selector
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +38,19 @@ def restart(system: Kubectl) -> None:
 
 
 def settled(system: Kubectl) -> None:
-    """Wait until the operator's rollout is over and the one pod that is left is ready."""
+    """Wait until the operator's rollout is over, its old pods are gone, and those that are left are ready."""
     system.run("rollout", "status", OPERATOR, "--timeout=120s")
-    system.run("wait", "--for=condition=Ready", "pod", "-l", "app.kubernetes.io/name=modelmill-operator")
+
+    def only_ready_ones() -> bool:
+        pods = system.list("pod", OPERATOR_PODS)
+        return bool(pods) and all(map(_is_ready, pods))
+
+    eventually(only_ready_ones, "only ready pods of the operator")
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = {c["type"]: c["status"] for c in pod["status"].get("conditions", [])}
+    return "deletionTimestamp" not in pod["metadata"] and conditions.get("Ready") == "True"
 
 
 def namespace(system: Kubectl, name: str, *, store: bool = True) -> Kubectl:
@@ -73,7 +84,7 @@ def team(system: Kubectl) -> Iterator[Kubectl]:
 def operator_log(system: Kubectl) -> Iterator[None]:
     """No test may leave an error in the operator's log that nobody expected."""
     yield
-    for line in system.output("logs", "-l", "app.kubernetes.io/name=modelmill-operator", "--tail=-1").splitlines():
+    for line in system.output("logs", "-l", OPERATOR_PODS, "--tail=-1").splitlines():
         if not line.startswith("{"):
             continue
         entry = json.loads(line)

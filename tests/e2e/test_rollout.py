@@ -1,7 +1,7 @@
 """A second version takes over under load, and no request is lost; nor when the operator is killed meanwhile."""
 
 import pytest
-from conftest import last_line, run_script, settled, training
+from conftest import OPERATOR_PODS, last_line, run_script, settled, training
 
 from live import Kubectl, eventually
 
@@ -24,8 +24,7 @@ def test_a_new_version_takes_over_under_load(system: Kubectl, team: Kubectl, kil
     if kill:
         for condition in ("Trained", "Succeeded"):
             team.wait_for("tjob", name, condition, seconds=120)
-            selector = "app.kubernetes.io/name=modelmill-operator"
-            system.run("delete", "pod", "-l", selector, "--grace-period=0", "--force")
+            system.run("delete", "pod", "-l", OPERATOR_PODS, "--grace-period=0", "--force")
             settled(system)
     wanted = before + 1
     eventually(

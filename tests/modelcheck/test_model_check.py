@@ -1,5 +1,6 @@
 """The core as it ships, in everything that can happen to it: nothing unsafe, and convergence from everywhere."""
 
+import gc
 import multiprocessing
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ SHARE = {"ModelDeployment: rollout": 600_000, "ModelDeployment: loss": 400_000} 
 
 def _explored(name: str) -> Report:
     most = SHARE.get(name, STATES)
+    gc.disable()  # millions of states, and nothing that refers to itself
     return Explorer(systems()[name]).explore(most, lambda text: print(f"    ... {text}", file=sys.stderr, flush=True))
 
 

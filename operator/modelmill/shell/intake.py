@@ -32,7 +32,8 @@ def registry(cache: Cache, watched: dict[str, Watched], wake: Wake) -> kopf.Oper
 
 def _handler(cache: Cache, resource: ResourceType, watched: Watched, wake: Wake) -> Callable[..., Any]:
     async def intake(event: Any, **_: Any) -> None:
-        watched.healthy()
+        if event["type"] is not None:  # kopf has only listed it: the watch may still be refused
+            watched.healthy()
         watch.take(cache, resource.kind, {"type": event["type"], "object": event["object"]}, wake)
 
     return intake
