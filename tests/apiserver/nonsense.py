@@ -14,6 +14,7 @@ from modelmill.shell import login
 ANSWERS: dict[str, Callable[[], web.Response]] = {
     "a page": lambda: web.Response(text="<html>Please log in</html>", content_type="text/html"),
     "an error": lambda: web.Response(status=500, text="out of order"),
+    "a list of nothing": lambda: web.json_response({"metadata": {"resourceVersion": "1"}, "items": [{}]}),
     "half an answer": lambda: web.Response(text='{"items": [{"metad', content_type="application/json"),
 }
 

@@ -13,10 +13,10 @@ from conftest import LEASE_NAMESPACE, Operator
 from nonsense import ANSWERS, Between
 from test_rights import NAME, identity
 
-from live import API_VERSION, Kubectl, eventually
+from live import API_VERSION, ROOT, Kubectl, eventually
 
 DATASETS = "datasets.modelmill.dev"
-RESTING = 20.0  # seconds in which requests are counted
+RESTING = 10.0  # seconds in which requests are counted
 
 
 def model(name: str) -> dict[str, Any]:
@@ -26,6 +26,11 @@ def model(name: str) -> dict[str, Any]:
 def dataset() -> dict[str, Any]:
     spec = {"source": {"configMapRef": {"name": "tumours", "key": "data.csv"}}}
     return {"apiVersion": API_VERSION, "kind": "Dataset", "metadata": {"name": "tumours"}, "spec": spec}
+
+
+def workspace() -> dict[str, Any]:
+    spec = {"store": {"uri": "s3://models", "endpoint": "http://store:7070"}}
+    return {"apiVersion": API_VERSION, "kind": "Workspace", "metadata": {"name": "default"}, "spec": spec}
 
 
 def heard_of(kubectl: Kubectl, seconds: float) -> float:
@@ -65,18 +70,72 @@ def test_a_kind_that_is_installed_later_is_enabled_by_one_clean_restart(
     assert heard_of(kubectl, 10) < 5
 
 
+def test_a_crd_that_is_older_than_the_operator_is_said_and_updating_it_is_enough(
+    config: str, kubectl: Kubectl, operator: Callable[..., Operator]
+) -> None:
+    everything = Kubectl(config)
+    older = json.loads(everything.output("get", "crd", DATASETS, "-o", "json"))
+    status = older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+    del status["properties"]["observedGeneration"]
+    status.pop("default", None)
+    try:
+        everything.run("replace", "-f", "-", stdin=json.dumps(older))
+        process = operator(None, pod="a").active()
+        kubectl.apply(dataset())
+        eventually(
+            lambda: "the CRD of datasets is older than the operator" in process.ready()[1], "said", 40, process.text
+        )
+        assert process.ready()[0] == 200
+        kubectl.apply(model("others"))
+        kubectl.wait_for("mdl", "others", "Ready")
+    finally:
+        everything.run("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds/datasets.yaml"))
+    kubectl.wait_for("dset", "tumours", "Ready", "False", seconds=90)
+    eventually(lambda: process.ready() == (200, "ok, active\n"), "all is well", 10, process.text)
+
+
+def test_a_child_that_a_policy_does_not_admit_is_said_whatever_the_code(
+    config: str, kubectl: Kubectl, operator: Callable[..., Operator]
+) -> None:
+    name, everything = kubectl.namespace, Kubectl(config)
+    group = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
+    rule = {"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}
+    denied = {"expression": "false", "message": "no Jobs here", "reason": "RequestEntityTooLarge"}  # 413
+    constraints = {"resourceRules": [rule]}
+    spec = {"failurePolicy": "Fail", "matchConstraints": constraints, "validations": [denied]}
+    only = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+    binding = {"policyName": name, "validationActions": ["Deny"], "matchResources": only}
+    try:
+        everything.apply({**group, "kind": "ValidatingAdmissionPolicy", "spec": spec})
+        everything.apply({**group, "kind": "ValidatingAdmissionPolicyBinding", "spec": binding})
+        container = {"name": "probe", "image": "probe"}
+        template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+        probe = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "probe"}, "spec": {"template": template}}
+        eventually(lambda: "no Jobs here" in kubectl.refused(probe), "the policy is in force")
+        operator(None, pod="a").active()
+        kubectl.apply(workspace())
+        kubectl.wait_for("wsp", "default", "Stalled", seconds=30)
+        said = kubectl.condition("wsp", "default", "Ready")
+        assert said["reason"] == "ChildRefused"
+        assert "no Jobs here" in said["message"]
+    finally:
+        everything.run(
+            "delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", name, "--ignore-not-found"
+        )
+
+
 @pytest.fixture
 def restricted(installed: Kubectl, tmp_path: Path) -> Iterator[tuple[Operator, Audit, Callable[[list[str]], None]]]:
-    """An operator with its own rights, and a way to say what it may do with datasets."""
+    """An operator with its own rights, and a way to say what it may do with a kind: datasets, or another one."""
     whole = json.loads(installed.output("get", "clusterrole", NAME, "-o", "json"))
 
-    def grant(verbs: list[str]) -> None:
+    def grant(verbs: list[str], plural: str = "datasets", group: str = "modelmill.dev") -> None:
         def without(rule: dict[str, Any]) -> dict[str, Any]:
-            return rule | {"resources": [r for r in rule["resources"] if r != "datasets"]}
+            return rule | {"resources": [r for r in rule["resources"] if r != plural]}
 
         rules = [rule for rule in map(without, whole["rules"]) if rule["resources"]]
         if verbs:
-            rules.append({"apiGroups": ["modelmill.dev"], "resources": ["datasets"], "verbs": verbs})
+            rules.append({"apiGroups": [group], "resources": [plural], "verbs": verbs})
         patch = json.dumps({"rules": rules})
         installed.run("patch", "clusterrole", NAME, "--type=merge", "-p", patch)
 
@@ -116,6 +175,24 @@ def test_a_kind_that_may_not_be_read_is_left_out_until_it_may(
         )
     assert operator.process
     assert operator.process.poll() is None  # by the same process
+
+
+def test_who_needs_a_kind_that_may_not_be_read_waits_and_the_others_go_on(
+    kubectl: Kubectl, restricted: tuple[Operator, Audit, Callable[..., None]]
+) -> None:
+    operator, _, grant = restricted
+    grant([], "networkpolicies", "networking.k8s.io")
+    operator.start().active()
+    assert operator.ready()[0] == 200
+    assert "networkpolicies: the operator's role lacks list or watch" in operator.ready()[1]
+    kubectl.apply(model("others"))
+    kubectl.wait_for("mdl", "others", "Ready")
+    kubectl.apply(workspace())
+    time.sleep(3)
+    assert kubectl.list("job") == []  # it would be made without knowing its surroundings
+    grant(["create", "get", "list", "patch", "watch"], "networkpolicies", "networking.k8s.io")
+    eventually(lambda: kubectl.list("job"), "the Workspace's Job", 60, operator.text)
+    eventually(lambda: operator.ready() == (200, "ok, active\n"), "all is well", 40, operator.text)
 
 
 @pytest.mark.parametrize("nonsense", ANSWERS)

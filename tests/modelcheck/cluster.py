@@ -26,6 +26,8 @@ from modelmill.core.plan import (
     Create,
     Delete,
     Guard,
+    Guards,
+    NoPods,
     Outcome,
     Record,
     SetStatus,
@@ -156,7 +158,7 @@ Flight = tuple[bool, tuple[int, ...]]  # whether something failed, and the write
 class Weakness:
     """What is taken away from the operator, to see who notices."""
 
-    guards: Callable[[Guard], bool] = lambda _: False  # guards that are not checked
+    guards: Callable[[Guard | NoPods], bool] = lambda _: False  # guards that are not checked
     uid_preconditions: bool = True
     version_preconditions: bool = True
     create_only: bool = True  # False: a create takes over what exists
@@ -188,7 +190,7 @@ class Cluster:
         self._verdicts: dict[tuple[int, tuple[int, ...]], str | None] = {}
         self._flight_mentions: dict[int, dict[int, frozenset[str]]] = {}
         self._merged: dict[tuple[int, int], int] = {}
-        self._guarded: dict[tuple[int, tuple[int, ...]], str | None] = {}
+        self._guarded: dict[tuple[int, tuple[tuple[int, ...], ...]], str | None] = {}
         self._doomed: dict[tuple[int, int], int] = {}
         self._mapped: dict[tuple[Callable[[str], str], int], int] = {}
         self._kinds = [
@@ -618,21 +620,32 @@ class Cluster:
             known = self._created_as[id(planned)] = self.objects.template(manifest["kind"], made)
         return known
 
-    def _broken_guard(self, state: State, number: int, guards: tuple[Guard, ...]) -> str | None:
+    def _broken_guard(self, state: State, number: int, guards: Guards) -> str | None:
         if not guards:
             return None
-        read = tuple(state.live[self.objects.slot(guard.kind, guard.name)] for guard in guards)
+        read = tuple(self._read_by(guard, state) for guard in guards)
         if (number, read) not in self._guarded:
-            manifests = self.objects.manifests
             self._guarded[number, read] = next(
                 (
                     guard.meaning
                     for guard, live in zip(guards, read, strict=True)
-                    if not self.weakness.guards(guard) and not guard.holds(manifests[live] if live else None)
+                    if not self.weakness.guards(guard) and not self._holds(guard, live)
                 ),
                 None,
             )
         return self._guarded[number, read]
+
+    def _read_by(self, guard: Guard | NoPods, state: State) -> tuple[int, ...]:
+        """The objects that a guard looks at."""
+        if isinstance(guard, NoPods):
+            return tuple(n for n in state.live if n and self._kind(n) == guard.kind)
+        return (state.live[self.objects.slot(guard.kind, guard.name)],)
+
+    def _holds(self, guard: Guard | NoPods, read: tuple[int, ...]) -> bool:
+        manifests = self.objects.manifests
+        if isinstance(guard, NoPods):
+            return not any(is_owned(manifests[number], guard.job) for number in read)
+        return guard.holds(manifests[read[0]] if read[0] else None)
 
 
 def _empty(name: str) -> Manifest:

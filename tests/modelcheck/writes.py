@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from modelmill.core.plan import Apply, Create, Delete, Guard, Outcome, SetStatus, Write
+from modelmill.core.plan import Apply, Create, Delete, Guards, NoPods, Outcome, SetStatus, Write
 
 
 def title(write: Write) -> str:
@@ -44,9 +44,13 @@ def comparable(outcome: Outcome) -> Any:
     return writes, outcome.status, outcome.conditions, outcome.headline, outcome.requeue_after
 
 
-def _compared(guards: tuple[Guard, ...]) -> list[Any]:
+def _compared(guards: Guards) -> list[Any]:
     """What guards read, and what they compare it with: that is in their closures."""
     return [
-        [guard.kind, guard.name, guard.meaning, *(repr(cell.cell_contents) for cell in guard.holds.__closure__ or ())]
+        [guard.job, guard.meaning]
+        if isinstance(guard, NoPods)
+        else [
+            guard.kind, guard.name, guard.meaning, *(repr(cell.cell_contents) for cell in guard.holds.__closure__ or ())
+        ]
         for guard in guards
-    ]
+    ]  # fmt: skip

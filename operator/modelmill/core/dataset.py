@@ -237,7 +237,9 @@ def _conditions(facts: Facts, decision: Decision, newest: Snapshot | None) -> tu
     if waiting is None and newest is not None:
         return (
             true("Ready", "SnapshotTaken", f"{newest.rows} rows as version {newest.version}"),
-            true("PreflightPassed", "StoreWorks"),
+            facts.asked.condition("PreflightPassed")
+            if isinstance(facts.asked, Waiting)
+            else true("PreflightPassed", "StoreWorks"),
             true("Available", "SourceRead", "the source was read"),
             true("Valid", "AllChecksPassed", "every declared rule holds"),
         )

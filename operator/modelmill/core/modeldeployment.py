@@ -26,10 +26,9 @@ from modelmill.core.plan import (
     Outcome,
     Subject,
     Write,
-    covers,
     is_owned,
 )
-from modelmill.core.pods import Trouble
+from modelmill.core.pods import StoreAccess, Trouble
 from modelmill.core.resources import MODEL_FIELD, OWNER_LABEL, Key, Manifest, dig, model_dependencies
 from modelmill.core.serving import Revision, deployment_name
 
@@ -79,7 +78,7 @@ class Facts:
     routing: Routing | None
     policy: network.Policy
     callers: tuple[str, ...]  # namespaces
-    endpoint: str | None  # the store's
+    store: StoreAccess | None  # the namespace's, where it has one
     foreign: tuple[tuple[str, str], ...]
     history: tuple[Promotion, ...]  # newest first
 
@@ -113,9 +112,12 @@ def observe(observed: Observed) -> Facts:
     owned = [d for d in observed.find("Deployment", OWNER_LABEL, uid) if is_owned(d, uid)]
     all_pods = observed.find("Pod", OWNER_LABEL, uid)
     settings = workspace.settings(observed)
-    endpoint = settings.store.endpoint if settings else None
     callers = tuple(sorted(spec.access.namespaces))
-    policy = _policy(observed.subject, callers, endpoint)
+    # Without a Workspace the policy stays as it is: what serves goes on.
+    policy, store = network.Policy("Unknown"), None
+    if settings is not None:
+        store = workspace.store_access(settings)
+        policy = network.Policy.observe(observed, _policy(observed.subject, callers, store))
     return Facts(
         subject=observed.subject,
         replicas=spec.replicas,
@@ -123,9 +125,9 @@ def observe(observed: Observed) -> Facts:
         target=_target(observed, spec),
         running=tuple(sorted((_running(d, all_pods) for d in owned), key=lambda r: (r.created, r.name))),
         routing=_routing(observed),
-        policy=network.Policy.observe(observed, policy),
+        policy=policy,
         callers=callers,
-        endpoint=endpoint,
+        store=store,
         foreign=tuple(sorted(observed.foreign)),
         history=tuple(
             Promotion(h["revision"], h.get("version"), h["promotedAt"]) for h in observed.status.get("history", ())
@@ -137,8 +139,8 @@ def policy_name(subject: Subject) -> str:
     return f"{subject.name}-access"
 
 
-def _policy(subject: Subject, callers: tuple[str, ...], endpoint: str | None) -> Manifest:
-    return network.serving(subject, KIND, policy_name(subject), callers, endpoint)
+def _policy(subject: Subject, callers: tuple[str, ...], store: StoreAccess) -> Manifest:
+    return network.serving(subject, KIND, policy_name(subject), callers, store)
 
 
 def _target(observed: Observed, spec: ModelDeploymentSpec) -> Revision | Waiting:
@@ -199,8 +201,8 @@ def _of(version: Manifest) -> tuple[str, str, int | None]:
 
 def _running(deployment: Manifest, all_pods: tuple[Manifest, ...]) -> Running:
     metadata, status = deployment["metadata"], deployment["status"]
-    id_ = metadata["labels"][serving.REVISION_LABEL]
-    version = metadata["labels"].get(serving.VERSION_LABEL)
+    id_ = serving.revision_of(metadata["name"])
+    version = dig(metadata, "labels", serving.VERSION_LABEL)
     mine = [p for p in all_pods if dig(p, "metadata", "labels", serving.REVISION_LABEL) == id_]
     troubles = [found for p in mine if not p["metadata"].get("deletionTimestamp") and (found := pods.trouble(p))]
     refused = next((c for c in status.get("conditions", ()) if c["status"] == "True"), None)
@@ -216,7 +218,7 @@ def _running(deployment: Manifest, all_pods: tuple[Manifest, ...]) -> Running:
         id=id_,
         name=metadata["name"],
         uid=metadata["uid"],
-        version=int(version) if version else None,
+        version=int(version) if version and version.isdecimal() else None,  # labels are anybody's to change
         wanted=dig(deployment, "spec", "replicas") or 0,
         # The template never changes, so that this is true whatever generation it was counted for.
         available=status.get("availableReplicas") or 0,
@@ -231,9 +233,17 @@ def _routing(observed: Observed) -> Routing | None:
         if is_owned(service, observed.uid) and service["metadata"]["name"] == observed.subject.name:
             selected = dig(service, "spec", "selector", serving.REVISION_LABEL)
             wanted = serving.service(observed.subject, KIND, selected or "")
-            current = selected is not None and covers(service["spec"], wanted["spec"])
+            current = selected is not None and _routes_as(service["spec"], wanted["spec"])
             return Routing(service["metadata"]["uid"], selected, current)
     return None
+
+
+def _routes_as(live: Manifest, wanted: Manifest) -> bool:
+    """Whether a Service selects exactly what is wanted, by the ports that are wanted; it may have more ports."""
+    ports = live.get("ports") or ()
+    return live.get("selector") == wanted["selector"] and all(
+        any(port.items() >= wanted_port.items() for port in ports) for wanted_port in wanted["ports"]
+    )
 
 
 def decide(facts: Facts, now: datetime) -> Decision:
@@ -387,7 +397,7 @@ def render(facts: Facts, decision: Decision) -> Outcome:
         else:
             coming = newest
     status: dict[str, Any] = {
-        "url": f"http://{subject.name}.{subject.namespace}.{subject.settings.cluster_domain}"
+        "url": f"http://{subject.name}.{subject.namespace}.svc"
         if facts.routing is not None or decision.create_service is not None
         else None,
         "replicas": sum(r.pods for r in facts.running),
@@ -443,7 +453,9 @@ def _promotion(promotion: Promotion) -> dict[str, Any]:
 
 def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
     subject, target = facts.subject, facts.target
-    writes = [*facts.policy.writes(_policy(subject, facts.callers, facts.endpoint))]
+    writes: list[Write] = []
+    if facts.store is not None:
+        writes += facts.policy.writes(_policy(subject, facts.callers, facts.store))
     if isinstance(target, Revision) and decision.create:
         writes.append(Create(serving.deployment(subject, KIND, target, facts.replicas)))
     if decision.create_service is not None:

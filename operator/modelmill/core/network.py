@@ -2,7 +2,7 @@
 
 Callers come by the serving pods' HTTP port, from the namespaces that the ModelDeployment names; monitoring comes by
 their metrics port.  Nobody talks to a Job's pod.  Both kinds reach the store, names, and, for its sources, a Job
-the world, but never link-local addresses: that is where clouds give out credentials.
+the world.  Link-local addresses, where clouds give out credentials, are only for pods whose store has no Secret.
 """
 
 from collections.abc import Iterable
@@ -13,15 +13,12 @@ from urllib.parse import urlsplit
 from modelmill.api.schema import GROUP
 from modelmill.core import pods
 from modelmill.core.plan import Apply, Create, Observed, Subject, Write, is_owned
+from modelmill.core.pods import StoreAccess
 from modelmill.core.resources import MANAGED_BY, OWNER_LABEL, Manifest
 from modelmill_contracts import digest, environment
 
 MONITORING = {f"{GROUP}/monitoring": "true"}  # a namespace's label
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
-_WORLD: list[dict[str, Any]] = [
-    {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
-    {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}},
-]
 _NAMES: dict[str, Any] = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
 
 
@@ -29,7 +26,7 @@ _NAMES: dict[str, Any] = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol"
 class Policy:
     """A NetworkPolicy that an object should have, as it is."""
 
-    state: str  # Current, Outdated, Absent, Taken (the name is somebody else's)
+    state: str  # Current, Outdated, Absent, Taken (the name is somebody else's), Unknown (what it should be)
     uid: str = ""
 
     @classmethod
@@ -49,11 +46,8 @@ class Policy:
         return (Apply(wanted, self.uid),) if self.state == "Outdated" else ()
 
 
-def serving(subject: Subject, kind: str, name: str, namespaces: Iterable[str], endpoint: str | None) -> Manifest:
-    """Who may talk to the pods that serve: their own namespace and these, and monitoring.
-
-    `endpoint` is the store's, None where it is the cloud's own.
-    """
+def serving(subject: Subject, kind: str, name: str, namespaces: Iterable[str], store: StoreAccess) -> Manifest:
+    """Who may talk to the pods that serve: their own namespace and these, and monitoring."""
     callers: list[dict[str, Any]] = [{"podSelector": {}}, *(_pods_of(namespace) for namespace in namespaces)]
     ingress: list[dict[str, Any]] = [
         {"from": callers, "ports": [{"protocol": "TCP", "port": environment.HTTP_PORT}]},
@@ -63,13 +57,14 @@ def serving(subject: Subject, kind: str, name: str, namespaces: Iterable[str], e
         },
     ]
     selector = {"matchLabels": {f"{GROUP}/{kind.lower()}": subject.name}}
-    return _policy(subject, kind, name, selector, ingress, [_NAMES, {"to": _store(endpoint)}])
+    return _policy(subject, kind, name, selector, ingress, [_NAMES, {"to": _store(store)}])
 
 
-def jobs(subject: Subject, kind: str, name: str, endpoint: str | None) -> Manifest:
+def jobs(subject: Subject, kind: str, name: str, store: StoreAccess) -> Manifest:
     """What the pods of a namespace's Jobs may reach; nobody talks to them."""
     selector = {"matchLabels": MANAGED_BY, "matchExpressions": [{"key": "job-name", "operator": "Exists"}]}
-    egress = [_NAMES, {"to": [*(peer for peer in _store(endpoint) if peer not in _WORLD), *_WORLD]}]
+    world = _world(store)
+    egress = [_NAMES, {"to": [*(peer for peer in _store(store) if peer not in world), *world]}]
     return _policy(subject, kind, name, selector, [], egress)
 
 
@@ -77,16 +72,30 @@ def _pods_of(namespace: str) -> dict[str, Any]:
     return {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: namespace}}}
 
 
-def _store(endpoint: str | None) -> list[dict[str, Any]]:
+def _store(store: StoreAccess) -> list[dict[str, Any]]:
     """Where a store is: `host` and `host.namespace[.svc...]` are Services, everything else may be anywhere."""
-    labels = (urlsplit(endpoint).hostname or "").split(".") if endpoint else []
+    endpoint, world = store.location.endpoint, _world(store)
+    host = (urlsplit(endpoint).hostname or "") if endpoint else ""
+    labels = host.split(".")
+    if not host or ":" in host:
+        return world  # the cloud's own, or an IPv6 address
     if len(labels) == 1:
         return [{"podSelector": {}}]
     if len(labels) > 2 and labels[2] == "svc":
         return [_pods_of(labels[1])]
     if len(labels) == 2:
-        return [_pods_of(labels[1]), *_WORLD]  # host.namespace, or a name of two parts outside
-    return list(_WORLD)
+        return [_pods_of(labels[1]), *world]  # host.namespace, or a name of two parts outside
+    return world
+
+
+def _world(store: StoreAccess) -> list[dict[str, Any]]:
+    """Everywhere; link-local addresses only for pods that have no Secret and prove there who they are."""
+    if store.secret is None:
+        return [{"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": "::/0"}}]
+    return [
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
+        {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}},
+    ]
 
 
 def _policy(

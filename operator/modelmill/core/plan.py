@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from modelmill.api.schema import API_VERSION
 from modelmill.core.conditions import Condition, merge
@@ -16,7 +16,6 @@ class Settings:
 
     trainer_image: str
     server_image: str
-    cluster_domain: str = "svc"
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,18 @@ class Guard:
 
 
 @dataclass(frozen=True)
+class NoPods:
+    """A guard, too: no pod of the Job with this UID may exist, read fresh from the API server."""
+
+    job: str
+    meaning: str
+    kind: ClassVar[str] = "Pod"
+
+
+Guards = tuple[Guard | NoPods, ...]
+
+
+@dataclass(frozen=True)
 class Create:
     """Create a child, if every guard holds.
 
@@ -112,7 +123,7 @@ class Create:
     """
 
     manifest: Manifest
-    guards: tuple[Guard, ...] = ()
+    guards: Guards = ()
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,7 @@ class Apply:
 
     manifest: Manifest
     uid: str
-    guards: tuple[Guard, ...] = ()
+    guards: Guards = ()
     unchanged: bool = False
 
 
@@ -135,7 +146,7 @@ class Delete:
     kind: str
     name: str
     uid: str
-    guards: tuple[Guard, ...] = ()
+    guards: Guards = ()
 
 
 @dataclass(frozen=True)
@@ -260,16 +271,3 @@ def is_former(manifest: Manifest, name: str, uid: str) -> bool:
         r.get("controller") and r.get("apiVersion") == API_VERSION and r.get("name") == name and r.get("uid") != uid
         for r in references
     )
-
-
-def covers(live: Any, desired: Any) -> bool:
-    """Whether everything in `desired` is in `live` with the same value; `live` may hold more (defaults)."""
-    if isinstance(desired, Mapping):
-        return isinstance(live, Mapping) and all(k in live and covers(live[k], v) for k, v in desired.items())
-    if isinstance(desired, list | tuple):
-        return (
-            isinstance(live, list | tuple)
-            and len(live) == len(desired)
-            and all(covers(a, b) for a, b in zip(live, desired, strict=True))
-        )
-    return bool(live == desired)

@@ -48,6 +48,11 @@ def deployment_name(subject: Subject, revision: str) -> str:
     return f"{subject.name}-{revision}"
 
 
+def revision_of(name: str) -> str:
+    """The revision whose Deployment has this name."""
+    return name.rpartition("-")[2]
+
+
 def deployment(subject: Subject, kind: str, revision: Revision, replicas: int) -> Manifest:
     """The Deployment of a revision.  It is created once; later operators only scale it."""
     id_ = revision.id(subject)

@@ -16,7 +16,7 @@ from modelmill.api.trainingjob import TrainingJobSpec
 from modelmill.core import conditions, jobs, pods, retry, workspace
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
-from modelmill.core.plan import Create, Delete, Guard, Observed, Outcome, Subject, Write
+from modelmill.core.plan import Create, Delete, Guard, Guards, NoPods, Observed, Outcome, Subject, Write
 from modelmill.core.pods import Resources, StoreAccess
 from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig, model_dependencies
 from modelmill_contracts import report, task
@@ -377,7 +377,11 @@ def _failed(waiting: Waiting) -> tuple[Condition, ...]:
 
 def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
     if decision.discard:
-        return (Delete("Job", facts.job, facts.run.uid),)
+        guards: Guards = ()
+        if facts.run.state == "Lost":
+            # Its pods may only not have been seen yet: what was trained for hours must not be thrown away for that.
+            guards = (NoPods(facts.run.uid, f"the pods of Job {facts.job} are gone"),)
+        return (Delete("Job", facts.job, facts.run.uid, guards),)
     if decision.start and isinstance(facts.store, StoreAccess) and isinstance(facts.snapshot, Snapshot):
         return (Create(_job(facts, facts.store, facts.snapshot), (_untrained(facts.subject),)),)
     if decision.create_model:

@@ -114,7 +114,7 @@ def observe(observed: Observed) -> Facts:
 
 
 def _policy(subject: Subject, access: StoreAccess) -> Manifest:
-    return network.jobs(subject, KIND, POLICY, access.location.endpoint)
+    return network.jobs(subject, KIND, POLICY, access)
 
 
 def decide(facts: Facts, now: datetime) -> Decision:

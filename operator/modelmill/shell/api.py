@@ -16,6 +16,7 @@ from modelmill.shell import login
 from modelmill_contracts import __version__
 
 FIELD_MANAGER = "modelmill"
+CONNECTIONS = 64  # at a time, for what is not a watch
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _APPLY = "application/apply-patch+yaml"
 _PAGE = 250
@@ -79,11 +80,14 @@ class Api:
         measure: Measure,
         identity: str = "",
         may_write: Callable[[], None] = lambda: None,
+        watches: int = 0,
     ) -> None:
-        """`may_write` is asked, and raises, when a write is about to be sent: it may have waited for a connection."""
+        """So many `watches` keep a connection each for themselves.
+
+        `may_write` is asked, and raises, when a write is about to be sent: it may have waited for a connection."""
         self._configuration = configuration
         self._measure = measure
-        connector = aiohttp.TCPConnector(ssl=login.tls(configuration), limit=64)
+        connector = aiohttp.TCPConnector(ssl=login.tls(configuration), limit=CONNECTIONS + watches)
         # Two replicas have one service account: the audit log tells by this which of them it was.
         agent = f"modelmill-operator/{__version__}" + (f" ({identity})" if identity else "")
         self._may_write = may_write
@@ -147,7 +151,12 @@ class Api:
             return await answer.read()
 
     async def _json(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        result: dict[str, Any] = _decode(await self._read(method, path, **more))
+        try:
+            result = _decode(await self._read(method, path, **more))
+        except ValueError as error:
+            raise _nonsense(path, "it is not JSON") from error
+        if not isinstance(result, dict):
+            raise _nonsense(path, "it is not an object")
         return result
 
     async def get(self, resource: ResourceType, namespace: str, name: str) -> dict[str, Any] | None:
@@ -168,13 +177,21 @@ class Api:
         """
         params = {"limit": str(_PAGE), **_selectors(resource)}
         while True:
-            page = _decode_list(
-                await self._read("GET", resource.path(namespace), verb="list", kind=resource.kind, params=params)
-            )
+            text = await self._read("GET", resource.path(namespace), verb="list", kind=resource.kind, params=params)
+            try:
+                page = _decode_list(text)
+            except ValueError as error:
+                raise _nonsense(resource.path(namespace), "it is not a list") from error
             yield (_decode(item) for item in page.items or ()), page.metadata.resource_version
             if not page.metadata.continue_:
                 return
             params["continue"] = page.metadata.continue_
+
+    async def any(self, resource: ResourceType, namespace: str, label_selector: str) -> bool:
+        """Whether there is an object with these labels now."""
+        params = {"limit": "1", "labelSelector": label_selector}
+        found = await self._json("GET", resource.path(namespace), verb="list", kind=resource.kind, params=params)
+        return bool(found.get("items"))
 
     async def served(self, group: str, version: str) -> set[str]:
         """The plurals of the kinds that the API server knows of this version; none where it does not know it."""
@@ -184,7 +201,10 @@ class Api:
             if error.code == 404:
                 return set()
             raise
-        return {resource["name"] for resource in answer["resources"]}
+        try:
+            return {resource["name"] for resource in answer["resources"]}
+        except (KeyError, TypeError) as error:
+            raise _nonsense(f"/apis/{group}/{version}", "it is not an APIResourceList") from error
 
     async def may_watch(self, resource: ResourceType, namespace: str | None, since: str) -> None:
         """ApiError where a watch of this kind, from a resource version on, is refused."""
@@ -194,9 +214,9 @@ class Api:
         answer.close()
 
     async def watch(
-        self, resource: ResourceType, namespace: str | None, since: str, seconds: int
+        self, resource: ResourceType, namespace: str | None, since: str, seconds: int, opened: Callable[[], None]
     ) -> AsyncIterator[dict[str, Any]]:
-        """Watch events after a resource version, for about so many seconds."""
+        """Watch events after a resource version, for about so many seconds; `opened` is called when it is granted."""
         params = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -209,6 +229,7 @@ class Api:
             stream_timeout=seconds + 10,
         )  # fmt: skip
         async with answer:
+            opened()
             buffered = bytearray()
             async for chunk in answer.content.iter_any():
                 buffered += chunk
@@ -263,6 +284,11 @@ async def _about_to_send(_: aiohttp.ClientSession, context: Any, __: aiohttp.Tra
     may_write: Callable[[], None] | None = context.trace_request_ctx
     if may_write is not None:
         may_write()
+
+
+def _nonsense(path: str, what: str) -> ApiError:
+    """What answers in the API server's place, for example a proxy's login page: no status code says so."""
+    return ApiError(200, "InvalidAnswer", f"{path} was not answered as Kubernetes does: {what}")
 
 
 def _selectors(resource: ResourceType) -> dict[str, str]:

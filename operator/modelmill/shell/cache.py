@@ -15,6 +15,14 @@ from modelmill.core.resources import TYPES, Key, Manifest
 ObjectKey = tuple[str, str, str]  # kind, namespace, name
 
 
+class InvalidObjectError(ValueError):
+    """It is JSON, but no object of that kind."""
+
+
+class RestoredError(Exception):
+    """The API server's data are older than what it said before: nothing that is known can be relied on."""
+
+
 class Cache:
     """Objects by kind, namespace and name, as projections (see core.resources)."""
 
@@ -27,6 +35,7 @@ class Cache:
         self._dependencies: dict[ObjectKey, tuple[Key, ...]] = {}
         self._foreign: dict[ObjectKey, set[tuple[str, str]]] = {}
         self._refused: dict[ObjectKey, dict[tuple[str, str], str]] = {}
+        self._newest: dict[str, int] = {}  # resource version of each kind
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -35,14 +44,25 @@ class Cache:
         """All objects of a kind."""
         return [manifest for (kind_, _, _), manifest in self._objects.items() if kind_ == kind]
 
+    def newest(self, kind: str) -> int:
+        """The newest resource version of that kind's objects that was seen."""
+        return self._newest.get(kind, 0)
+
     def store(self, kind: str, manifest: Manifest) -> set[ObjectKey]:
-        """Remember an object; who is to be reconciled because of it.  Older news than what is known are ignored."""
-        resource = TYPES[kind]
-        new = resource.project(manifest)
-        metadata = new["metadata"]
-        key = (kind, metadata["namespace"], metadata["name"])
+        """Remember an object; who is to be reconciled because of it.  Older news than what is known are ignored.
+
+        InvalidObjectError where it is none.
+        """
+        try:
+            new = TYPES[kind].project(manifest)
+            metadata, number = new["metadata"], _number(new)
+            key = (kind, metadata["namespace"], metadata["name"])
+            metadata["uid"]
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise InvalidObjectError(f"this is no {kind}: {type(error).__name__}: {error}") from error
+        self._newest[kind] = max(self._newest.get(kind, 0), number)
         old = self._objects.get(key)
-        if old is not None and _number(old) >= _number(new):
+        if old is not None and _number(old) >= number:
             return set()
         self._objects[key] = new
         if old is not None and _without_version(old) == _without_version(new):
@@ -101,9 +121,12 @@ class Cache:
         return changed
 
     def set_refused(self, key: ObjectKey, kind: str, name: str, message: str | None) -> bool:
-        """Remember why the API server refuses a child, or (None) that it does not; whether that is new."""
+        """Remember why the API server refuses a child, or (None) that it does not.
+
+        Whether that is new: other words for a refusal that is known are not.
+        """
         entry, known = (kind, name), self._refused.get(key, {})
-        changed = known.get(entry) != message
+        changed = (entry in known) != (message is not None)
         known = {k: v for k, v in known.items() if k != entry} | ({entry: message} if message is not None else {})
         if known and key in self._objects:
             self._refused[key] = known

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import groupby
 from uuid import uuid4
@@ -11,7 +12,8 @@ from modelmill.core.plan import (
     Apply,
     Create,
     Delete,
-    Guard,
+    Guards,
+    NoPods,
     Observed,
     Plan,
     Record,
@@ -29,6 +31,11 @@ from modelmill.shell.watch import Wake
 
 logger = logging.getLogger(__name__)
 
+_JOB_UID_LABEL = "batch.kubernetes.io/controller-uid"  # on the pods of a Job, by Kubernetes
+
+
+Hindered = Callable[[str, str | None], None]  # kind, why
+
 
 class Stale(Exception):  # noqa: N818 - not an error: the world moved on, look again
     """What the plan was made from is no longer so."""
@@ -37,8 +44,12 @@ class Stale(Exception):  # noqa: N818 - not an error: the world moved on, look a
 class Executor:
     """Writes to the API server for whoever holds the lease."""
 
-    def __init__(self, api: Api, cache: Cache, fence: Fence, wake: Wake, identity: str) -> None:
+    def __init__(
+        self, api: Api, cache: Cache, fence: Fence, wake: Wake, identity: str, hindered: Hindered = lambda *_: None
+    ) -> None:
+        """`hindered` is told why no status of a kind can be written, or (None) that one was."""
         self._api = api
+        self._hindered = hindered
         self._cache = cache
         self._fence = fence
         self._wake = wake
@@ -133,10 +144,13 @@ class Executor:
         # Jobs and Deployments have no finalizers with background deletion: they are gone now.
         self._wake(self._cache.remove(write.kind, key[1], write.name, write.uid))
 
-    async def _check(self, key: ObjectKey, guards: tuple[Guard, ...]) -> None:
+    async def _check(self, key: ObjectKey, guards: Guards) -> None:
         for guard in guards:
-            live = await self._api.get(TYPES[guard.kind], key[1], guard.name)
-            if not guard.holds(live):
+            if isinstance(guard, NoPods):
+                holds = not await self._api.any(TYPES["Pod"], key[1], f"{_JOB_UID_LABEL}={guard.job}")
+            else:
+                holds = guard.holds(await self._api.get(TYPES[guard.kind], key[1], guard.name))
+            if not holds:
                 raise Stale(f"no longer so: {guard.meaning}")
         if guards:
             self._fence.check()  # they took their time
@@ -154,9 +168,14 @@ class Executor:
         try:
             applied = await self._api.apply(TYPES[kind], manifest, "status")
         except ApiError as error:
+            if error.code == 404:
+                # No watch told: without it here, its children would be made again for as long as none does.
+                self._wake(self._cache.remove(kind, namespace, name, owner["metadata"]["uid"]))
             if error.code in (404, 409):
                 raise Stale(f"{kind} {name} is not the one it was") from error
+            self._hindered(kind, _why_unwritable(error, TYPES[kind].plural))
             raise
+        self._hindered(kind, None)
         self._wake(self._cache.store(kind, applied))
 
     async def _record(self, key: ObjectKey, owner: Manifest, write: Record) -> None:
@@ -197,5 +216,19 @@ class Executor:
 
 
 def _refused(error: ApiError) -> bool:
-    """Whether the API server does not want this object: a quota, an admission policy, or its own validation."""
-    return error.code in (403, 422) and not error.namespace_goes
+    """Whether the API server does not want this object: a quota, its own validation, or whoever admits objects.
+
+    An admission webhook chooses its code, 400 if it says none; one that does not answer is an internal error.
+    """
+    if error.namespace_goes or error.code in (401, 404, 408, 409, 429):
+        return False
+    return 400 <= error.code < 500 or (error.code == 500 and "webhook" in error.message)
+
+
+def _why_unwritable(error: ApiError, plural: str) -> str | None:
+    """Why no status of this kind can be written, where it is not for the moment only."""
+    if error.code == 403 and not error.namespace_goes:
+        return f"the operator's role lacks patch on {plural}/status: {error.message}"
+    if "not declared in schema" in error.message:
+        return f"the CRD of {plural} is older than the operator, update the CRDs: {error.message}"
+    return None

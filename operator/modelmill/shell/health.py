@@ -2,7 +2,8 @@
 
 /healthz  200 while the process makes progress: nothing waits in the queue for minutes
 /readyz   200 once this replica does its work, or could take it over; else 503 with what is wrong.  A kind of ours that
-          cannot be read is named, and no reason to be unready: the others go on
+          cannot be read or written, or a kind that is missing or forbidden, is named, and no reason to be unready: who
+          does not depend on it goes on
 /metrics  Prometheus
 """
 
@@ -11,13 +12,18 @@ from time import monotonic
 
 from aiohttp import web
 
-from modelmill.core.resources import OWN
+from modelmill.core.resources import OWN, TYPES
 from modelmill.shell.cache import ObjectKey
 from modelmill.shell.metrics import Metrics
 from modelmill.shell.queue import WorkQueue
 from modelmill.shell.watch import WATCH_SECONDS, Watched
 
 STUCK_SECONDS = 300.0
+
+
+def _does_without(watched: Watched) -> bool:
+    """Whether the other kinds can go on while this one cannot be read."""
+    return watched.resource in OWN or watched.absent
 
 
 class Health:
@@ -27,19 +33,28 @@ class Health:
         self._queue = queue
         self._watched = watched
         self._metrics = metrics
+        self._unwritable: dict[str, str] = {}
         self.leading = False
 
+    def hindered(self, kind: str, why: str | None) -> None:
+        """Why no status of a kind can be written, or None: one was."""
+        if why is None:
+            self._unwritable.pop(kind, None)
+        else:
+            self._unwritable[kind] = why
+
     def left_out(self) -> list[str]:
-        """The kinds of ours that cannot be read, and why."""
-        return [f"{w.resource.plural}: {w.problem}" for w in self._watched if w.problem and w.resource in OWN]
+        """The kinds without which one can go on, and what is wrong with them."""
+        unread = [f"{w.name}: {w.problem}" for w in self._watched if w.problem and _does_without(w)]
+        return [*unread, *(f"{TYPES[kind].plural}: {why}" for kind, why in sorted(self._unwritable.items()))]
 
     def problems(self) -> list[str]:
         """What keeps this replica from doing its work."""
         found = []
         for watched in self._watched:
-            if watched.problem is not None and watched.resource in OWN:
+            if watched.problem is not None and _does_without(watched):
                 continue
-            name = watched.resource.plural
+            name = watched.name
             age = monotonic() - watched.last_contact
             if watched.problem is not None:
                 found.append(f"{name}: {watched.problem}")

@@ -14,7 +14,7 @@ import kopf
 
 from modelmill.core.resources import OWN, ResourceType
 from modelmill.shell import login, watch
-from modelmill.shell.cache import Cache
+from modelmill.shell.cache import Cache, InvalidObjectError
 from modelmill.shell.watch import Wake, Watched
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,10 @@ def _handler(cache: Cache, resource: ResourceType, watched: Watched, wake: Wake)
     async def intake(event: Any, **_: Any) -> None:
         if event["type"] is not None:  # kopf has only listed it: the watch may still be refused
             watched.healthy()
-        watch.take(cache, resource.kind, {"type": event["type"], "object": event["object"]}, wake)
+        try:
+            watch.take(cache, resource.kind, {"type": event["type"], "object": event["object"]}, wake)
+        except InvalidObjectError as error:
+            watched.failed(error)
 
     return intake
 

@@ -15,6 +15,7 @@ import aiohttp
 
 from modelmill.core.resources import ResourceType
 from modelmill.shell.api import Api, ApiError
+from modelmill.shell.cache import InvalidObjectError
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Elector:
         """Give the lease up, so that a standby need not wait for it to run out."""
         self._fence.close()
         async with asyncio.timeout(DEADLINE / 2):
-            lease = await self._api.get(LEASES, self._namespace, self._name)
+            lease = await self._get()
             if lease is None or lease["spec"].get("holderIdentity") != self._identity:
                 return
             lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
@@ -102,14 +103,20 @@ class Elector:
         except ApiError as error:
             if error.code != 409:  # 409: another was faster
                 logger.warning("the lease cannot be written: %s", error)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, InvalidObjectError) as error:
             logger.warning("the lease cannot be reached: %s: %s", type(error).__name__, error)
         self._seen = None
         return False
 
+    async def _get(self) -> dict[str, Any] | None:
+        lease = await self._api.get(LEASES, self._namespace, self._name)
+        if lease is not None and not isinstance(lease.get("spec"), dict):
+            raise InvalidObjectError("this is no Lease: it has no spec")
+        return lease
+
     async def _try(self) -> bool:
         sent = monotonic()
-        lease = await self._api.get(LEASES, self._namespace, self._name)
+        lease = await self._get()
         if lease is None:
             await self._api.create(LEASES, self._fresh())
             self._fence.renewed(sent)

@@ -21,7 +21,7 @@ from modelmill.core.plan import Settings
 from modelmill.core.resources import CHILDREN, OWN, ResourceType
 from modelmill.shell import intake, login, watch
 from modelmill.shell.api import Api, ApiError
-from modelmill.shell.cache import Cache, ObjectKey
+from modelmill.shell.cache import Cache, InvalidObjectError, ObjectKey
 from modelmill.shell.executor import Executor
 from modelmill.shell.health import Health
 from modelmill.shell.lease import Elector, Fence, NotLeader
@@ -58,19 +58,31 @@ class Process:
         self.identity = identity
         self.queue: WorkQueue[ObjectKey] = WorkQueue()
         self.cache = Cache(CONTROLLERS, options.settings)
-        self.watched = {resource.kind: Watched(resource) for resource in (*OWN, *CHILDREN)}
+        self.watched = {resource.kind: Watched(resource) for resource in OWN}
+        self._children = {
+            (resource.kind, namespace): Watched(resource, namespace)
+            for resource in CHILDREN
+            for namespace in options.namespaces
+        }
+        everything = [*self.watched.values(), *self._children.values()]
         self._fence = fence
         self._elector = Elector(api, self._fence, options.lease_namespace, options.lease_name, self.identity)
         self._metrics = metrics
         self._unserved: set[str] = set()  # kinds that were not there when kopf looked for them
-        self.health = Health(self.queue, list(self.watched.values()), metrics)
-        executor = Executor(api, self.cache, self._fence, self.wake, self.identity)
-        self._reconciler = Reconciler(CONTROLLERS, api, self.cache, self.queue, executor, metrics)
+        self.health = Health(self.queue, everything, metrics)
+        executor = Executor(api, self.cache, self._fence, self.wake, self.identity, self.health.hindered)
+        self._reconciler = Reconciler(CONTROLLERS, api, self.cache, self.queue, executor, metrics, usable=self._usable)
         metrics.watch(self.cache, self.queue, CONTROLLERS)
 
     def wake(self, keys: set[ObjectKey]) -> None:
-        for key in keys:
-            self.queue.add(key)
+        if self.health.leading:  # who takes the lease over looks at everything
+            for key in keys:
+                self.queue.add(key)
+
+    def _usable(self, kind: str) -> bool:
+        if kind in self.watched:
+            return self.watched[kind].usable
+        return all(self._children[kind, namespace].usable for namespace in self._options.namespaces)
 
     async def run(self, stop: asyncio.Event) -> int:
         """Run until `stop` is set or the lease is lost; the exit code: 0 where the end was asked for."""
@@ -82,11 +94,10 @@ class Process:
             asyncio.create_task(self._resync(), name="resync"),
             *(
                 asyncio.create_task(
-                    watch.follow(self._api, self.cache, self.watched[resource.kind], namespace, self.wake),
-                    name=f"watch-{resource.plural}",
+                    watch.follow(self._api, self.cache, watched, namespace, self.wake),
+                    name=f"watch-{watched.name}",
                 )
-                for resource in CHILDREN
-                for namespace in self._options.namespaces
+                for (_, namespace), watched in self._children.items()
             ),
             asyncio.create_task(self._lead(), name="leader"),
         ]
@@ -106,7 +117,7 @@ class Process:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             # First the lease, so that a standby takes over while kopf takes its seconds to stop.
-            with contextlib.suppress(ApiError, aiohttp.ClientError, TimeoutError, OSError):
+            with contextlib.suppress(ApiError, aiohttp.ClientError, TimeoutError, OSError, InvalidObjectError):
                 await self._elector.release()
             kopf_stop.set()
             stopped.cancel()
@@ -117,11 +128,9 @@ class Process:
 
     async def _lead(self) -> None:
         """Wait until everything is known, then for the lease; then reconcile until it is lost."""
-        # A kind of ours that cannot be read is left out; without the children nothing can be decided.
-        for resource in CHILDREN:
-            await self.watched[resource.kind].synced.wait()
-        for resource in OWN:
-            await self.watched[resource.kind].answered.wait()
+        # A kind that cannot be read is left out, and with it who depends on it.
+        for watched in (*self.watched.values(), *self._children.values()):
+            await watched.answered.wait()
         await self._elector.acquire()
         self.health.leading = True
         self._metrics.leader.set(1)
@@ -250,7 +259,8 @@ async def main(options: Options) -> int:
     """The operator, until SIGTERM or SIGINT; the exit code."""
     stop = asyncio.Event()
     metrics, fence, identity = Metrics(), Fence(), _identity()
-    async with Api(await login.load(), metrics.requested, identity, fence.check) as api:
+    watches = len(CHILDREN) * len(options.namespaces)
+    async with Api(await login.load(), metrics.requested, identity, fence.check, watches) as api:
         code = await Process(options, api, metrics, fence, identity).run(stop)
         if code:
             # The lease is another's by now: kopf is not given its seconds, and the next process starts at once.

@@ -12,7 +12,7 @@ import aiohttp
 from modelmill.core.controller import Controller
 from modelmill.core.resources import TYPES
 from modelmill.shell.api import Api, ApiError
-from modelmill.shell.cache import Cache, ObjectKey
+from modelmill.shell.cache import Cache, InvalidObjectError, ObjectKey
 from modelmill.shell.executor import Executor, Stale
 from modelmill.shell.lease import NotLeader
 from modelmill.shell.logs import about
@@ -20,6 +20,8 @@ from modelmill.shell.metrics import Metrics
 from modelmill.shell.queue import WorkQueue
 
 logger = logging.getLogger(__name__)
+
+UNUSABLE_PAUSE = 5.0  # seconds until it is looked again whether a kind can be read; that costs no request
 
 
 def utc_now() -> datetime:
@@ -39,13 +41,16 @@ class Reconciler:
         executor: Executor,
         metrics: Metrics,
         now: Callable[[], datetime] = utc_now,
+        usable: Callable[[str], bool] = lambda _: True,
     ) -> None:
+        """`usable` tells whether all objects of a kind are known."""
         self._controllers = controllers
         self._api = api
         self._cache = cache
         self._queue = queue
         self._executor = executor
         self._metrics = metrics
+        self._usable = usable
         self._now = now
 
     async def work(self) -> None:
@@ -68,7 +73,7 @@ class Reconciler:
                 else:
                     outcome = "error"
                     self._again(key, error, error.retry_after or 0.0)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except (aiohttp.ClientError, TimeoutError, OSError, InvalidObjectError) as error:
                 outcome = "error"
                 self._again(key, error)
             except Exception:
@@ -89,6 +94,9 @@ class Reconciler:
         observed = self._cache.observe(key)
         if observed is None or observed.object["metadata"].get("deletionTimestamp"):
             return  # its children go with it: they have it as their owner
+        if not all(self._usable(dependency.kind) for dependency in observed.related):
+            self._queue.add_after(key, UNUSABLE_PAUSE)  # what is not seen must not be taken for what is not there
+            return
         plan = self._controllers[key[0]].reconcile(observed, self._now())
         await self._executor.carry_out(key, observed, plan)
         if plan.requeue_after is not None:

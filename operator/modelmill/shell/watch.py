@@ -12,7 +12,7 @@ import aiohttp
 
 from modelmill.core.resources import ResourceType
 from modelmill.shell.api import Api, ApiError
-from modelmill.shell.cache import Cache, ObjectKey
+from modelmill.shell.cache import Cache, ObjectKey, RestoredError
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +25,11 @@ Wake = Callable[[set[ObjectKey]], None]
 
 
 class Watched:
-    """How one kind is doing: truthful health is made of this."""
+    """How one kind is doing, in one namespace or (None) wherever it is watched: truthful health is made of this."""
 
-    def __init__(self, resource: ResourceType) -> None:
+    def __init__(self, resource: ResourceType, namespace: str | None = None) -> None:
         self.resource = resource
+        self.name = resource.plural + (f" in {namespace}" if namespace else "")
         self.synced = asyncio.Event()  # listed once
         self.answered = asyncio.Event()  # listed once, or refused
         self.last_contact = monotonic()
@@ -38,37 +39,52 @@ class Watched:
     def healthy(self) -> None:
         self.last_contact = monotonic()
         if self.problem is not None:
-            logger.info("%s can be read again", self.resource.plural, extra={"kind": self.resource.kind})
+            logger.info("%s can be read again", self.name, extra={"kind": self.resource.kind})
         self.problem, self.absent = None, False
 
-    def listed(self) -> None:
-        self.healthy()
+    def known(self) -> None:
+        """It was listed; whether it may be watched shows later."""
         self.synced.set()
         self.answered.set()
+
+    def listed(self) -> None:
+        """It was listed, and may be watched."""
+        self.healthy()
+        self.known()
+
+    @property
+    def usable(self) -> bool:
+        """Whether what the cache has of it can be decided on."""
+        return self.synced.is_set() and not self.absent
 
     def failed(self, error: Exception) -> None:
         self.answered.set()
         why = explain(error, self.resource)
         self.absent = isinstance(error, ApiError) and error.code in (403, 404)
         if why != self.problem:
-            logger.warning("%s cannot be read: %s", self.resource.plural, why, extra={"kind": self.resource.kind})
+            logger.warning("%s cannot be read: %s", self.name, why, extra={"kind": self.resource.kind})
         self.problem = why
 
 
 async def list_into(
     api: Api, cache: Cache, resource: ResourceType, namespaces: tuple[str | None, ...], wake: Wake
 ) -> dict[str | None, str]:
-    """List a kind into the cache and forget what is gone; the resource version of each namespace's list."""
+    """List a kind into the cache and forget what is gone; the resource version of each namespace's list.
+
+    RestoredError where the list is older than what was known when it was asked for: a list is never old.
+    """
     versions: dict[str | None, str] = {}
+    known = cache.newest(resource.kind)
     for namespace in namespaces:
         seen: set[tuple[str, str]] = set()
         version = "0"
         async for items, version in api.pages(resource, namespace):
             versions[namespace] = version
+            if int(version) < known:
+                raise RestoredError(f"{resource.plural} are at {version} and were at {known}: was etcd restored?")
             for item in items:
-                metadata = item["metadata"]
-                seen.add((metadata["namespace"], metadata["name"]))
                 wake(cache.store(resource.kind, item))
+                seen.add((item["metadata"]["namespace"], item["metadata"]["name"]))
         wake(cache.keep_only(resource.kind, namespace, seen, version))
     return versions
 
@@ -79,7 +95,7 @@ async def follow(api: Api, cache: Cache, watched: Watched, namespace: str | None
     while True:
         try:
             version = (await list_into(api, cache, resource, (namespace,), wake))[namespace]
-            watched.listed()
+            watched.known()
             begun = monotonic()
             await _follow_from(api, cache, watched, namespace, version, wake)
             failures = 0  # it was time for a new list: a deletion that a broken watch lost shows there
@@ -99,14 +115,14 @@ async def _follow_from(
     end = monotonic() + RESYNC_SECONDS
     while (left := end - monotonic()) > 0:
         opened = monotonic()
-        async for event in api.watch(watched.resource, namespace, version, math.ceil(left)):
+        async for event in api.watch(watched.resource, namespace, version, math.ceil(left), watched.healthy):
             found = event["object"]
             if event["type"] == "ERROR":
                 raise ApiError(found.get("code", 500), found.get("reason", ""), found.get("message", ""))
-            version = found["metadata"]["resourceVersion"]
-            watched.healthy()
             if event["type"] != "BOOKMARK":
                 take(cache, watched.resource.kind, event, wake)
+            version = found["metadata"]["resourceVersion"]
+            watched.healthy()
         watched.healthy()  # the server ended it; go on from where it was, but not in a hurry
         if monotonic() - opened < 1:
             await asyncio.sleep(1)

@@ -146,8 +146,14 @@ def _said(pod: Manifest) -> Any:
     return statuses[0]["state"]["terminated"] if statuses else None
 
 
+def succeeded(pod: Manifest) -> bool:
+    """Whether it says that it ended well."""
+    said = _said(pod)
+    return said is not None and said["exitCode"] == 0
+
+
 def _reason(pod: Manifest) -> str:
-    return "CompletionsReached" if _said(pod)["exitCode"] == 0 else "PodFailurePolicy"
+    return "CompletionsReached" if succeeded(pod) else "PodFailurePolicy"
 
 
 def end(job: Manifest, reason: str) -> Manifest:

@@ -96,6 +96,10 @@ class ModelDeploymentSystem(System):
             yield move("somebody else makes the Service", {"kind": "Service", "metadata": metadata, "spec": {}})
         else:
             yield move("somebody deletes the Service", gone=[("Service", NAME)])
+            selector = dig(service, "spec", "selector")
+            if selector and "app" not in selector:
+                spec = {**service["spec"], "selector": {**selector, "app": "other"}}
+                yield move("somebody edits the Service", {"kind": "Service", **service, "spec": spec})
         for kind in ("Deployment", "NetworkPolicy"):
             for child in live.all(kind):
                 name = child["metadata"]["name"]
@@ -163,7 +167,7 @@ class ModelDeploymentSystem(System):
             return None if not conditions.is_true(present, "Ready") else "it is Ready with a version that is not"
         selected = dig(service, "spec", "selector", REVISION_LABEL)
         serving = next((d for d in deployments if _revision(d) == selected), None)
-        if serving is None:
+        if serving is None or "app" in service["spec"]["selector"]:
             return "the Service selects nothing"
         if serving["metadata"]["labels"][VERSION_LABEL] != str(target):
             return f"version {target} is declared, another one serves"

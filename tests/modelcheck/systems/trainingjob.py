@@ -8,7 +8,7 @@ from modelcheck.systems import jobs
 from modelcheck.systems.modelversion import store_help, store_moves
 from modelcheck.systems.workspace import edited, working_workspace
 from modelmill.core import conditions
-from modelmill.core.plan import Create, SetStatus, Write
+from modelmill.core.plan import Create, Delete, SetStatus, Write
 from modelmill.core.resources import Manifest, dig
 from modelmill.core.trainingjob import job_name
 from modelmill_contracts import report
@@ -111,6 +111,8 @@ class TrainingJobSystem(System):
     def unsafe(self, write: Write, before: Live, after: Live) -> str | None:
         if isinstance(write, Create):
             return _unsafe_create(write, before)
+        if isinstance(write, Delete):
+            return self._unsafe_delete(write, before)
         if not isinstance(write, SetStatus):
             return None
         for name in self.names:
@@ -123,6 +125,14 @@ class TrainingJobSystem(System):
                     if _said(present, type_) and not _said(then, type_):
                         return f"{name} ended, and then did not"
         return _unsafe_numbers(before.get("Model", MODEL), after.get("Model", MODEL))
+
+    def _unsafe_delete(self, write: Delete, before: Live) -> str | None:
+        name = next(name for name in self.names if job_name(name) == write.name)
+        present, pod = before.get(KIND, name), before.get("Pod", jobs.pod_name(write.name))
+        if present is None or present["spec"]["suspend"] or pod is None:
+            return None  # who suspends a training gives it up
+        untold = "artifact" not in present["status"] and pod["metadata"]["ownerReferences"][0]["uid"] == write.uid
+        return "a training that ended well is thrown away" if untold and jobs.succeeded(pod) else None
 
     def broken(self, live: Live) -> str | None:
         makers = [dig(v, "spec", "lineage", "trainingJob", "uid") for v in live.all("ModelVersion")]

@@ -1,5 +1,6 @@
 """ModelDeployment: what serves goes on serving until what is new can take over."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -295,6 +296,42 @@ def test_a_service_that_is_lost_during_a_rollout_goes_back_to_who_served(lost: s
     world.reconcile("ModelDeployment", "triage")
     assert selected(world) == revision_of(old)
     assert world.get("Deployment", old)["spec"]["replicas"] == 2
+
+
+def test_a_selector_with_one_label_more_selects_no_pod_and_is_mended() -> None:
+    world = serving()
+    world.objects["Service", "triage"]["spec"]["selector"] |= {"app": "mine"}
+    (write,) = world.plan("ModelDeployment", "triage").writes
+    assert isinstance(write, Apply)
+    assert write.manifest["spec"]["selector"].keys() == {"modelmill.dev/modeldeployment", "modelmill.dev/revision"}
+
+
+@pytest.mark.parametrize(
+    ("ports", "mended"),
+    [
+        (lambda port: [port, {"name": "mine", "port": 9000, "protocol": "TCP", "targetPort": 9000}], False),
+        (lambda port: [{**port, "nodePort": 30080}], False),
+        (lambda port: [{**port, "targetPort": 1234}], True),
+        (lambda _: [], True),
+    ],
+    ids=["one more", "a node port", "another target", "none"],
+)
+def test_only_ports_that_are_wanted_are_mended(ports: Callable[[Any], Any], mended: bool) -> None:
+    world = serving()
+    spec = world.objects["Service", "triage"]["spec"]
+    spec["ports"] = ports(spec["ports"][0])
+    assert bool(world.plan("ModelDeployment", "triage").writes) == mended
+
+
+def test_labels_that_somebody_took_off_a_deployment_stop_nothing() -> None:
+    world = serving()
+    (name,) = world.deployments()
+    labels = world.get("Deployment", name)["metadata"]["labels"]
+    del labels["modelmill.dev/revision"]
+    labels["modelmill.dev/version"] = "mine"
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 3})
+    world.reconcile("ModelDeployment", "triage")
+    assert world.get("Deployment", name)["spec"]["replicas"] == 3
 
 
 def test_a_lost_service_comes_back_also_when_there_is_nothing_new_to_serve() -> None:

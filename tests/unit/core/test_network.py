@@ -13,11 +13,11 @@ NAMESPACES = {NAMESPACE: {}, "shop": {}, "storage": {}, "team-b": {}, "kube-syst
 CLOUD, CREDENTIALS, NODE = "198.51.100.7", "169.254.169.254", "10.0.9.1"
 
 
-def world(endpoint: str | None = "http://store:7070", *, callers: tuple[str, ...] = ()) -> World:
+def world(endpoint: str | None = "http://store:7070", *, callers: tuple[str, ...] = (), secret: bool = True) -> World:
     """A Workspace with its Job, and a model that is served."""
     made = with_dataset(with_version(with_store(World()), 1))
-    spec: dict[str, Any] = {"store": {"uri": "s3://models", **({"endpoint": endpoint} if endpoint else {})}}
-    made.put("Workspace", "default", spec=spec)
+    store = {"uri": "s3://models", "endpoint": endpoint, "secretRef": {"name": "store"} if secret else None}
+    made.put("Workspace", "default", spec={"store": {k: v for k, v in store.items() if v is not None}})
     served = {"model": {"uri": "s3://models/artifacts/x", "digest": f"sha256:{'1' * 64}"}}
     made.put("ModelDeployment", "triage", spec={**served, "access": {"namespaces": list(callers)}})
     made.reconcile("Workspace", "default")
@@ -104,6 +104,8 @@ def test_a_namespace_that_is_named_may_call() -> None:
         ("http://minio.storage:9000", "far store", CREDENTIALS),
         ("https://example.org", CLOUD, CREDENTIALS),
         ("https://s3.example.org", CLOUD, CREDENTIALS),
+        ("http://10.0.9.1:9000", NODE, CREDENTIALS),
+        ("http://[fd00::1]:9000", "fd00::1", "fe80::1"),
         (None, CLOUD, CREDENTIALS),
     ],
 )
@@ -112,6 +114,20 @@ def test_pods_that_serve_reach_the_store_and_nothing_else(endpoint: str | None, 
     assert passes(made, "server", reached, 9000)
     assert not passes(made, "server", not_reached, 9000)
     assert passes(made, "job", reached, 9000)
+
+
+def test_pods_without_a_secret_may_ask_the_cloud_who_they_are() -> None:
+    made = world("https://s3.example.org", secret=False)
+    assert passes(made, "server", CREDENTIALS, 80)
+    assert passes(made, "job", CREDENTIALS, 80)
+
+
+def test_without_a_workspace_the_policies_of_what_serves_stay() -> None:
+    made = world()
+    made.remove("Workspace", "default")
+    made.reconcile("ModelDeployment", "triage")
+    assert passes(made, "server", "store", 7070)
+    assert not passes(made, "server", CLOUD, 443)
 
 
 def test_a_policy_that_somebody_edited_is_mended_and_one_that_is_right_is_left() -> None:

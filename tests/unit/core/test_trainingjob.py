@@ -3,6 +3,7 @@
 import pytest
 from world import World, digest_of, trained, training_spec, with_dataset, with_store
 
+from modelmill.core.plan import Delete, NoPods, is_owned
 from modelmill_contracts import report, task
 
 
@@ -258,3 +259,19 @@ def test_what_ended_asks_for_nothing_more() -> None:
     plan = world.plan("TrainingJob", "lr")
     assert plan.writes == ()
     assert plan.requeue_after is None
+
+
+def test_a_training_whose_pods_were_not_seen_yet_is_not_thrown_away() -> None:
+    world = with_dataset(with_store(World()))
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.reconcile("TrainingJob", "lr")
+    trained = world.get("Job", "lr-train")
+    world.pod_of_job("lr-train")
+    world.end_job("lr-train", None)
+    pod = world.objects.pop(("Pod", "lr-train-x"))
+    world.wait(3600)
+    (delete,) = (w for w in world.plan("TrainingJob", "lr").writes if isinstance(w, Delete))
+    (guard,) = delete.guards
+    assert isinstance(guard, NoPods)
+    assert guard.job == trained["metadata"]["uid"]
+    assert is_owned(pod, guard.job)

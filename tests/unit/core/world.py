@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelmill.core.kinds import CONTROLLERS
-from modelmill.core.plan import Apply, Create, Delete, Plan, Record, SetStatus, Settings
+from modelmill.core.plan import Apply, Create, Delete, Guards, NoPods, Plan, Record, SetStatus, Settings, is_owned
 from modelmill.core.resources import TYPES, dig
 from modelmill.shell.cache import Cache
 from modelmill_contracts import report
@@ -182,20 +182,26 @@ class World:
                 key = (write.manifest["kind"], write.manifest["metadata"]["name"])
                 live = self.objects[key]
                 assert live["metadata"]["uid"] == write.uid
-                for guard in write.guards:
-                    assert guard.holds(self.objects.get((guard.kind, guard.name))), guard.meaning
+                self._check(write.guards)
                 spec = {**live.get("spec", {}), **write.manifest["spec"]}
                 metadata = {**live["metadata"], "generation": live["metadata"]["generation"] + 1}
                 self._store(*key, {**live, "spec": spec, "metadata": metadata})
             case Delete():
-                for guard in write.guards:
-                    assert guard.holds(self.objects.get((guard.kind, guard.name))), guard.meaning
+                self._check(write.guards)
                 assert self.objects[write.kind, write.name]["metadata"]["uid"] == write.uid
                 self.remove(write.kind, write.name)
             case SetStatus():
                 self._store(kind, name, {**self.objects[kind, name], "status": dict(write.status)})
             case Record():
                 self.events.append(write)
+
+    def _check(self, guards: Guards) -> None:
+        for guard in guards:
+            if isinstance(guard, NoPods):
+                holds = not any(k == "Pod" and is_owned(pod, guard.job) for (k, _), pod in self.objects.items())
+            else:
+                holds = guard.holds(self.objects.get((guard.kind, guard.name)))
+            assert holds, guard.meaning
 
     def _store(self, kind: str, name: str, manifest: dict[str, Any]) -> dict[str, Any]:
         metadata = {**manifest["metadata"], "resourceVersion": str(next(self._versions))}

@@ -6,7 +6,7 @@ import pytest
 
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import Settings
-from modelmill.shell.cache import Cache
+from modelmill.shell.cache import Cache, InvalidObjectError
 
 
 @pytest.fixture
@@ -82,3 +82,31 @@ def test_nothing_is_left_of_an_object_that_is_gone(cache: Cache) -> None:
     assert cache.foreign(KEY) == frozenset()
     spec = {"modelRef": {"name": "triage"}, "version": 1, "artifact": {"uri": "s3://a/b", "digest": "x"}}
     assert cache.store("ModelVersion", manifest("triage-1", 3, "w", spec=spec)) == {("ModelVersion", "a", "triage-1")}
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {},
+        {"metadata": {}},
+        {"metadata": {"name": "x", "namespace": "a", "uid": "u", "resourceVersion": "old"}},
+        {"metadata": {"name": "x", "namespace": "a", "resourceVersion": "1"}},
+        {"metadata": ["x"]},
+        manifest("x", 1, status={"conditions": [1]}),
+    ],
+)
+def test_what_is_no_object_is_refused_and_nothing_of_it_stays(cache: Cache, nonsense: Any) -> None:
+    with pytest.raises(InvalidObjectError, match="this is no Deployment"):
+        cache.store("Deployment", nonsense)
+    assert len(cache) == 0
+
+
+def test_another_text_for_a_refusal_is_no_news(cache: Cache) -> None:
+    cache.store("ModelDeployment", manifest("triage", 1, **DEPLOYMENT))
+    assert cache.set_refused(KEY, "Deployment", "triage-1", "denied, request 1")
+    assert not cache.set_refused(KEY, "Deployment", "triage-1", "denied, request 2")
+    observed = cache.observe(KEY)
+    assert observed is not None
+    assert observed.refused == (("Deployment", "triage-1", "denied, request 2"),)
+    assert cache.set_refused(KEY, "Deployment", "triage-1", None)
+    assert not cache.set_refused(KEY, "Deployment", "triage-1", None)

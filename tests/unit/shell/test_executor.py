@@ -1,0 +1,127 @@
+"""The executor: what the API server says of one write is remembered for the next plan."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from modelmill.core.kinds import CONTROLLERS
+from modelmill.core.plan import Create, Plan, SetStatus, Settings
+from modelmill.shell.api import Api, ApiError
+from modelmill.shell.cache import Cache
+from modelmill.shell.executor import Executor, Stale
+from modelmill.shell.lease import Fence
+
+KEY = ("Model", "team-a", "triage")
+DEPLOYMENT = ("ModelDeployment", "team-a", "triage")
+
+
+class Faults:
+    """An API server with nothing but refusals."""
+
+    def __init__(self) -> None:
+        self.code, self.message = 404, "no"
+
+    async def answer(self, _: web.Request) -> web.Response:
+        return web.json_response({"kind": "Status", "message": self.message}, status=self.code)
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.fixture
+async def api(faults: Faults) -> AsyncIterator[Api]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", faults.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+
+    async def no_token(_: str) -> None:
+        return None
+
+    host = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    server: Any = SimpleNamespace(
+        host=host, ssl_ca_cert=None, verify_ssl=False, cert_file=None, get_api_key_with_prefix=no_token
+    )
+    async with Api(server, lambda *_: None) as made:
+        yield made
+    await runner.cleanup()
+
+
+@pytest.fixture
+def cache() -> Cache:
+    cache = Cache(CONTROLLERS, Settings("trainer:1", "server:1"))
+    metadata = {"name": "triage", "namespace": "team-a", "uid": "u", "resourceVersion": "1", "generation": 1}
+    cache.store("Model", {"metadata": metadata})
+    cache.store("ModelDeployment", {"metadata": metadata, "spec": {"model": {"name": "triage"}}})
+    return cache
+
+
+async def carried_out(api: Api, cache: Cache, key: tuple[str, str, str], *writes: Any) -> dict[str, str | None]:
+    """Whose statuses cannot be written, and why, after a plan with these writes."""
+    fence, hindered = Fence(), dict[str, str | None]()
+    fence.renewed(asyncio.get_running_loop().time() + 1000)
+    executor = Executor(api, cache, fence, lambda _: None, "test", hindered.__setitem__)
+    observed = cache.observe(key)
+    assert observed is not None
+    with contextlib.suppress(Stale, ApiError):
+        await executor.carry_out(key, observed, Plan(writes))
+    return hindered
+
+
+STATUS = SetStatus({"conditions": []})
+CHILD = Create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "triage", "namespace": "team-a"}})
+
+
+async def test_an_object_that_is_gone_is_forgotten_though_no_watch_told(api: Api, cache: Cache) -> None:
+    await carried_out(api, cache, KEY, STATUS)
+    assert cache.observe(KEY) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "refused"),
+    [
+        (400, 'admission webhook "x" denied the request', True),
+        (403, "exceeded quota", True),
+        (413, "a policy's own reason", True),
+        (422, "Service is invalid", True),
+        (500, 'Internal error occurred: failed calling webhook "x"', True),
+        (500, "etcdserver: leader changed", False),
+        (429, "too many requests", False),
+        (503, "the server is starting", False),
+    ],
+)
+async def test_who_refuses_a_child_is_remembered(
+    api: Api, cache: Cache, faults: Faults, code: int, message: str, refused: bool
+) -> None:
+    faults.code, faults.message = code, message
+    await carried_out(api, cache, DEPLOYMENT, CHILD)
+    observed = cache.observe(DEPLOYMENT)
+    assert observed is not None
+    assert observed.refused == ((("Service", "triage", message),) if refused else ())
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "why"),
+    [
+        (403, "no", "the operator's role lacks patch on models/status: no"),
+        (
+            500,
+            ".status.x: field not declared in schema",
+            "the CRD of models is older than the operator, update the CRDs: .status.x: field not declared in schema",
+        ),
+        (503, "later", None),
+    ],
+)
+async def test_a_kind_whose_status_cannot_be_written_is_named(
+    api: Api, cache: Cache, faults: Faults, code: int, message: str, why: str | None
+) -> None:
+    faults.code, faults.message = code, message
+    assert await carried_out(api, cache, KEY, STATUS) == {"Model": why}
