@@ -39,6 +39,10 @@ def test_every_state_is_safe_and_converges(name: str, reports: dict[str, Future[
 
 
 NO_GUARD_OF = {kind: Weakness(guards=lambda guard, kind=kind: guard.kind == kind) for kind in ("Deployment", "Service")}
+NO_GUARD_THAT = {
+    end: Weakness(guards=lambda guard, end=end: guard.meaning.endswith(end))
+    for end in ("has no artifact", "are gone", "is suspended")
+}
 WEAKENED = [
     (
         NO_GUARD_OF["Deployment"],
@@ -46,7 +50,9 @@ WEAKENED = [
         "the Service leaves ready pods for a revision that has none",
     ),
     (NO_GUARD_OF["Service"], "ModelDeployment: rollout", "the revision that the Service selects loses its pods"),
-    (Weakness(guards=lambda _: True), "TrainingJob", "what was trained is trained again"),
+    (NO_GUARD_THAT["has no artifact"], "TrainingJob", "what was trained is trained again"),
+    (NO_GUARD_THAT["are gone"], "TrainingJob", "a training that ended well is thrown away"),
+    (NO_GUARD_THAT["is suspended"], "TrainingJob", "a training that ended well is thrown away"),
     (Weakness(uid_preconditions=False), "Workspace", "somebody else's Job default-preflight is changed"),
     (Weakness(version_preconditions=False), "ModelVersion", "a version that was verified is not Ready any more"),
     (Weakness(version_preconditions=False), "Dataset", "the last valid version is forgotten"),

@@ -377,10 +377,12 @@ def _failed(waiting: Waiting) -> tuple[Condition, ...]:
 
 def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
     if decision.discard:
+        # What was trained for hours must not be thrown away for an old view of it.
         guards: Guards = ()
         if facts.run.state == "Lost":
-            # Its pods may only not have been seen yet: what was trained for hours must not be thrown away for that.
             guards = (NoPods(facts.run.uid, f"the pods of Job {facts.job} are gone"),)
+        elif facts.suspended:
+            guards = (_still_suspended(facts.subject),)
         return (Delete("Job", facts.job, facts.run.uid, guards),)
     if decision.start and isinstance(facts.store, StoreAccess) and isinstance(facts.snapshot, Snapshot):
         return (Create(_job(facts, facts.store, facts.snapshot), (_untrained(facts.subject),)),)
@@ -398,6 +400,13 @@ def _untrained(subject: Subject) -> Guard:
         return live is not None and live["metadata"]["uid"] == subject.uid and not dig(live, "status", "artifact")
 
     return Guard(KIND, subject.name, holds, f"{KIND} {subject.name} has no artifact")
+
+
+def _still_suspended(subject: Subject) -> Guard:
+    def holds(live: Manifest | None) -> bool:
+        return live is not None and live["metadata"]["uid"] == subject.uid and bool(dig(live, "spec", "suspend"))
+
+    return Guard(KIND, subject.name, holds, f"{KIND} {subject.name} is suspended")
 
 
 def _named(facts: Facts, name: str) -> dict[str, Any]:
