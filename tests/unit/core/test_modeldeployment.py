@@ -424,13 +424,31 @@ def test_each_step_to_the_first_version_is_told_in_full() -> None:
     ]
 
 
-def test_before_anything_is_made_it_says_that_it_is_being_made() -> None:
+def first_status(world: World) -> Any:
+    """What the status says before anything is made."""
+    return next(w for w in world.plan("ModelDeployment", "triage").writes if isinstance(w, SetStatus)).status
+
+
+def test_a_new_deployment_says_at_once_what_it_says_when_everything_is_made() -> None:
     world = with_version(with_store(World()), 1)
-    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}})
-    status = next(w for w in world.plan("ModelDeployment", "triage").writes if isinstance(w, SetStatus)).status
-    (ready, *_) = status["conditions"]
-    assert (ready["reason"], ready["message"]) == ("CreatingRevision", "the revision is being created")
-    assert "url" not in status
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 2})
+    before = first_status(world)
+    world.reconcile("ModelDeployment", "triage")
+    assert world.get("ModelDeployment", "triage")["status"] == before
+    id_ = revision_of(world.deployments()[0])
+    assert world.message("ModelDeployment", "triage", "Ready") == f"0 of 2 pods of revision {id_} are ready"
+    assert before["url"] == "http://triage.team-a.svc"
+    assert before["stable"] == {"revision": id_, "version": 1, "ready": 0}
+    assert before["history"] == [{"revision": id_, "version": 1, "promotedAt": "2026-01-01T00:00:00Z"}]
+    assert "candidate" not in before
+
+
+def test_a_deployment_of_nothing_says_that_it_is_being_made() -> None:
+    world = with_version(with_store(World()), 1)
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 0})
+    (ready, *_) = first_status(world)["conditions"]
+    id_ = world.plan("ModelDeployment", "triage").writes[1].manifest["metadata"]["name"].removeprefix("triage-")
+    assert (ready["reason"], ready["message"]) == ("CreatingRevision", f"revision {id_} is being created")
 
 
 def test_what_kubectl_shows_during_a_rollout() -> None:

@@ -92,7 +92,7 @@ def test_each_step_is_told_in_full() -> None:
     full = "Unschedulable: no node takes the pod: none; ask for less in resources, or add nodes"
     assert told(world) == [
         f"Ready False {full}",
-        f"Verified False {full}",
+        f"Verified Unknown {full}",  # a full cluster says nothing about the artifact
         "Reconciling False Unschedulable",
         f"Stalled True {full}",
     ]
@@ -144,24 +144,25 @@ def test_a_status_without_what_is_empty_is_still_that_of_a_verified_version(kept
     assert not world.has("Job", "triage-1-verify")
 
 
-@pytest.mark.parametrize("said", ["another task's", "a name that is taken"])
-def test_what_needs_a_person_is_told(said: str) -> None:
+def test_a_name_that_is_taken_is_told_and_tried_again_in_a_minute() -> None:
     world = with_store(World())
-    if said == "a name that is taken":
-        world.put("Job", "triage-1-verify", spec={}, status={})
+    world.put("Job", "triage-1-verify", spec={}, status={})
     world.put("ModelVersion", "triage-1", spec=version_spec(1))
     plan = world.reconcile("ModelVersion", "triage-1")
-    expected = (
-        "NameConflict: Job triage-1-verify exists and was not made for this object; it is left as it is: delete or"
-        " rename it, or rename this object"
-    )
-    if said == "another task's":
-        world.end_job("triage-1-verify", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
-        plan = world.reconcile("ModelVersion", "triage-1")
-        expected = "ReportInvalid: the Job's report is not that of a verification"
-    assert world.told("ModelVersion", "triage-1")[0] == f"Ready False {expected}"
-    assert world.told("ModelVersion", "triage-1")[-1] == f"Stalled True {expected}"
-    assert plan.requeue_after == (timedelta(minutes=1) if "name" in said else None)
+    assert world.condition("ModelVersion", "triage-1", "Verified") == ("Unknown", "NameConflict")
+    assert world.condition("ModelVersion", "triage-1", "Stalled") == ("True", "NameConflict")
+    assert plan.requeue_after == timedelta(minutes=1)
+
+
+def test_a_report_of_another_task_needs_a_person() -> None:
+    world = with_store(World())
+    world.put("ModelVersion", "triage-1", spec=version_spec(1))
+    world.reconcile("ModelVersion", "triage-1")
+    world.end_job("triage-1-verify", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    said = "ReportInvalid: the Job's report is not that of a verification"
+    assert told(world)[0] == f"Ready False {said}"
+    assert told(world)[-1] == f"Stalled True {said}"
+    assert world.plan("ModelVersion", "triage-1").requeue_after is None
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,8 @@ def test_a_failure_is_one_event_and_another_failure_is_another() -> None:
         world.reconcile("Workspace", "default")
         world.wait(60)
     assert world.events == [
-        Record("Warning", "StoreRefused", "check the Secret"),
-        Record("Warning", "BucketNotFound", "create it"),
+        Record("Warning", "StoreRefused", "check the Secret (tried again within 10 min)"),
+        Record("Warning", "BucketNotFound", "create it (tried again within 10 min)"),
     ]
 
 

@@ -137,7 +137,7 @@ def test_each_step_is_told_in_full() -> None:
         "Stalled False PreflightRunning",
     ]
     world.end_job("default-preflight", REFUSED)
-    refused = "StoreRefused: it refuses the key; check the Secret"
+    refused = "StoreRefused: it refuses the key; check the Secret (tried again within 10 min)"
     assert told(world) == [
         f"Ready False {refused}",
         f"PreflightPassed False {refused}",
@@ -170,7 +170,7 @@ def test_a_name_that_is_taken_is_told_and_tried_again_in_a_minute() -> None:
     world.put("Workspace", "default", spec={"store": {"uri": "s3://models"}})
     assert told(world)[0] == (
         "Ready False NameConflict: Job default-preflight exists and was not made for this object; it is left as it is:"
-        " delete or rename it, or rename this object"
+        " rename this object, or delete the other one if nobody needs it"
     )
     assert world.plan("Workspace", "default").requeue_after == timedelta(minutes=1)
 
@@ -183,10 +183,14 @@ def test_a_store_that_failed_is_no_news_while_it_is_tried_again_and_its_failure_
     world.end_job("default-preflight", REFUSED)
     world.reconcile("Workspace", "default")
     world.reconcile("Dataset", "tumours")
-    refused = "StoreRefused: it refuses the key; check the Secret"
-    assert world.told("Dataset", "tumours")[:2] == [f"Ready False {refused}", f"PreflightPassed False {refused}"]
+    refused = "it refuses the key; check the Secret (tried again within 10 min)"
+    assert world.told("Dataset", "tumours")[:2] == [
+        f"Ready False StoreRefused: Workspace default: {refused}",
+        f"PreflightPassed False StoreRefused: Workspace default: {refused}",
+    ]
+    assert world.condition("Dataset", "tumours", "Stalled") == ("True", "StoreRefused")
     world.wait(5)
-    assert told(world)[0] == f"Ready False {refused}"
+    assert told(world)[0] == f"Ready False StoreRefused: {refused}"
 
 
 def test_what_kubectl_shows_of_a_store_that_works_and_of_one_that_does_not() -> None:
