@@ -99,6 +99,7 @@ def test_a_scheme_that_the_workspace_does_not_allow_is_refused_before_anything_r
     world.put("Dataset", "tumours", spec={"source": {"uri": "https://example.org/data.csv"}})
     world.reconcile("Dataset", "tumours")
     assert world.condition("Dataset", "tumours", "Ready") == ("False", "SourceNotAllowed")
+    assert world.condition("Dataset", "tumours", "PreflightPassed") == ("False", "SourceNotAllowed")
     assert not world.has("Job", "tumours-data")
 
 
@@ -227,6 +228,18 @@ def test_problems_stay_while_the_source_is_read_again() -> None:
     world.reconcile("Dataset", "tumours")
     assert world.get("Dataset", "tumours")["status"]["problems"][0]["rows"] == [5]
     assert world.condition("Dataset", "tumours", "Valid") == ("False", "DataInvalid")
+
+
+def test_problems_of_a_former_declaration_are_gone() -> None:
+    world = with_store(World())
+    world.put("Dataset", "tumours", spec=SOURCE)
+    world.reconcile("Dataset", "tumours")
+    world.end_job("tumours-data", report.Report(False, "DataInvalid", "bad", problems=(report.Problem("R", "m"),)))
+    world.reconcile("Dataset", "tumours")
+    world.put("Dataset", "tumours", spec={**SOURCE, "expectations": {"minRows": 2}})
+    world.reconcile("Dataset", "tumours")
+    assert "problems" not in world.get("Dataset", "tumours")["status"]
+    assert world.condition("Dataset", "tumours", "Valid") == ("Unknown", "SnapshotRunning")
 
 
 RUNNING = "SnapshotRunning: the data is being read and checked"
@@ -379,6 +392,7 @@ def test_a_job_that_somebody_else_made_is_left_alone_and_costs_no_version(seen: 
         "Stalled": ("True", "NameConflict"),
     }
     assert {type_: world.condition("Dataset", "tumours", type_) for type_ in expected} == expected
+    assert world.message("Dataset", "tumours", "Ready").startswith("Job tumours-data exists")
     assert world.get("Dataset", "tumours")["status"]["version"] == digest_of("a")
     assert plan.requeue_after == timedelta(minutes=1)
 
@@ -418,6 +432,7 @@ def test_a_source_that_fails_is_not_available_until_a_new_try_has_ended() -> Non
     world.end_job("tumours-data", report.Report(False, "SourceNotFound", "there is no key data.csv"))
     before = told(world)
     assert "Available False SourceNotFound: there is no key data.csv (tried again within 10 min)" in before
+    assert "Valid Unknown NotChecked: the data was not checked yet" in before
     world.wait(5)
     assert told(world) == before
     snapshot(world)

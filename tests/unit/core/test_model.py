@@ -77,6 +77,20 @@ def test_a_number_of_a_run_that_is_gone_is_not_kept_for_it_and_not_given_again()
     assert [r["version"] for r in status(world)["reservations"]] == [1, 3]
 
 
+def test_more_runs_than_the_status_holds_get_their_numbers_as_others_get_their_versions() -> None:
+    world = World()
+    world.put("Model", "triage", spec={})
+    done = {"type": "Trained", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    for number in range(257):
+        artifact = {"uri": "s3://models/a", "digest": digest_of("1")}
+        ended = {"artifact": artifact, "conditions": [done]}
+        world.put("TrainingJob", f"lr-{number:03}", spec=training_spec(), status=ended)
+    assert (status(world)["lastVersion"], len(status(world)["reservations"])) == (256, 256)
+    world.objects["TrainingJob", "lr-000"]["status"]["modelVersion"] = "triage-1"
+    assert status(world)["lastVersion"] == 257
+    assert status(world)["reservations"][-1]["trainingJob"] == "lr-256"
+
+
 def test_a_number_that_was_used_by_hand_is_counted() -> None:
     world = with_dataset(with_store(World()))
     world.put("Model", "triage", spec={})

@@ -1,5 +1,6 @@
 """ModelDeployment: what serves goes on serving until what is new can take over."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -248,6 +249,18 @@ def test_a_name_that_somebody_else_has_is_left_alone(kind: str) -> None:
     assert world.condition("ModelDeployment", "triage", "Stalled") == ("True", "NameConflict")
     assert f"{kind} {name}" in world.message("ModelDeployment", "triage", "Ready")
     assert world.get(kind, name) == theirs
+    status = world.get("ModelDeployment", "triage")["status"]
+    assert ("url" in status, "stable" in status) == (kind != "Service", kind != "Deployment")
+
+
+def test_without_a_service_nothing_is_promoted() -> None:
+    world = with_version(with_store(World()), 1)
+    world.foreign.add(("Service", "triage"))
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}})
+    plan = world.reconcile("ModelDeployment", "triage")
+    assert plan.requeue_after == timedelta(minutes=1)
+    assert len(world.deployments()) == 1
+    assert "history" not in world.get("ModelDeployment", "triage")["status"]
 
 
 def test_a_quota_that_refuses_pods_is_said() -> None:
@@ -614,21 +627,26 @@ def test_the_history_keeps_one_more_than_the_limit_since_the_first_is_what_serve
     assert sorted(found["modelmill.dev/version"] for found in labels) == ["3", "4"]
 
 
-def test_the_revision_that_is_deleted_first_is_the_oldest() -> None:
-    world = serving()
-    for version in (2, 3):
-        world.wait(60)
+@pytest.mark.parametrize("versions", [(1, 2, 3), (2, 1, 3)])  # in one of the two their names are in another order
+def test_the_revision_that_is_deleted_first_is_the_oldest(versions: tuple[int, ...]) -> None:
+    world = with_store(World())
+    for version in versions:
         with_version(world, version)
+    for version in versions:
+        world.wait(60)
+        world.put("ModelDeployment", "triage", spec={"model": {"name": "triage", "version": version}})
         world.reconcile("ModelDeployment", "triage")
-        world.pods_of(deployment_of_version(world, version), 2)
+        world.pods_of(deployment_of_version(world, version), 1)
         world.reconcile("ModelDeployment", "triage")
         world.wait(5)
         world.reconcile("ModelDeployment", "triage")
-        world.pods_of(deployment_of_version(world, version - 1), 0)
+        for former in world.deployments():
+            if former != deployment_of_version(world, version):
+                world.pods_of(former, 0)
     world.reconcile("ModelDeployment", "triage")
     assert len(world.deployments()) == 3
-    oldest = deployment_of_version(world, 1)
-    spec = {"model": {"name": "triage"}, "replicas": 2, "revisionHistoryLimit": 1}
+    oldest = deployment_of_version(world, versions[0])
+    spec = {"model": {"name": "triage", "version": versions[-1]}, "revisionHistoryLimit": 1}
     world.put("ModelDeployment", "triage", spec=spec)
     world.reconcile("ModelDeployment", "triage")
     assert not world.has("Deployment", oldest)
@@ -707,6 +725,7 @@ def test_who_serves_is_what_the_service_selects_also_where_the_status_was_lost_o
     status = world.objects["ModelDeployment", "triage"].pop("status")
     world.reconcile("ModelDeployment", "triage")
     assert world.get("ModelDeployment", "triage")["status"]["stable"]["version"] == 1
+    assert [h["version"] for h in world.get("ModelDeployment", "triage")["status"]["history"]] == [1]
     assert selected(world) == revision_of(old)
     world.pods_of(new, 2)
     world.reconcile("ModelDeployment", "triage")
