@@ -115,7 +115,8 @@ def main(arguments: list[str]) -> int:
 def _state() -> str:
     """Everything of ours that a verdict depends on."""
     folders = (mutants.CORE.parent, ROOT / "contracts", TESTS, Path(__file__).parent)
-    files = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".yaml"))
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in (".py", ".yaml")]
+    files += sorted((ROOT / "tests").glob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

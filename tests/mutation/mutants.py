@@ -14,11 +14,10 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from types import FunctionType
-from typing import cast
+from typing import Any, cast
 
 import libcst as cst
 import libcst.matchers as m
@@ -38,7 +37,7 @@ class Mutant:
     number: int  # among those of the module
     at_import: bool
     before: str  # the function, or the whole module
-    mutate: Callable[[], str]
+    mutate: Callable[[], str] = field(repr=False)
 
     @cached_property
     def after(self) -> str:
@@ -64,12 +63,14 @@ class Mutant:
             sys.meta_path.insert(0, _Instead(f"modelmill.core.{self.module}", self.after))
             return
         module = sys.modules[f"modelmill.core.{self.module}"]
-        made: dict[str, FunctionType] = {}
+        made: dict[str, Any] = {}
         exec(compile(self.after, str(CORE / f"{self.module}.py"), "exec"), vars(module), made)  # noqa: S102
-        target = module
+        target: Any = module
         for part in self.function.split("."):
             target = getattr(target, part)
-        (mutated,) = made.values()
+        # Of a class method, that is the function behind it.
+        (mutated,) = (getattr(found, "__func__", found) for found in made.values())
+        target = getattr(target, "__func__", target)
         # The function object stays the same one: others have imported it.
         for attribute in ("__code__", "__defaults__", "__kwdefaults__"):
             setattr(target, attribute, getattr(mutated, attribute))
