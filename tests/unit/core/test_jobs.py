@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from world import World, trained, training_spec, with_dataset, with_store
 
-from modelmill.core.plan import Delete
+from modelmill.core.plan import Delete, SetStatus
 from modelmill_contracts import report
 
 GONE = "ReportLost: the pod went away before it could report; trying again"
@@ -132,6 +132,8 @@ def test_a_job_that_ran_out_of_time_says_so_unless_something_kept_it(before: str
         world.objects["Job", "default-preflight"] = mine  # the operator ended before it said so
     world.end_job("default-preflight", None, reason="DeadlineExceeded")
     world.remove("Pod", "default-preflight-x")
+    told = [w.status for w in world.plan("Workspace", "default").writes if isinstance(w, SetStatus)]
+    assert {status["conditions"][0]["reason"] for status in told} <= {"TimedOut"}  # not even for a moment
     assert ready(world) == f"False TimedOut: {late}{SOON}"
 
 

@@ -151,6 +151,7 @@ def test_a_name_that_is_taken_is_told_and_tried_again_in_a_minute() -> None:
     plan = world.reconcile("ModelVersion", "triage-1")
     assert world.condition("ModelVersion", "triage-1", "Verified") == ("Unknown", "NameConflict")
     assert world.condition("ModelVersion", "triage-1", "Stalled") == ("True", "NameConflict")
+    assert world.message("ModelVersion", "triage-1", "Ready").startswith("Job triage-1-verify exists")
     assert plan.requeue_after == timedelta(minutes=1)
 
 

@@ -126,6 +126,30 @@ def test_a_policy_that_somebody_edited_is_mended_and_one_that_is_right_is_left()
     assert made.get("NetworkPolicy", "triage-access")["spec"] == edited["spec"]
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "namespaces"),
+    [
+        ("http://store:7070", []),
+        ("http://minio.storage.svc:9000", ["storage"]),
+        ("http://minio.storage:9000", ["storage"]),  # an address in no IP block that is routed may be a Service's
+        ("https://s3.example.org", []),
+    ],
+)
+def test_a_namespace_is_opened_for_a_store_that_may_be_there(endpoint: str, namespaces: list[str]) -> None:
+    (_, store) = world(endpoint).get("NetworkPolicy", "triage-access")["spec"]["egress"]
+    selectors = [peer["namespaceSelector"] for peer in store["to"] if "namespaceSelector" in peer]
+    name = "kubernetes.io/metadata.name"
+    assert selectors == [{"matchLabels": {name: namespace}} for namespace in namespaces]
+
+
+def test_a_copy_of_a_policy_does_not_stand_in_for_it() -> None:
+    made = world()
+    policy = made.objects.pop(("NetworkPolicy", "triage-access"))
+    made.put("NetworkPolicy", "copy", metadata=_kept(policy), spec=policy["spec"])
+    made.reconcile("ModelDeployment", "triage")
+    assert made.get("NetworkPolicy", "triage-access")["spec"] == policy["spec"]
+
+
 def test_another_store_changes_the_policies() -> None:
     made = world()
     made.put(

@@ -511,6 +511,7 @@ def test_a_name_that_is_taken_is_told_and_tried_again_in_a_minute(seen: str) -> 
     world.put("TrainingJob", "lr", spec=training_spec())
     plan = world.reconcile("TrainingJob", "lr")
     assert world.condition("TrainingJob", "lr", "Trained") == ("Unknown", "NameConflict")
+    assert world.message("TrainingJob", "lr", "Stalled").startswith("Job lr-train exists")
     assert world.condition("TrainingJob", "lr", "Stalled") == ("True", "NameConflict")
     assert plan.requeue_after == timedelta(minutes=1)
 
