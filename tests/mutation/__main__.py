@@ -1,7 +1,7 @@
 """Seeded bugs: the core's unit tests have to notice every mutant that is not listed as equivalent, with the reason.
 
 python -m tests.mutation            all; goes on where it was stopped, if nothing changed since
-python -m tests.mutation --again    only those that survived last time
+python -m tests.mutation --again    only those that are new, or survived last time and are not listed
 """
 
 import gc
@@ -94,7 +94,9 @@ def main(arguments: list[str]) -> int:
     verdicts = _known(None if again else state)
     if again:
         state = ""  # what was noticed by other tests is no result of a whole run
-        verdicts = {mutant.id: True for mutant in everything if verdicts.get(mutant.id)}
+        listed = _listed()
+        known = [mutant for mutant in everything if mutant.id in verdicts]
+        verdicts = {m.id: verdicts[m.id] for m in known if verdicts[m.id] or m.change in listed}
     suspects = [mutant for mutant in everything if mutant.id not in verdicts]
 
     def verdict(mutant: Mutant, noticed: bool) -> None:
