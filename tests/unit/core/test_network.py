@@ -1,5 +1,6 @@
 """The NetworkPolicies that the operator makes: what must get through does, and what nobody needs does not."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -168,6 +169,13 @@ def test_a_policy_s_name_that_somebody_else_has_is_left_alone_and_said() -> None
     assert made.get("NetworkPolicy", "modelmill-jobs") == theirs
     assert made.condition("Workspace", "default", "Stalled") == ("True", "NameConflict")
     assert made.condition("Workspace", "default", "PreflightPassed") == ("True", "StoreWorks")
+    assert made.message("Workspace", "default", "Ready").startswith("NetworkPolicy modelmill-jobs exists")
+    assert made.plan("Workspace", "default").requeue_after == timedelta(minutes=1)
+    with_dataset(made)  # the store works all the same
+    # A store that does not is what is told first.
+    made.put("Workspace", "default", spec={"store": {"uri": "s3://others"}})
+    made.reconcile("Workspace", "default")
+    assert made.condition("Workspace", "default", "Ready") == ("False", "PreflightRunning")
 
 
 def _kept(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from world import API_VERSION
 
 from modelmill.core.plan import Settings, Subject, covers, is_former, is_owned
 from modelmill.core.resources import TYPES, dig
+from modelmill_contracts import digest
 
 METADATA = {
     "name": "x",
@@ -112,6 +113,11 @@ def test_of_a_service_where_it_leads_is_kept() -> None:
     assert projected("Service")["spec"] == {"selector": None, "ports": None}
 
 
+def test_of_a_policy_only_whether_it_is_the_same_is_kept() -> None:
+    spec = {"podSelector": {}, "policyTypes": ["Ingress"]}
+    assert projected("NetworkPolicy", spec=spec) == {"metadata": METADATA, "digest": digest.of_json(spec)}
+
+
 def test_of_an_event_what_it_is_about_is_kept() -> None:
     involved = {"kind": "Job", "name": "x", "uid": "1"}
     kept = {"reason": "FailedCreate", "message": "quota", "involvedObject": involved, "lastTimestamp": "t"}
@@ -199,6 +205,14 @@ OURS = "app.kubernetes.io/managed-by=modelmill"
         ("Dataset", "modelmill.dev/v1alpha1", "/apis/modelmill.dev/v1alpha1/datasets", None, None, False),
         ("Deployment", "apps/v1", "/apis/apps/v1/deployments", OURS, None, True),
         ("Service", "v1", "/api/v1/services", OURS, None, True),
+        (
+            "NetworkPolicy",
+            "networking.k8s.io/v1",
+            "/apis/networking.k8s.io/v1/networkpolicies",
+            OURS,
+            None,
+            True,
+        ),
         ("Job", "batch/v1", "/apis/batch/v1/jobs", OURS, None, True),
         ("Pod", "v1", "/api/v1/pods", OURS, None, False),
         ("Event", "v1", "/api/v1/events", None, "reason=FailedCreate,involvedObject.kind=Job", False),

@@ -78,6 +78,19 @@ def test_what_may_heal_by_itself_needs_a_person_only_after_five_minutes() -> Non
     assert [(e.type, e.reason) for e in world.events] == [("Warning", "StoreUnreachable")]
 
 
+def test_a_person_is_needed_after_five_minutes_to_the_second() -> None:
+    world = World()
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://models"}})
+    for seconds in (299, 1):
+        world.reconcile("Workspace", "default")
+        world.end_job("default-preflight", UNREACHABLE)
+        world.reconcile("Workspace", "default")
+        assert world.condition("Workspace", "default", "Stalled")[0] == "False"
+        world.wait(seconds)
+    world.reconcile("Workspace", "default")
+    assert world.condition("Workspace", "default", "Stalled") == ("True", "StoreUnreachable")
+
+
 def test_a_clock_that_was_set_back_delays_a_try_by_no_more_than_its_pause() -> None:
     world = World()
     world.put("Workspace", "default", spec={"store": {"uri": "s3://models"}})
