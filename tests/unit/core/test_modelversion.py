@@ -1,5 +1,8 @@
 """ModelVersion: verified before it may serve."""
 
+from datetime import timedelta
+
+import pytest
 from world import World, version_spec, with_store, with_version
 
 from modelmill_contracts import report
@@ -59,3 +62,182 @@ def test_a_store_that_refused_the_key_is_asked_again_when_that_may_be_mended() -
     world.wait(plan.requeue_after.total_seconds())
     world.reconcile("ModelVersion", "triage-1")
     assert world.get("Job", "triage-1-verify")["metadata"]["uid"] != job
+
+
+def told(world: World) -> list[str]:
+    world.reconcile("ModelVersion", "triage-1")
+    return world.told("ModelVersion", "triage-1")
+
+
+def test_each_step_is_told_in_full() -> None:
+    world = World()
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://models"}})
+    world.put("ModelVersion", "triage-1", spec=version_spec(1))
+    waiting = "PreflightRunning: Workspace default is trying its store"
+    assert told(world) == [
+        f"Ready False {waiting}",
+        f"Verified Unknown {waiting}",
+        f"Reconciling True {waiting}",
+        "Stalled False PreflightRunning",
+    ]
+    with_store(world)
+    running = "VerificationRunning: the artifact is being fetched and verified"
+    assert told(world) == [
+        f"Ready False {running}",
+        f"Verified Unknown {running}",
+        f"Reconciling True {running}",
+        "Stalled False VerificationRunning",
+    ]
+    world.pod_of_job("triage-1-verify", conditions=[{"type": "PodScheduled", "status": "False", "message": "none"}])
+    full = "Unschedulable: no node takes the pod: none; ask for less in resources, or add nodes"
+    assert told(world) == [
+        f"Ready False {full}",
+        f"Verified Unknown {full}",  # a full cluster says nothing about the artifact
+        "Reconciling False Unschedulable",
+        f"Stalled True {full}",
+    ]
+    result = report.VerificationResult(version_spec(1)["artifact"]["digest"], (), (), 2048)
+    world.end_job("triage-1-verify", report.Report(True, "Verified", result=result))
+    assert told(world) == [
+        "Ready True Verified: the artifact is verified; this version may be served",
+        "Verified True DigestsMatch: every file has the digest that the manifest says",
+        "Reconciling False Verified",
+        "Stalled False Verified",
+    ]
+
+
+def test_what_kubectl_shows_of_a_version_stays_after_its_job_is_gone() -> None:
+    world = with_store(World())
+    world.put("ModelVersion", "triage-1", spec=version_spec(1))
+    world.reconcile("ModelVersion", "triage-1")
+    tensors = (report.TensorSummary("input", "FP32", (-1, 30)),), (report.TensorSummary("label", "INT64", ()),)
+    result = report.VerificationResult(version_spec(1)["artifact"]["digest"], *tensors, 2048)
+    world.end_job("triage-1-verify", report.Report(True, "Verified", result=result))
+    world.reconcile("ModelVersion", "triage-1")
+    expected = {
+        "schema": {
+            "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 30]}],
+            "outputs": [{"name": "label", "datatype": "INT64", "shape": []}],
+        },
+        "size": 2048,
+    }
+    for gone in ("nothing", "Job"):
+        if gone == "Job":
+            world.remove("Job", "triage-1-verify")
+            assert world.plan("ModelVersion", "triage-1").writes == ()
+        status = world.get("ModelVersion", "triage-1")["status"]
+        assert {key: status[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("kept", ["inputs", "outputs"])
+def test_a_status_without_what_is_empty_is_still_that_of_a_verified_version(kept: str) -> None:
+    world = with_version(with_store(World()), 1)
+    world.remove("Job", "triage-1-verify")
+    status = world.get("ModelVersion", "triage-1")["status"]
+    # What is empty may be dropped by a client on its way.
+    status["schema"] = {kept: [{"name": "input", "datatype": "FP32"}]}
+    del status["size"]
+    world.reconcile("ModelVersion", "triage-1")
+    status = world.get("ModelVersion", "triage-1")["status"]
+    tensor = {"name": "input", "datatype": "FP32", "shape": []}
+    assert (status["schema"], status["size"]) == ({"inputs": [], "outputs": [], kept: [tensor]}, 0)
+    assert not world.has("Job", "triage-1-verify")
+
+
+def test_a_name_that_is_taken_is_told_and_tried_again_in_a_minute() -> None:
+    world = with_store(World())
+    world.put("Job", "triage-1-verify", spec={}, status={})
+    world.put("ModelVersion", "triage-1", spec=version_spec(1))
+    plan = world.reconcile("ModelVersion", "triage-1")
+    assert world.condition("ModelVersion", "triage-1", "Verified") == ("Unknown", "NameConflict")
+    assert world.condition("ModelVersion", "triage-1", "Stalled") == ("True", "NameConflict")
+    assert world.message("ModelVersion", "triage-1", "Ready").startswith("Job triage-1-verify exists")
+    assert plan.requeue_after == timedelta(minutes=1)
+
+
+def test_a_report_of_another_task_needs_a_person() -> None:
+    world = with_store(World())
+    world.put("ModelVersion", "triage-1", spec=version_spec(1))
+    world.reconcile("ModelVersion", "triage-1")
+    world.end_job("triage-1-verify", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    said = "ReportInvalid: the Job's report is not that of a verification"
+    assert told(world)[0] == f"Ready False {said}"
+    assert told(world)[-1] == f"Stalled True {said}"
+    assert world.plan("ModelVersion", "triage-1").requeue_after is None
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["DigestMismatch", "ManifestInvalid", "ArtifactTooLarge", "FileMissing", "NotARegularFile", "FileUnexpected"],
+)
+def test_bytes_that_are_wrong_stay_wrong(reason: str) -> None:
+    world = with_store(World())
+    world.put("ModelVersion", "triage-1", spec=version_spec(1))
+    world.reconcile("ModelVersion", "triage-1")
+    job = world.get("Job", "triage-1-verify")["metadata"]["uid"]
+    world.end_job("triage-1-verify", report.Report(False, reason, "train again"))
+    world.wait(86400)
+    assert world.reconcile("ModelVersion", "triage-1").requeue_after is None
+    assert told(world)[0] == f"Ready False {reason}: train again"
+    assert world.get("Job", "triage-1-verify")["metadata"]["uid"] == job
+
+
+def test_a_store_that_does_not_answer_is_no_news_while_it_is_asked_again_and_asked_ever_more_seldom() -> None:
+    world = with_store(World())
+    world.put("ModelVersion", "triage-1", spec=version_spec(1))
+    pauses = []
+    for _ in range(12):
+        world.reconcile("ModelVersion", "triage-1")
+        if pauses:
+            assert world.condition("ModelVersion", "triage-1", "Verified") == ("False", "StoreUnreachable")
+        world.end_job("triage-1-verify", report.Report(False, "StoreUnreachable", "no answer", retryable=True))
+        plan = world.reconcile("ModelVersion", "triage-1")
+        assert plan.requeue_after is not None
+        pauses.append(plan.requeue_after.total_seconds())
+        world.wait(pauses[-1])
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (5, 60)
+
+
+def test_another_store_is_asked_at_once() -> None:
+    world = with_store(World())
+    world.put("ModelVersion", "triage-1", spec=version_spec(1))
+    world.reconcile("ModelVersion", "triage-1")
+    former = world.get("Job", "triage-1-verify")["metadata"]["uid"]
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://others"}})
+    world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    world.reconcile("Workspace", "default")
+    world.reconcile("ModelVersion", "triage-1")
+    assert world.get("Job", "triage-1-verify")["metadata"]["uid"] != former
+
+
+@pytest.mark.parametrize("lost", ["the schema", "the generation"])
+def test_what_was_verified_counts_only_for_what_it_was_verified_for(lost: str) -> None:
+    world = with_version(with_store(World()), 1)
+    world.remove("Job", "triage-1-verify")
+    if lost == "the schema":
+        del world.objects["ModelVersion", "triage-1"]["status"]["schema"]
+    else:
+        world.put("ModelVersion", "triage-1", spec=version_spec(1, "2"))
+    world.reconcile("ModelVersion", "triage-1")
+    assert world.condition("ModelVersion", "triage-1", "Ready") == ("False", "VerificationRunning")
+    assert world.has("Job", "triage-1-verify")
+
+
+def test_a_report_that_never_comes_is_asked_for_again() -> None:
+    world = with_store(World())
+    world.put("ModelVersion", "triage-1", spec=version_spec(1))
+    world.reconcile("ModelVersion", "triage-1")
+    former = world.get("Job", "triage-1-verify")["metadata"]["uid"]
+    world.end_job("triage-1-verify", report.Report(True, "Verified"))
+    world.remove("Pod", "triage-1-verify-x")
+    assert told(world)[0] == "Ready False ReportLost: the pod went away before it could report; trying again"
+    world.wait(10)
+    world.reconcile("ModelVersion", "triage-1")
+    assert world.get("Job", "triage-1-verify")["metadata"]["uid"] != former
+
+
+def test_a_version_that_becomes_ready_is_an_event() -> None:
+    world = with_version(with_store(World()), 1)
+    assert world.events[-1].reason == "Verified"

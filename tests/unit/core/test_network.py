@@ -1,5 +1,6 @@
 """The NetworkPolicies that the operator makes: what must get through does, and what nobody needs does not."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -142,6 +143,30 @@ def test_a_policy_that_somebody_edited_is_mended_and_one_that_is_right_is_left()
     assert made.get("NetworkPolicy", "triage-access")["spec"] == edited["spec"]
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "namespaces"),
+    [
+        ("http://store:7070", []),
+        ("http://minio.storage.svc:9000", ["storage"]),
+        ("http://minio.storage:9000", ["storage"]),  # an address in no IP block that is routed may be a Service's
+        ("https://s3.example.org", []),
+    ],
+)
+def test_a_namespace_is_opened_for_a_store_that_may_be_there(endpoint: str, namespaces: list[str]) -> None:
+    (_, store) = world(endpoint).get("NetworkPolicy", "triage-access")["spec"]["egress"]
+    selectors = [peer["namespaceSelector"] for peer in store["to"] if "namespaceSelector" in peer]
+    name = "kubernetes.io/metadata.name"
+    assert selectors == [{"matchLabels": {name: namespace}} for namespace in namespaces]
+
+
+def test_a_copy_of_a_policy_does_not_stand_in_for_it() -> None:
+    made = world()
+    policy = made.objects.pop(("NetworkPolicy", "triage-access"))
+    made.put("NetworkPolicy", "copy", metadata=_kept(policy), spec=policy["spec"])
+    made.reconcile("ModelDeployment", "triage")
+    assert made.get("NetworkPolicy", "triage-access")["spec"] == policy["spec"]
+
+
 def test_another_store_changes_the_policies() -> None:
     made = world()
     made.put(
@@ -160,6 +185,13 @@ def test_a_policy_s_name_that_somebody_else_has_is_left_alone_and_said() -> None
     assert made.get("NetworkPolicy", "modelmill-jobs") == theirs
     assert made.condition("Workspace", "default", "Stalled") == ("True", "NameConflict")
     assert made.condition("Workspace", "default", "PreflightPassed") == ("True", "StoreWorks")
+    assert made.message("Workspace", "default", "Ready").startswith("NetworkPolicy modelmill-jobs exists")
+    assert made.plan("Workspace", "default").requeue_after == timedelta(minutes=1)
+    with_dataset(made)  # the store works all the same
+    # A store that does not is what is told first.
+    made.put("Workspace", "default", spec={"store": {"uri": "s3://others"}})
+    made.reconcile("Workspace", "default")
+    assert made.condition("Workspace", "default", "Ready") == ("False", "PreflightRunning")
 
 
 def _kept(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """TrainingJob: from data to a ModelVersion with a number that nobody else has."""
 
+from datetime import timedelta
+
 import pytest
 from world import World, digest_of, trained, training_spec, with_dataset, with_store
 
-from modelmill.core.plan import Delete, NoPods, is_owned
+from modelmill.core.plan import Create, Delete, NoPods, SetStatus, is_owned
 from modelmill_contracts import report, task
 
 
@@ -213,6 +215,16 @@ def test_a_job_of_a_former_object_of_that_name_is_waited_for() -> None:
     assert world.has("Job", "lr-train")
 
 
+def test_a_job_of_a_former_object_is_not_deleted_by_its_suspended_successor() -> None:
+    world = ready_world()
+    owner = {"apiVersion": "modelmill.dev/v1alpha1", "kind": "TrainingJob", "name": "lr", "uid": "former"}
+    world.put("Job", "lr-train", metadata={"ownerReferences": [{**owner, "controller": True}]}, spec={}, status={})
+    world.put("TrainingJob", "lr", spec=training_spec(suspend=True))
+    theirs = world.get("Job", "lr-train")["metadata"]["uid"]
+    deletes = [write for write in world.plan("TrainingJob", "lr").writes if isinstance(write, Delete)]
+    assert not [write for write in deletes if write.uid in (theirs, None)]
+
+
 def test_a_job_that_succeeded_with_its_second_pod_is_not_judged_by_the_first() -> None:
     world = ready_world()
     world.put("TrainingJob", "lr", spec=training_spec())
@@ -275,3 +287,467 @@ def test_a_training_whose_pods_were_not_seen_yet_is_not_thrown_away() -> None:
     assert isinstance(guard, NoPods)
     assert guard.job == trained["metadata"]["uid"]
     assert is_owned(pod, guard.job)
+
+
+def told(world: World, name: str = "lr") -> list[str]:
+    world.reconcile("TrainingJob", name)
+    return world.told("TrainingJob", name)
+
+
+STORE_WORKS = "PreflightPassed True StoreWorks: the store works"
+PINNED = "DataReady True VersionPinned: a valid version of the data is pinned"
+PUBLISHED = "Trained True ArtifactPublished: the artifact is in the store"
+
+
+def test_each_step_to_a_version_is_told_in_full() -> None:
+    world = World()
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://models"}})
+    world.put("TrainingJob", "lr", spec=training_spec())
+    trying = "PreflightRunning: Workspace default is trying its store"
+    assert told(world) == [
+        f"Succeeded Unknown {trying}",
+        "Failed Unknown PreflightRunning",
+        f"PreflightPassed Unknown {trying}",
+        "DataReady Unknown PreflightRunning",
+        "Trained Unknown PreflightRunning",
+        f"Reconciling True {trying}",
+        "Stalled False PreflightRunning",
+    ]
+    with_store(world)
+    absent = "DatasetNotFound: there is no Dataset tumours in this namespace yet; create it"
+    assert told(world) == [
+        f"Succeeded Unknown {absent}",
+        "Failed Unknown DatasetNotFound",
+        STORE_WORKS,
+        f"DataReady Unknown {absent}",
+        "Trained Unknown DatasetNotFound",
+        f"Reconciling True {absent}",
+        "Stalled False DatasetNotFound",
+    ]
+    world.put("Dataset", "tumours", spec={"source": {"configMapRef": {"name": "tumours", "key": "data.csv"}}})
+    assert told(world)[0] == "Succeeded Unknown DatasetNotReady: Dataset tumours has no valid version"
+    world.reconcile("Dataset", "tumours")
+    reading = (
+        "DatasetNotReady: Dataset tumours has no valid version (SnapshotRunning: the data is being read and checked)"
+    )
+    assert told(world)[5:] == [f"Reconciling True {reading}", "Stalled False DatasetNotReady"]
+    world.end_job("tumours-data", report.Report(False, "SourceNotFound", "no key data.csv"))
+    world.reconcile("Dataset", "tumours")
+    why = "SourceNotFound: no key data.csv (tried again within 10 min)"
+    bad = f"DatasetNotReady: Dataset tumours has no valid version ({why})"
+    assert told(world) == [
+        f"Succeeded Unknown {bad}",
+        "Failed Unknown DatasetNotReady",
+        STORE_WORKS,
+        f"DataReady False {bad}",
+        "Trained Unknown DatasetNotReady",
+        "Reconciling False DatasetNotReady",
+        f"Stalled True {bad}",
+    ]
+    world.remove("Dataset", "tumours")
+    with_dataset(world)
+    first = next(w for w in world.plan("TrainingJob", "lr").writes if isinstance(w, SetStatus)).status
+    assert first["conditions"][0]["message"] == "Job lr-train is starting"
+    assert first["conditions"][0]["reason"] == "Training"
+    training = "Training: Job lr-train is training"
+    assert told(world) == [
+        f"Succeeded Unknown {training}",
+        "Failed Unknown Training",
+        STORE_WORKS,
+        PINNED,
+        f"Trained Unknown {training}",
+        f"Reconciling True {training}",
+        "Stalled False Training",
+    ]
+    world.pod_of_job("lr-train", conditions=[{"type": "PodScheduled", "status": "False", "message": "none"}])
+    full = "Unschedulable: no node takes the pod: none; ask for less in resources, or add nodes"
+    assert told(world) == [
+        f"Succeeded Unknown {full}",
+        "Failed Unknown Unschedulable",
+        STORE_WORKS,
+        PINNED,
+        f"Trained Unknown {full}",  # it may still come right by itself
+        "Reconciling False Unschedulable",
+        f"Stalled True {full}",
+    ]
+    world.end_job("lr-train", trained())
+    making = next(w for w in world.plan("TrainingJob", "lr").writes if isinstance(w, SetStatus)).status
+    assert making["conditions"][0]["message"] == "Model triage is being created"
+    assert making["conditions"][0]["reason"] == "CreatingModel"
+    assert making["artifact"]["digest"] == digest_of("1")  # it is kept from now on, whatever becomes of the Job
+    numbering = "WaitingForNumber: Model triage gives the version its number"
+    assert told(world) == [
+        f"Succeeded Unknown {numbering}",
+        "Failed Unknown WaitingForNumber",
+        STORE_WORKS,
+        PINNED,
+        PUBLISHED,
+        f"Reconciling True {numbering}",
+        "Stalled False WaitingForNumber",
+    ]
+    world.reconcile("Model", "triage")
+    naming = next(w for w in world.plan("TrainingJob", "lr").writes if isinstance(w, SetStatus)).status
+    assert naming["conditions"][0]["message"] == "ModelVersion triage-1 is being created"
+    assert naming["conditions"][0]["reason"] == "CreatingVersion"
+    assert told(world) == [
+        "Succeeded True TrainingSucceeded: ModelVersion triage-1",
+        "Failed False TrainingSucceeded",
+        STORE_WORKS,
+        PINNED,
+        PUBLISHED,
+        "Reconciling False TrainingSucceeded",
+        "Stalled False TrainingSucceeded",
+    ]
+
+
+def test_what_kubectl_shows_of_a_run_that_succeeded_stays_when_everything_else_is_gone() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    result = report.TrainingResult(
+        recipe=digest_of("e"),
+        artifact=digest_of("1"),
+        uri="s3://models/artifacts/1",
+        runtime="onnx",
+        metrics=(
+            report.Metric("recall", "0.1"),
+            report.Metric("roc_auc", "0.995", "0.001"),
+            report.Metric("recall", "0.9"),
+        ),
+        cpu_seconds=7,
+    )
+    world.end_job("lr-train", report.Report(True, "TrainingSucceeded", result=result))
+    world.settle()
+    expected = {
+        "modelVersion": "triage-1",
+        "datasetVersion": digest_of("a"),
+        "datasetFile": digest_of("f"),
+        "recipe": digest_of("e"),
+        "artifact": {"uri": "s3://models/artifacts/1", "digest": digest_of("1")},
+        "metrics": [{"name": "recall", "value": "0.9"}, {"name": "roc_auc", "value": "0.995", "stddev": "0.001"}],
+        "usage": {"cpuSeconds": 7},
+        "observedGeneration": 1,
+    }
+    for gone in ((), ("Job", "lr-train"), ("ModelVersion", "triage-1"), ("Dataset", "tumours"), ("Model", "triage")):
+        if gone:
+            world.remove(*gone)
+            assert world.plan("TrainingJob", "lr").writes == (), gone
+        status = dict(world.get("TrainingJob", "lr")["status"])
+        del status["conditions"]
+        assert status == expected
+
+
+def test_a_run_without_a_model_says_where_its_result_is() -> None:
+    world = ready_world()
+    spec = training_spec()
+    del spec["modelRef"]
+    world.put("TrainingJob", "lr", spec=spec)
+    world.settle()
+    world.end_job("lr-train", trained())
+    assert told(world)[0] == "Succeeded True TrainingSucceeded: the artifact is in the store"
+    assert "modelVersion" not in world.get("TrainingJob", "lr")["status"]
+    assert world.plan("TrainingJob", "lr").writes == ()
+
+
+@pytest.mark.parametrize(
+    ("reason", "gates"),
+    [
+        ("FitFailed", ("True", "True", "False")),
+        ("StoreFull", ("False", "True", "False")),
+        ("ObjectNotFound", ("True", "False", "False")),
+        ("DigestMismatch", ("True", "False", "False")),
+    ],
+)
+def test_a_failure_is_told_in_full(reason: str, gates: tuple[str, ...]) -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    world.end_job("lr-train", report.Report(False, reason, "do this"))
+    passed = (STORE_WORKS, PINNED, PUBLISHED)
+    names = ("PreflightPassed", "DataReady", "Trained")
+    expected = [
+        f"Succeeded False {reason}: do this",
+        f"Failed True {reason}: do this",
+        *(
+            good if gate == "True" else f"{name} False {reason}: do this"
+            for name, good, gate in zip(names, passed, gates, strict=True)
+        ),
+        f"Reconciling False {reason}",
+        f"Stalled True {reason}: do this",
+    ]
+    assert told(world) == expected
+    world.remove("Job", "lr-train")
+    assert told(world) == expected
+    assert [(e.type, e.reason) for e in world.events if e.reason == reason] == [("Warning", reason)]
+
+
+def test_a_suspended_run_is_told_in_full_and_is_no_failure() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec(suspend=True))
+    assert told(world) == [
+        "Succeeded Unknown Suspended: spec.suspend is true; set it to false to go on",
+        "Failed Unknown Suspended",
+        "PreflightPassed Unknown Suspended",
+        "DataReady Unknown Suspended",
+        "Trained Unknown Suspended",
+        "Reconciling False Suspended",
+        "Stalled False Suspended",
+    ]
+    assert "datasetVersion" not in world.get("TrainingJob", "lr")["status"]
+
+
+def test_a_suspended_run_whose_report_is_lost_is_stopped_too() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    world.end_job("lr-train", trained())
+    world.remove("Pod", "lr-train-x")
+    world.put("TrainingJob", "lr", spec=training_spec(suspend=True))
+    world.reconcile("TrainingJob", "lr")
+    assert not world.has("Job", "lr-train")
+
+
+def test_a_run_that_failed_before_it_was_suspended_is_not_thrown_away() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    world.end_job("lr-train", report.Report(False, "FitFailed", "do this"))
+    world.put("TrainingJob", "lr", spec=training_spec(suspend=True))
+    world.reconcile("TrainingJob", "lr")
+    assert world.has("Job", "lr-train")
+
+
+@pytest.mark.parametrize("seen", ["in the cache", "when it was created"])
+def test_a_name_that_is_taken_is_told_and_tried_again_in_a_minute(seen: str) -> None:
+    world = ready_world()
+    if seen == "in the cache":
+        world.put("Job", "lr-train", spec={}, status={})
+    else:
+        world.foreign.add(("Job", "lr-train"))
+    world.put("TrainingJob", "lr", spec=training_spec())
+    plan = world.reconcile("TrainingJob", "lr")
+    assert world.condition("TrainingJob", "lr", "Trained") == ("Unknown", "NameConflict")
+    assert world.message("TrainingJob", "lr", "Stalled").startswith("Job lr-train exists")
+    assert world.condition("TrainingJob", "lr", "Stalled") == ("True", "NameConflict")
+    assert plan.requeue_after == timedelta(minutes=1)
+
+
+def test_a_report_that_never_comes_is_waited_for_and_then_the_run_is_repeated() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    former = world.get("Job", "lr-train")["metadata"]["uid"]
+    world.end_job("lr-train", trained())
+    world.remove("Pod", "lr-train-x")
+    plan = world.reconcile("TrainingJob", "lr")
+    assert world.told("TrainingJob", "lr")[0] == (
+        "Succeeded Unknown ReportLost: the pod went away before it could report"
+    )
+    assert plan.requeue_after == timedelta(seconds=10)
+    assert world.has("Job", "lr-train")
+    world.wait(10)
+    world.reconcile("TrainingJob", "lr")
+    assert world.get("Job", "lr-train")["metadata"]["uid"] != former
+
+
+def test_a_report_of_another_task_is_a_failure() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    world.end_job("lr-train", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    assert told(world)[1] == "Failed True ReportInvalid: the Job's report is not that of a training"
+
+
+def test_a_run_may_name_a_former_version_of_the_data() -> None:
+    world = ready_world()
+    history = [
+        {"version": digest_of(v), "file": digest_of(f), "rows": 1, "observedAt": "2026-01-01T00:00:00Z"}
+        for v, f in (("b", "2"), ("a", "1"))
+    ]
+    world.objects["Dataset", "tumours"]["status"]["history"] = history
+    data = {"datasetRef": {"name": "tumours"}, "version": digest_of("a"), "target": "benign"}
+    world.put("TrainingJob", "lr", spec=training_spec(data=data))
+    world.reconcile("TrainingJob", "lr")
+    status = world.get("TrainingJob", "lr")["status"]
+    assert (status["datasetVersion"], status["datasetFile"]) == (digest_of("a"), digest_of("1"))
+    data["version"] = digest_of("c")
+    world.put("TrainingJob", "other", spec=training_spec(data=data))
+    missing = (
+        f"DatasetVersionNotFound: Dataset tumours has no version {digest_of('c')} in status.history; name one that it"
+        " has, or none for the newest"
+    )
+    assert told(world, "other")[3] == f"DataReady False {missing}"
+
+
+def test_data_that_is_not_ready_is_not_trained_on_unless_the_version_is_named() -> None:
+    world = ready_world()
+    spec = world.get("Dataset", "tumours")["spec"]
+    world.put("Dataset", "tumours", spec={**spec, "expectations": {"minRows": 1000}})
+    world.put("TrainingJob", "lr", spec=training_spec())
+    assert told(world)[3].startswith("DataReady Unknown DatasetNotReady: Dataset tumours has no valid version")
+    assert not world.has("Job", "lr-train")
+    data = {"datasetRef": {"name": "tumours"}, "version": digest_of("a"), "target": "benign"}
+    world.put("TrainingJob", "named", spec=training_spec(data=data))
+    world.reconcile("TrainingJob", "named")
+    assert world.has("Job", "named-train")
+
+
+def test_packages_are_those_that_the_workspace_allows() -> None:
+    world = ready_world()
+    spec = world.get("Workspace", "default")["spec"]
+    world.put("Workspace", "default", spec={**spec, "allow": {"estimatorPackages": ["sklearn", "xgboost"]}})
+    world.reconcile("Workspace", "default")
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.reconcile("TrainingJob", "lr")
+    pod = world.get("Job", "lr-train")["spec"]["template"]["spec"]
+    work = task.decode(pod["containers"][0]["env"][0]["value"])
+    assert isinstance(work, task.TrainingTask)
+    assert work.packages == ("sklearn", "xgboost")
+
+
+def test_a_job_is_created_only_if_the_object_has_no_artifact_when_asked_fresh() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    (create, *_) = world.plan("TrainingJob", "lr").writes
+    assert isinstance(create, Create)
+    (guard,) = create.guards
+    live = world.get("TrainingJob", "lr")
+    assert (guard.kind, guard.name) == ("TrainingJob", "lr")
+    assert guard.meaning == "TrainingJob lr has no artifact"
+    assert guard.holds(live)
+    assert guard.holds({**live, "status": {"observedGeneration": 1}})
+    assert not guard.holds({**live, "status": {"artifact": {"uri": "s3://models/1"}}})
+    assert not guard.holds({**live, "metadata": {**live["metadata"], "uid": "another"}})
+    assert not guard.holds(None)
+
+
+def test_a_version_that_the_run_made_is_found_again_where_the_status_was_lost() -> None:
+    world = ready_world()
+    train(world)
+    del world.objects["TrainingJob", "lr"]["status"]
+    world.reconcile("TrainingJob", "lr")
+    assert world.get("TrainingJob", "lr")["status"]["modelVersion"] == "triage-1"
+    assert world.get("Model", "triage")["status"]["lastVersion"] == 1
+
+
+def test_without_a_workspace_it_says_what_to_create() -> None:
+    world = World()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    assert told(world)[2].startswith("PreflightPassed False WorkspaceNotFound: namespace team-a has no store")
+
+
+@pytest.mark.parametrize("said", [report.Report(False, "FitFailed", "do this"), report.Report(True, "StoreWorks")])
+def test_an_end_is_told_with_one_write(said: report.Report) -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    if said.ok:
+        said = report.Report(True, "StoreWorks", result=report.PreflightResult(()))
+    world.end_job("lr-train", said)
+    status = next(w for w in world.plan("TrainingJob", "lr").writes if isinstance(w, SetStatus)).status
+    found = {c["type"]: c["status"] for c in status["conditions"]}
+    assert (found["Failed"], found["Reconciling"], found["Stalled"]) == ("True", "False", "True")
+
+
+def test_a_success_is_told_with_one_write() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    world.end_job("lr-train", trained())
+    world.reconcile("TrainingJob", "lr")
+    world.reconcile("Model", "triage")
+    (create, *_) = world.plan("TrainingJob", "lr").writes
+    assert isinstance(create, Create)
+    world.put(create.manifest["kind"], create.manifest["metadata"]["name"], spec=create.manifest["spec"])
+    (status, _) = world.plan("TrainingJob", "lr").writes
+    assert isinstance(status, SetStatus)
+    assert status.status["modelVersion"] == "triage-1"
+    assert status.status["artifact"]["digest"] == digest_of("1")
+
+
+def test_what_ended_is_not_run_again_whatever_else_of_its_status_was_lost() -> None:
+    world = ready_world()
+    train(world)
+    world.remove("Job", "lr-train")
+    for field in ("artifact", "modelVersion", "datasetVersion"):
+        del world.objects["TrainingJob", "lr"]["status"][field]
+    assert not [w for w in world.plan("TrainingJob", "lr").writes if isinstance(w, Create)]
+
+
+def test_a_status_without_what_is_empty_is_still_that_of_a_run_with_an_artifact() -> None:
+    world = ready_world()
+    train(world)
+    world.remove("Job", "lr-train")
+    for field in ("metrics", "usage"):
+        del world.objects["TrainingJob", "lr"]["status"][field]
+    world.reconcile("TrainingJob", "lr")
+    status = world.get("TrainingJob", "lr")["status"]
+    assert (status["metrics"], status["usage"]) == ([], {"cpuSeconds": 0})
+
+
+def test_a_good_report_of_a_job_that_failed_is_no_result() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    world.end_job("lr-train", trained(), reason="DeadlineExceeded")
+    world.objects["Job", "lr-train"]["status"]["conditions"][0]["type"] = "Failed"
+    world.settle()
+    assert world.condition("TrainingJob", "lr", "Failed") == ("True", "TimedOut")
+
+
+def test_a_job_that_somebody_gave_another_task_is_made_anew() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    former = world.get("Job", "lr-train")["metadata"]["uid"]
+    world.objects["Job", "lr-train"]["metadata"]["annotations"]["modelmill.dev/task"] = "edited"
+    world.reconcile("TrainingJob", "lr")
+    assert world.get("Job", "lr-train")["metadata"]["uid"] != former
+
+
+def test_an_annotation_that_somebody_removed_is_no_half_a_version() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    del world.objects["Job", "lr-train"]["metadata"]["annotations"]["modelmill.dev/dataset-file"]
+    del world.objects["TrainingJob", "lr"]["status"]
+    world.reconcile("TrainingJob", "lr")
+    assert world.get("TrainingJob", "lr")["status"]["datasetFile"] == digest_of("f")
+
+
+def test_a_run_whose_data_nobody_knows_any_more_becomes_a_version_without_that_lineage() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    world.end_job("lr-train", trained())
+    world.reconcile("TrainingJob", "lr")
+    world.remove("Job", "lr-train")
+    world.remove("Dataset", "tumours")
+    for field in ("datasetVersion", "datasetFile"):
+        del world.objects["TrainingJob", "lr"]["status"][field]
+    world.settle()
+    assert set(world.get("ModelVersion", "triage-1")["spec"]["lineage"]) == {"trainingJob", "recipe"}
+
+
+def test_what_is_not_declared_has_the_documented_default() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.reconcile("TrainingJob", "lr")
+    job = world.get("Job", "lr-train")["spec"]
+    assert job["template"]["spec"]["containers"][0]["resources"] == {
+        "limits": {"memory": "2Gi"},
+        "requests": {"cpu": "500m", "memory": "512Mi"},
+    }
+    assert (job["backoffLimit"], job["activeDeadlineSeconds"]) == (2, 3600)
+
+
+def test_a_declared_limit_of_memory_is_kept_above_the_request() -> None:
+    world = ready_world()
+    resources = {"requests": {"memory": "1Gi"}, "limits": {"memory": "3Gi"}}
+    world.put("TrainingJob", "lr", spec=training_spec(resources=resources))
+    world.reconcile("TrainingJob", "lr")
+    pod = world.get("Job", "lr-train")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"] == {
+        "limits": {"memory": "3Gi"},
+        "requests": {"cpu": "500m", "memory": "1Gi"},
+    }

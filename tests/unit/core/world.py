@@ -74,6 +74,13 @@ class World:
         found = next(c for c in self.get(kind, name)["status"]["conditions"] if c["type"] == type_)
         return str(found["message"])
 
+    def told(self, kind: str, name: str) -> list[str]:
+        """Every condition as one line, as a person reads them."""
+        return [
+            f"{c['type']} {c['status']} {c['reason']}" + (f": {c['message']}" if c["message"] else "")
+            for c in self.get(kind, name)["status"]["conditions"]
+        ]
+
     def wait(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
@@ -164,6 +171,8 @@ class World:
         raise AssertionError("the world does not come to rest")
 
     def _carry_out(self, kind: str, name: str, write: Any) -> None:
+        if isinstance(write, Create | Apply | Delete):
+            self._check(write.guards)
         match write:
             case Create():
                 key = (write.manifest["kind"], write.manifest["metadata"]["name"])
@@ -182,12 +191,10 @@ class World:
                 key = (write.manifest["kind"], write.manifest["metadata"]["name"])
                 live = self.objects[key]
                 assert live["metadata"]["uid"] == write.uid
-                self._check(write.guards)
                 spec = {**live.get("spec", {}), **write.manifest["spec"]}
                 metadata = {**live["metadata"], "generation": live["metadata"]["generation"] + 1}
                 self._store(*key, {**live, "spec": spec, "metadata": metadata})
             case Delete():
-                self._check(write.guards)
                 assert self.objects[write.kind, write.name]["metadata"]["uid"] == write.uid
                 self.remove(write.kind, write.name)
             case SetStatus():

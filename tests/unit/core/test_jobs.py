@@ -1,0 +1,244 @@
+"""Jobs: what became of one is read from it, its pods and its events, whatever of them is seen."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from world import World, trained, training_spec, with_dataset, with_store
+
+from modelmill.core.plan import Delete, SetStatus
+from modelmill_contracts import report
+
+GONE = "ReportLost: the pod went away before it could report; trying again"
+SOON = " (tried again within 1 min)"  # it may heal by itself
+LATER = " (tried again within 10 min)"  # only somebody's change can help
+
+
+def trying() -> World:
+    """A Workspace whose Job runs."""
+    world = World()
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://models"}})
+    world.reconcile("Workspace", "default")
+    return world
+
+
+def ready(world: World) -> str:
+    world.reconcile("Workspace", "default")
+    return world.told("Workspace", "default")[0].removeprefix("Ready ")
+
+
+def add_pod(world: World, name: str, said: report.Report, created: str) -> None:
+    world.end_job("default-preflight", said)
+    pod = world.objects.pop(("Pod", "default-preflight-x"))
+    world.objects["Pod", name] = {**pod, "metadata": {**pod["metadata"], "name": name, "creationTimestamp": created}}
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
+def test_a_job_is_judged_by_its_newest_pod(first: str, second: str) -> None:
+    world = trying()
+    add_pod(world, first, report.Report(False, "StoreUnreachable", "no answer"), "2026-01-01T00:00:00Z")
+    add_pod(world, second, report.Report(False, "StoreRefused", "check the Secret"), "2026-01-01T00:00:09Z")
+    assert ready(world) == f"False StoreRefused: check the Secret{LATER}"
+
+
+def test_of_two_pods_of_one_second_the_same_one_counts_every_time() -> None:
+    world = trying()
+    for name, reason in (("b", "StoreRefused"), ("a", "StoreUnreachable")):
+        add_pod(world, name, report.Report(False, reason, "check it"), "2026-01-01T00:00:00Z")
+    assert ready(world) == f"False StoreRefused: check it{LATER}"
+
+
+def test_a_pod_of_another_job_says_nothing_of_this_one() -> None:
+    world = trying()
+    world.end_job("default-preflight", report.Report(False, "StoreRefused", "check the Secret"))
+    world.objects["Pod", "default-preflight-x"]["metadata"]["ownerReferences"][0]["uid"] = "former"
+    assert ready(world) == f"False {GONE}"
+
+
+def test_a_job_that_is_about_to_succeed_has_not_ended() -> None:
+    world = trying()
+    job = world.get("Job", "default-preflight")
+    met = {"type": "SuccessCriteriaMet", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    not_yet = {"type": "Complete", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    world.objects["Job", "default-preflight"] = {**job, "status": {"conditions": [met, not_yet]}}
+    assert ready(world) == "False PreflightRunning: the store is being tried"
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_a_report_that_never_comes_is_waited_for_ten_seconds_and_then_asked_for_again(ok: bool) -> None:
+    world = trying()
+    world.end_job("default-preflight", report.Report(ok, "StoreWorks"))
+    world.remove("Pod", "default-preflight-x")
+    world.wait(4)
+    plan = world.reconcile("Workspace", "default")
+    assert world.told("Workspace", "default")[0] == f"Ready False {GONE}"
+    assert plan.requeue_after == timedelta(seconds=6)
+    world.wait(6)
+    uid = world.get("Job", "default-preflight")["metadata"]["uid"]
+    assert Delete("Job", "default-preflight", uid) in world.plan("Workspace", "default").writes
+
+
+def test_a_clock_that_was_set_back_does_not_prolong_a_pause() -> None:
+    world = trying()
+    world.end_job("default-preflight", None, exit_reason="OOMKilled")
+    world.wait(-3600)
+    assert world.reconcile("Workspace", "default").requeue_after == timedelta(seconds=5)
+
+
+def refuse_pods(world: World, name: str, message: str, uid: str | None = None, **more: Any) -> None:
+    owner = uid or world.get("Job", "default-preflight")["metadata"]["uid"]
+    involved = {"kind": "Job", "name": "default-preflight", "uid": owner}
+    world.put("Event", name, reason="FailedCreate", message=message, involvedObject=involved, **more)
+
+
+def test_the_newest_refusal_of_a_pod_is_the_one_that_is_told() -> None:
+    world = trying()
+    refuse_pods(world, "a", "exceeded quota: old", lastTimestamp="2026-01-01T00:00:01Z")
+    refuse_pods(world, "b", "exceeded quota: new", lastTimestamp="2026-01-01T00:00:09Z")
+    refuse_pods(world, "c", "exceeded quota: without a time", lastTimestamp=None)
+    assert ready(world) == (
+        "False PodCreationRefused: the namespace does not let the pod be made: exceeded quota: new; raise the quota, or"
+        " ask for less in resources"
+    )
+
+
+def test_a_refusal_for_a_former_job_of_that_name_is_over() -> None:
+    world = trying()
+    refuse_pods(world, "a", "exceeded quota: small", uid="former")
+    assert ready(world) == "False PreflightRunning: the store is being tried"
+
+
+def test_a_refusal_is_over_when_there_is_a_pod() -> None:
+    world = trying()
+    refuse_pods(world, "a", "exceeded quota: small")
+    world.pod_of_job("default-preflight")
+    assert ready(world) == "False PreflightRunning: the store is being tried"
+
+
+@pytest.mark.parametrize("before", ["nothing", "a timeout", "a name that was taken"])
+def test_a_job_that_ran_out_of_time_says_so_unless_something_kept_it(before: str) -> None:
+    world = trying()
+    late = "it did not end in time; raise limits.timeout where there is one, or ask for less"
+    if before == "a timeout":
+        world.end_job("default-preflight", None, reason="DeadlineExceeded")
+        world.remove("Pod", "default-preflight-x")
+        world.reconcile("Workspace", "default")
+        world.wait(5)
+        world.reconcile("Workspace", "default")
+    elif before == "a name that was taken":
+        mine = world.objects.pop(("Job", "default-preflight"))
+        world.put("Job", "default-preflight", spec={}, status={})
+        assert ready(world).startswith("False NameConflict")
+        world.objects["Job", "default-preflight"] = mine  # the operator ended before it said so
+    world.end_job("default-preflight", None, reason="DeadlineExceeded")
+    world.remove("Pod", "default-preflight-x")
+    told = [w.status for w in world.plan("Workspace", "default").writes if isinstance(w, SetStatus)]
+    assert {status["conditions"][0]["reason"] for status in told} <= {"TimedOut"}  # not even for a moment
+    assert ready(world) == f"False TimedOut: {late}{SOON}"
+
+
+def test_what_kept_a_pod_from_starting_is_told_when_the_time_is_over() -> None:
+    world = trying()
+    world.pod_of_job(
+        "default-preflight",
+        containerStatuses=[
+            {"name": "trainer", "state": {"waiting": {"reason": "ErrImagePull", "message": "no route"}}}
+        ],
+    )
+    kept = ready(world)
+    world.wait(300)
+    world.end_job("default-preflight", None, reason="DeadlineExceeded")
+    world.remove("Pod", "default-preflight-x")
+    assert ready(world) == f"{kept}{SOON}"
+    assert kept == (
+        "False ImagePullFailed: the image of container trainer cannot be pulled (ErrImagePull: no route); check its"
+        " name, that the registry answers, and the pull secret"
+    )
+
+
+def test_a_crash_without_a_report_leaves_its_last_words() -> None:
+    world = trying()
+    world.end_job("default-preflight", None)
+    ended = {"exitCode": 3, "message": "x" * 300 + " y\n\n  ImportError: no"}
+    world.objects["Pod", "default-preflight-x"]["status"]["containerStatuses"][0]["state"]["terminated"] = ended
+    words = "x" * 282 + " y ImportError: no"  # the last 300 characters, on one line
+    assert ready(world) == f"False ContainerFailed: container trainer ended with exit code 3: {words}{SOON}"
+
+
+def test_a_crash_without_a_word_says_how_it_ended() -> None:
+    world = trying()
+    world.end_job("default-preflight", None)
+    ended = {"exitCode": 3}
+    world.objects["Pod", "default-preflight-x"]["status"]["containerStatuses"][0]["state"]["terminated"] = ended
+    assert ready(world) == f"False ContainerFailed: container trainer ended with exit code 3{SOON}"
+
+
+def test_a_node_that_evicts_the_last_pod_is_named() -> None:
+    world = trying()
+    world.end_job("default-preflight", None)
+    world.pod_of_job("default-preflight", phase="Failed", reason="Evicted", message="disk pressure")
+    assert ready(world) == f"False Evicted: the node evicted the pod: disk pressure{SOON}"
+
+
+@pytest.mark.parametrize("state", ["Active", "Lost", "Failed", "Succeeded", "unreadable", "its pod is gone"])
+def test_which_data_a_job_has_is_known_from_the_job_even_where_the_status_was_lost(state: str) -> None:
+    world = with_dataset(with_store(World()))
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    said = {"Failed": report.Report(False, "FitFailed", "no"), "Lost": None}
+    if state != "Active":
+        world.end_job("lr-train", said.get(state, trained()))
+    if state in ("Lost", "its pod is gone"):
+        world.remove("Pod", "lr-train-x")
+    if state == "unreadable":
+        world.objects["Pod", "lr-train-x"]["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = "?"
+    before = {key: world.get("TrainingJob", "lr")["status"][key] for key in ("datasetVersion", "datasetFile")}
+    world.remove("Dataset", "tumours")
+    del world.objects["TrainingJob", "lr"]["status"]
+    world.reconcile("TrainingJob", "lr")
+    status = world.get("TrainingJob", "lr")["status"]
+    assert {key: status.get(key) for key in before} == before
+
+
+def test_what_a_pod_reported_before_it_was_evicted_is_told() -> None:
+    world = trying()
+    world.end_job("default-preflight", report.Report(False, "StoreRefused", "check the Secret"))
+    world.objects["Pod", "default-preflight-x"]["status"] |= {"reason": "Evicted", "message": "disk pressure"}
+    assert ready(world) == f"False StoreRefused: check the Secret{LATER}"
+
+
+def test_what_holds_a_pod_up_when_the_time_is_over_is_told() -> None:
+    world = trying()
+    world.end_job("default-preflight", None, reason="DeadlineExceeded")
+    world.pod_of_job("default-preflight", conditions=[{"type": "PodScheduled", "status": "False", "message": "none"}])
+    assert ready(world).startswith("False Unschedulable: no node takes the pod: none")
+
+
+def test_a_report_that_cannot_be_read_is_asked_for_again() -> None:
+    world = trying()
+    world.end_job("default-preflight", report.Report(True, "StoreWorks"))
+    ended = world.objects["Pod", "default-preflight-x"]["status"]["containerStatuses"][0]["state"]["terminated"]
+    ended["message"] = "a report of tomorrow"
+    assert ready(world) == (
+        f"False ReportInvalid: the pod succeeded, but its report cannot be read; do the images fit together?{SOON}"
+    )
+    uid = world.get("Job", "default-preflight")["metadata"]["uid"]
+    world.wait(5)
+    assert Delete("Job", "default-preflight", uid) in world.plan("Workspace", "default").writes
+
+
+@pytest.mark.parametrize("timeout", ["1s", "500ms"])
+def test_a_run_may_have_as_little_as_a_second(timeout: str) -> None:
+    world = with_dataset(with_store(World()))
+    world.put("TrainingJob", "lr", spec=training_spec(limits={"timeout": timeout}))
+    world.reconcile("TrainingJob", "lr")
+    assert world.get("Job", "lr-train")["spec"]["activeDeadlineSeconds"] == 1
+
+
+@pytest.mark.parametrize("ended", ["with a report", "for lack of memory", "without a word"])
+def test_a_pod_that_ended_is_judged_when_its_job_has_ended(ended: str) -> None:
+    world = trying()
+    said = report.Report(False, "StoreRefused", "check the Secret") if ended == "with a report" else None
+    world.end_job("default-preflight", said, exit_reason="OOMKilled" if ended == "for lack of memory" else "")
+    world.objects["Job", "default-preflight"]["status"] = {}  # perhaps it makes another pod
+    assert ready(world) == "False PreflightRunning: the store is being tried"

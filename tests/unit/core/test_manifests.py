@@ -1,0 +1,139 @@
+"""What the operator asks of Kubernetes, word for word: a change of it is seen in review, in manifests/."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from world import World, digest_of, trained, training_spec, with_dataset, with_store, with_version
+
+from modelmill.core.plan import Create
+from modelmill_contracts import report
+
+EXPECTED = Path(__file__).parent / "manifests"
+STORE = {"uri": "s3://models/a", "endpoint": "http://store:7070", "region": "eu", "secretRef": {"name": "store"}}
+
+
+def world_with_a_secret() -> World:
+    """A Workspace whose store has an endpoint, a region and credentials."""
+    world = World()
+    world.put("Workspace", "default", spec={"store": STORE})
+    world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    world.reconcile("Workspace", "default")
+    return world
+
+
+def created(world: World, kind: str, name: str) -> list[Any]:
+    return [write.manifest for write in world.plan(kind, name).writes if isinstance(write, Create)]
+
+
+def preflight() -> list[Any]:
+    world = World()
+    world.put("Workspace", "default", spec={"store": STORE})
+    return created(world, "Workspace", "default")
+
+
+def snapshot_of_a_config_map() -> list[Any]:
+    world = world_with_a_secret()
+    world.put("Dataset", "tumours", spec={"source": {"configMapRef": {"name": "files", "key": "data.csv"}}})
+    return created(world, "Dataset", "tumours")
+
+
+def snapshot_of_a_bucket() -> list[Any]:
+    world = world_with_a_secret()
+    age = {"name": "age", "type": "Float", "nullable": False, "min": "0", "max": "120"}
+    stage = {"name": "stage", "type": "String", "values": ["I", "II"]}
+    world.put(
+        "Dataset",
+        "lake",
+        spec={
+            "source": {"uri": "s3://lake/a/b.parquet", "secretRef": {"name": "lake"}},
+            "columns": [age, stage],
+            "extraColumns": "Reject",
+            "expectations": {"minRows": 100},
+        },
+    )
+    return created(world, "Dataset", "lake")
+
+
+def training() -> list[Any]:
+    world = with_dataset(world_with_a_secret())
+    scale = {"name": "scale", "class": "sklearn.preprocessing.StandardScaler", "params": {"with_mean": False}}
+    numbers = {"name": "numbers", "select": ["age", "size"], "steps": [scale]}
+    logistic = {"name": "lr", "class": "sklearn.linear_model.LogisticRegression", "params": {"C": 0.5}}
+    data = {"datasetRef": {"name": "tumours"}, "target": "benign", "features": ["age", "size"]}
+    world.put(
+        "TrainingJob",
+        "lr",
+        spec=training_spec(
+            data={**data, "split": {"test": "0.3", "stratify": True}},
+            estimator={"steps": [logistic], "columns": [numbers]},
+            seed=7,
+            evaluation={"metrics": ["recall"]},
+            resources={"requests": {"memory": "3Gi"}, "limits": {"cpu": "2"}},
+            limits={"timeout": "1h30m", "retries": 5},
+        ),
+    )
+    return created(world, "TrainingJob", "lr")
+
+
+def version_of_a_run() -> list[Any]:
+    world = with_dataset(with_store(World()))
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.reconcile("TrainingJob", "lr")
+    world.end_job("lr-train", trained())
+    model = world.plan("TrainingJob", "lr").writes
+    world.reconcile("TrainingJob", "lr")
+    world.reconcile("Model", "triage")
+    return [*(w.manifest for w in model if isinstance(w, Create)), *created(world, "TrainingJob", "lr")]
+
+
+def verification() -> list[Any]:
+    world = world_with_a_secret()
+    artifact = {"uri": "s3://models/a/artifacts/1", "digest": digest_of("1")}
+    world.put("ModelVersion", "triage-1", spec={"modelRef": {"name": "triage"}, "version": 1, "artifact": artifact})
+    return created(world, "ModelVersion", "triage-1")
+
+
+def serving() -> list[Any]:
+    world = with_version(world_with_a_secret(), 3)
+    resources = {"requests": {"cpu": "2"}, "limits": {"memory": "1Gi"}}
+    world.put(
+        "ModelDeployment",
+        "triage",
+        spec={"model": {"name": "triage"}, "replicas": 2, "server": {"resources": resources}},
+    )
+    return created(world, "ModelDeployment", "triage")
+
+
+def serving_of_an_artifact() -> list[Any]:
+    world = with_store(World())
+    artifact = {"uri": "s3://models/artifacts/sha256-1", "digest": digest_of("1")}
+    world.put("ModelDeployment", "triage", spec={"model": artifact})
+    return created(world, "ModelDeployment", "triage")
+
+
+CASES = (
+    preflight,
+    snapshot_of_a_config_map,
+    snapshot_of_a_bucket,
+    training,
+    version_of_a_run,
+    verification,
+    serving,
+    serving_of_an_artifact,
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_what_is_created_is_what_was_reviewed(case: Any) -> None:
+    expected = EXPECTED / f"{case.__name__.replace('_', '-')}.yaml"
+    assert plain(case()) == list(yaml.safe_load_all(expected.read_text()))
+
+
+def plain(value: Any) -> Any:
+    """As the API server gets it: no tuples."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
