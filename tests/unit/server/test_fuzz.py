@@ -76,7 +76,8 @@ def predict(servable: Servable, body: bytes) -> Any:
     """The answer's document, or None where the body was refused."""
     try:
         call = servable.codec.decode(body)
-        return json.loads(servable.codec.encode(call, servable.runtime.predict(call.feeds)))
+        answer, size = servable.codec.encode(call, servable.runtime.predict(call.feeds))
+        return json.loads(answer[:size])
     except RefusedError as refusal:
         error = refusal
     assert 400 <= error.status < 500
