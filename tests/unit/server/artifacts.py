@@ -80,6 +80,11 @@ def cancer(folder: Path, *, missing: bool = False) -> Made:
     return Made(folder, write(folder, manifest), estimator, rows)
 
 
+def cancer_with_gaps(folder: Path) -> Made:
+    """The same, where each feature may be missing."""
+    return cancer(folder, missing=True)
+
+
 def mixed(folder: Path) -> Made:
     """A classifier with string labels over two numeric columns, one of which may be missing, and a string one."""
     import pandas as pd
@@ -165,9 +170,7 @@ def every_datatype(folder: Path) -> Made:
         ]
         for suffix in ("", "_out")
     ]
-    graph = helper.make_graph(nodes, "g", *ends)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    (folder / artifact.ONNX).write_bytes(model.SerializeToString())
+    _write_graph(folder, nodes, *ends)
     tensors = [(name, datatype, (-1, 2)) for name, datatype in zip(names, _ONNX_TYPES, strict=True)]
     manifest = Manifest(
         runtime="onnx",
@@ -176,6 +179,50 @@ def every_datatype(folder: Path) -> Made:
         outputs=tuple(Tensor(f"{name}_out", datatype, shape) for name, datatype, shape in tensors),
     )
     return Made(folder, write(folder, manifest), None, None)
+
+
+def one_column(folder: Path) -> Made:
+    """A model of one whole number that may be missing, with an output that does not belong to rows."""
+    folder.mkdir(parents=True)
+    nodes = [
+        helper.make_node("Identity", ["n"], ["same"]),
+        helper.make_node("ReduceSum", ["n"], ["total"], keepdims=0),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.INT64, [None]) for name in ("n", "same")]
+    total = helper.make_tensor_value_info("total", TensorProto.INT64, [])
+    _write_graph(folder, nodes, ends[:1], [ends[1], total])
+    manifest = Manifest(
+        runtime="onnx",
+        files=(),
+        inputs=(Tensor("n", "INT64", (-1,)),),
+        outputs=(Tensor("same", "INT64", (-1,)), Tensor("total", "INT64", ())),
+        features=(Feature("n", "Integer", True),),
+    )
+    return Made(folder, write(folder, manifest), None, None)
+
+
+def nameless(folder: Path) -> Made:
+    """A model of three float64 without names, as somebody may bring it: it gives them back as float16."""
+    folder.mkdir(parents=True)
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT16)]
+    ends = [
+        [helper.make_tensor_value_info(name, kind, [None, 3])]
+        for name, kind in (("x", TensorProto.DOUBLE), ("y", TensorProto.FLOAT16))
+    ]
+    _write_graph(folder, nodes, *ends)
+    manifest = Manifest(
+        runtime="onnx",
+        files=(),
+        inputs=(Tensor("x", "FP64", (-1, 3)),),
+        outputs=(Tensor("y", "FP16", (-1, 3)),),
+    )
+    return Made(folder, write(folder, manifest), None, None)
+
+
+def _write_graph(folder: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any]) -> None:
+    graph = helper.make_graph(nodes, "g", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (folder / artifact.ONNX).write_bytes(model.SerializeToString())
 
 
 def _write_onnx(folder: Path, estimator: Any, inputs: list[Any], outputs: list[str]) -> None:
