@@ -5,6 +5,7 @@ shape, and its values, e.g. `inputs[0].data`, for what is about them.
 """
 
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
@@ -31,6 +32,7 @@ _JSON_TYPES: dict[str, tuple[set[type], str]] = {
 
 # On the wire, whatever the machine's own order is.
 _WIRE_TYPES = {name: np.dtype(kind).newbyteorder("<") for name, kind in NUMPY_TYPES.items() if name != "BYTES"}
+_LITTLE_ENDIAN = sys.byteorder == "little"
 _LENGTH = struct.Struct("<I")  # before each element of BYTES
 
 
@@ -148,7 +150,7 @@ def raw_strings(raw: bytes | memoryview, elements: int, where: str) -> list[str]
 def to_raw(array: Array, datatype: str) -> bytes:
     """The elements of `array` as they are on the wire, row-major."""
     if datatype != "BYTES":
-        return array.astype(_WIRE_TYPES[datatype], copy=False).tobytes()
+        return array.tobytes() if _LITTLE_ENDIAN else array.byteswap().tobytes()
     encoded = [value if isinstance(value, bytes) else str(value).encode() for value in array.ravel().tolist()]
     return b"".join([part for value in encoded for part in (_LENGTH.pack(len(value)), value)])
 

@@ -8,6 +8,7 @@ give up, and the full path decodes again and explains.
 import base64
 import binascii
 import datetime
+import math
 import struct
 from typing import Any
 
@@ -150,6 +151,7 @@ class Codec:
         self._fast_input = signature.matrix if fast else None
         self._width = signature.width
         self._pack_row = struct.Struct(f"={signature.width}f").pack_into
+        self._unpack_row = struct.Struct(f"<{signature.width}f").unpack_from
 
     def decode(self, body: bytes, json_size: int | None = None) -> Call:
         """The request in `body`; RefusedError where it is not one for this model.
@@ -232,11 +234,16 @@ class Codec:
             return None
         if tensor.parameters.binary_data_size != size or len(body) != json_size + size:
             return None
-        array: Array = np.frombuffer(body, _FLOAT32, rows * width, json_size).reshape(rows, width)
-        if not np.isfinite(array).all():
-            return None
-        if rows > 1 and not array.flags.aligned:  # one row is copied anyway
-            array = array.copy()
+        array: Array = np.ndarray((rows, width), _FLOAT32, body, json_size)
+        if rows == 1:
+            # A double holds the sum of finite float32s: it is finite if, and only if, each of them is.
+            if not math.isfinite(sum(self._unpack_row(body, json_size))):
+                return None
+        else:
+            if not np.isfinite(array).all():
+                return None
+            if not array.flags.aligned:  # one row is copied anyway
+                array = array.copy()
         return self._call(request, tensor, array)
 
     def _call(self, request: _FastRequest | _RawRequest, tensor: _Floats | _Raw, array: Array) -> Call | None:
@@ -247,7 +254,7 @@ class Codec:
         if of_tensor is not None and (
             of_tensor.content_type not in _PLAIN
             or of_tensor.shared_memory_region is not None
-            or (of_tensor.binary_data_size is None) is not (tensor.data is None)
+            or (of_tensor.binary_data_size is None) is (tensor.data is None)
         ):
             return None
         if of_request is not None and of_request.content_type not in _PLAIN:

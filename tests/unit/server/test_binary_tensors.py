@@ -11,6 +11,7 @@ from serving import Answer, Server, ask, binary, matrix, serving
 
 from modelmill_server import model
 from modelmill_server.model import Servable
+from modelmill_server.v2 import Codec
 
 MODEL = "/v2/models/model/infer"
 SECRET = b"Zq7secret"
@@ -276,3 +277,14 @@ def test_an_aligned_matrix_is_not_copied(servable: Servable, cancer: Made) -> No
     shifted = servable.codec.decode(head + b" " + raw, len(head) + 1).feeds["input"]
     assert shifted.flags.aligned
     np.testing.assert_array_equal(array, shifted)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_matrix_takes_the_fast_path(servable: Servable, cancer: Made, count: int) -> None:
+    tensor, raw = binary(cancer.rows[:count].astype(np.float32))
+    head = msgspec.json.encode({"inputs": [tensor], "parameters": {"binary_data_output": True}})
+    json = {**matrix(cancer.rows[:count]), "parameters": {"content_type": "np"}}
+    for body, size in ((head + raw, len(head)), (msgspec.json.encode({"inputs": [json]}), None)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Codec, "_full", None)  # nobody asks for it
+            assert servable.codec.decode(body, size).rows == count
