@@ -145,6 +145,7 @@ class Codec:
         self._version = version
         self._signature = signature
         self._outputs = [(tensor.name, tensor.datatype) for tensor in signature.outputs]
+        self._all_raw = [True] * len(self._outputs)
         self._without_json = {tensor.name for tensor in signature.outputs if tensor.datatype == "FP16"}
         # Without a matrix of FP32 there is no common case: the fast path is never taken.
         fast = signature.datatype == "FP32" and not self._without_json
@@ -295,6 +296,8 @@ class Codec:
     def _select(self, requested: list[_Requested] | None, parameters: _RequestParameters | None) -> _Selection:
         """Which outputs are asked for, and which of them as raw bytes."""
         default = parameters is not None and bool(parameters.binary_data_output)
+        if not requested and not self._without_json:
+            return None, self._all_raw if default else None
         selected: list[int] | None = None
         binary = [default] * len(self._outputs)
         if requested:
