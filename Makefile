@@ -8,7 +8,7 @@ CLUSTER_TOOL := hack/cluster
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit modelcheck mutants apiserver chaos e2e check bench cluster images down crds lock format clean
+.PHONY: help demo test unit modelcheck mutants apiserver chaos e2e check fuzz bench cluster images down crds lock format clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ check: $(VENV)/installed ## the quick loop: format, lint, types, layers, unit te
 
 mutants: $(VENV)/installed ## seeded bugs in the core, which its unit tests have to notice; can be stopped and goes on
 	nice -n 19 $(BIN)/python -m tests.mutation
+
+fuzz: $(VENV)/installed ## a million requests to the model server's parsers, and which of their branches these reach
+	$(BIN)/python -m tests.fuzz --inputs 1000000
 
 bench: $(VENV)/installed ## measure against peers in the same run, and write docs/BENCHMARKS.md
 	$(BIN)/python -m tests.bench

@@ -15,9 +15,9 @@ import msgspec
 
 from modelmill_contracts import __version__
 from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
-from modelmill_server import inference
+from modelmill_server import framing, inference
 from modelmill_server.counters import Counters
-from modelmill_server.errors import DisconnectedError, RefusedError
+from modelmill_server.errors import DisconnectedError, RefusedError, invalid
 from modelmill_server.inference import Outcome
 from modelmill_server.protocol import ShortCut
 
@@ -28,8 +28,11 @@ Scope = dict[str, Any]
 Header = tuple[bytes, bytes]
 
 _COMPUTE = COMPUTE_HEADER.encode()
+_JSON = b"application/json"
 _CLOSE: Header = (b"connection", b"close")
-_EXTENSIONS: tuple[str, ...] = ()  # of the Open Inference Protocol
+_EXTENSIONS = ("binary_tensor_data",)  # of the Open Inference Protocol
+_INDEX = "/v2/repository/index"
+_OPENAPI = "/v2/docs/openapi.json"
 _PLATFORMS = {"onnx": "onnxruntime_onnx", "skops": "sklearn_skops"}
 
 
@@ -44,6 +47,10 @@ class Limits:
     threads: int = 2  # for models that are too slow for the event loop
 
 
+class _Asked(msgspec.Struct):
+    ready: bool = False
+
+
 class App:
     """Serves one model version once `servable` is set, and answers 503 before that and while it drains."""
 
@@ -55,20 +62,27 @@ class App:
         self._limits = limits
         self._pool: ThreadPoolExecutor | None = None
         self._head: list[Header] = [
-            (b"content-type", b"application/json"),
+            (b"content-type", _JSON),
             (VERSION_HEADER.encode(), version.encode()),
         ]
         model = f"/v2/models/{name}"
         self._models = (model, f"{model}/versions/{version}")
         self._infer_paths = frozenset(f"{path}/infer" for path in self._models)
+        self._v1_model = f"/v1/models/{name}"
+        self._v1_predict = f"{self._v1_model}:predict"
+        self._posts = {*self._infer_paths, self._v1_predict, _INDEX}
         self.short_cut = ShortCut(self._answer_now, limits.body)
-        self._response = b""
+        self._response = self._binary_response = b""
+        self._openapi = msgspec.Raw()
         self._gets = {
             "/v2": self._server_metadata,
             "/v2/health/live": self._live,
             "/v2/health/ready": self._ready,
             **dict.fromkeys(self._models, self._metadata),
             **{f"{path}/ready": self._ready for path in self._models},
+            "/v1/models": lambda: {"models": [name]},
+            self._v1_model: self._ready,
+            _OPENAPI: self._document,
         }
 
     def serve(self, servable: "Servable") -> None:
@@ -90,47 +104,57 @@ class App:
         """Set the Date header of answers on the short cut; ASGI's are uvicorn's."""
         head = [(b"date", date.encode()), *self._head]
         lines = b"".join(b"%b: %b\r\n" % header for header in head)
-        self._response = (
-            b"HTTP/1.1 %b\r\n" + lines.replace(b"%", b"%%") + _COMPUTE + b": %.1f\r\ncontent-length: %d\r\n\r\n%b"
-        )
+        start, end = b"HTTP/1.1 %b\r\n" + lines.replace(b"%", b"%%") + _COMPUTE, b"\r\n\r\n%b"
+        self._response = start + b": %.1f\r\ncontent-length: %d" + end
+        size = b"\r\n" + framing.JSON_SIZE_NAME + b": %d"
+        self._binary_response = self._response.replace(_JSON, framing.BINARY).replace(end, size + end)
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         try:
-            if scope["path"] in self._infer_paths and scope["method"] == "POST":
-                await self._infer(scope, receive, send)
+            if scope["method"] == "POST" and scope["path"] in self._infer_paths:
+                await self._infer(scope, receive, send, v1=False)
+            elif scope["method"] == "POST" and scope["path"] == self._v1_predict:
+                await self._infer(scope, receive, send, v1=True)
             else:
-                await self._other(scope, send)
+                await self._other(scope, receive, send)
         finally:
             self.counters.in_flight -= 1
 
-    def _answer_now(self, body: bytes) -> bytes:
+    def _answer_now(self, body: bytes, json_size: int | None) -> bytes:
         """The whole response to an inference request, computed here: the short cut of `protocol`."""
         if self.servable is None:  # the short cut opens when the model is there
             raise AssertionError("the short cut was taken before the model was loaded")
         started = perf_counter()
-        outcome = inference.predict(self.servable, body)
+        outcome = inference.predict(self.servable, self.servable.codec, body, json_size)
         self._count(outcome, perf_counter() - started)
         line = b"200 OK" if outcome.status == 200 else _status_line(outcome.status)
-        return self._response % (line, outcome.seconds * 1e6, len(outcome.answer), outcome.answer)
+        answer = outcome.answer
+        if outcome.json_size is None:
+            return self._response % (line, outcome.seconds * 1e6, len(answer), answer)
+        return self._binary_response % (line, outcome.seconds * 1e6, len(answer), outcome.json_size, answer)
 
-    async def _infer(self, scope: Scope, receive: Any, send: Any) -> None:
+    async def _infer(self, scope: Scope, receive: Any, send: Any, *, v1: bool) -> None:
         started = 0.0
         try:
             servable = self._admit()
+            json_size = framing.json_size(scope["headers"])
             body = await self._body(scope, receive)
             started = perf_counter()
+            codec = servable.v1_codec if v1 else servable.codec
             if servable.inline:
-                outcome = inference.predict(servable, body)
+                outcome = inference.predict(servable, codec, body, json_size)
             else:
                 loop = asyncio.get_running_loop()
-                outcome = await loop.run_in_executor(self._pool, inference.predict, servable, body)
+                outcome = await loop.run_in_executor(self._pool, inference.predict, servable, codec, body, json_size)
         except RefusedError as refusal:
             outcome = inference.refused(refusal)
         except DisconnectedError:
             self.counters.refused("Disconnected")
             return
         self._count(outcome, perf_counter() - started if started else None)
-        more = ((_COMPUTE, b"%.1f" % (outcome.seconds * 1e6)),)
+        more = [(_COMPUTE, b"%.1f" % (outcome.seconds * 1e6))]
+        if outcome.json_size is not None:
+            more.append((framing.JSON_SIZE_NAME, b"%d" % outcome.json_size))
         await self._send(send, outcome.status, outcome.answer, more)
 
     def _count(self, outcome: Outcome, seconds: float | None) -> None:
@@ -145,15 +169,14 @@ class App:
             counters.request.add(seconds)
 
     def _admit(self) -> "Servable":
-        if self.servable is None:
-            raise RefusedError(503, "NotReady", "the model is not loaded yet; try again in a second")
+        servable = self._loaded()
         if self.counters.in_flight > self._limits.in_flight:
             raise RefusedError(
                 429,
                 "QueueFull",
                 f"{self._limits.in_flight} requests are in flight already; try again after Retry-After",
             )
-        return self.servable
+        return servable
 
     async def _body(self, scope: Scope, receive: Any) -> bytes:
         """The request's body; RefusedError where it is too large, if possible before it is read."""
@@ -202,42 +225,70 @@ class App:
             413, "BodyTooLarge", f"the body is over {self._limits.body} bytes; send fewer rows per request"
         )
 
-    async def _other(self, scope: Scope, send: Any) -> None:
-        more: tuple[Header, ...] = ()
+    async def _other(self, scope: Scope, receive: Any, send: Any) -> None:
+        more: list[Header] = []
+        path, method = scope["path"], scope["method"]
         try:
-            status, answer = 200, _json(self._route(scope["method"], scope["path"]))
+            if path == _INDEX and method == "POST":
+                answer = self._index(await self._body(scope, receive))
+            else:
+                answer = _json(self._route(method, path))
+            status = 200
         except RefusedError as refusal:
             status, answer = refusal.status, inference.refused(refusal).answer
             self.counters.refused(refusal.reason)
             if status == 405:
-                more = ((b"allow", b"POST" if scope["path"] in self._infer_paths else b"GET, HEAD"),)
+                more = [(b"allow", b"POST" if path in self._posts else b"GET, HEAD")]
+        except DisconnectedError:
+            self.counters.refused("Disconnected")
+            return
         await self._send(send, status, answer, more)
 
-    async def _send(self, send: Any, status: int, answer: bytes, more: tuple[Header, ...]) -> None:
+    async def _send(self, send: Any, status: int, answer: bytes, more: list[Header]) -> None:
         headers = [*self._head, (b"content-length", b"%d" % len(answer)), *more]
+        if more and more[-1][0] == framing.JSON_SIZE_NAME:
+            headers[0] = (b"content-type", framing.BINARY)
         if status in (429, 503):
             headers.append((b"retry-after", b"1"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
 
-    def _route(self, method: str, path: str) -> dict[str, Any]:
-        if (handler := self._gets.get(path)) is not None:
+    def _route(self, method: str, path: str) -> Any:
+        if (handler := self._gets.get(path.rstrip("/"))) is not None:
             if method in ("GET", "HEAD"):
                 return handler()
             raise RefusedError(405, "MethodNotAllowed", "only GET is allowed here")
-        if path in self._infer_paths:
+        if path in self._posts:
             raise RefusedError(405, "MethodNotAllowed", "only POST is allowed here")
-        if path.startswith("/v2/models/"):
-            _, _, _, model, *rest = path.split("/")
+        _, protocol, kind, model, *rest = f"{path}///".split("/")
+        if protocol in ("v1", "v2") and kind == "models" and model:
+            if protocol == "v1":
+                model = model.partition(":")[0]
             if model != self.name:
                 raise RefusedError(404, "ModelUnknown", f"this server has one model, '{self.name}'; use its name")
-            if rest[:1] == ["versions"] and len(rest) > 1 and rest[1] != self.version:
+            if rest[0] == "versions" and rest[1] and rest[1] != self.version and protocol == "v2":
                 raise RefusedError(
                     404,
                     "VersionUnknown",
                     f"version '{self.version}' of model '{self.name}' is served; use it or none",
                 )
-        raise RefusedError(404, "PathUnknown", f"nothing is here; predictions are at {self._models[0]}/infer")
+        raise RefusedError(
+            404,
+            "PathUnknown",
+            f"nothing is here; predictions are at {self._models[0]}/infer, and {_OPENAPI} lists what else there is",
+        )
+
+    def _index(self, body: bytes) -> bytes:
+        """The repository's index: its one model, if it is in the state that is asked for."""
+        try:
+            asked = msgspec.json.decode(body, type=_Asked) if body else _Asked()
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise invalid("RequestInvalid", 'the body must be empty, or a JSON object like {"ready": true}') from error
+        ready = self.servable is not None and self.counters.ready
+        reason = "" if ready else "loading" if self.servable is None else "draining"
+        state = "READY" if ready else "LOADING" if self.servable is None else "UNLOADING"
+        entry = {"name": self.name, "version": self.version, "state": state, "reason": reason}
+        return _json([entry] if ready or not asked.ready else [])
 
     def _server_metadata(self) -> dict[str, Any]:
         return {"name": "modelmill", "version": __version__, "extensions": _EXTENSIONS}
@@ -246,16 +297,29 @@ class App:
         return {"live": True}
 
     def _ready(self) -> dict[str, Any]:
-        if self.servable is None:
-            raise RefusedError(503, "NotReady", "the model is not loaded yet; try again in a second")
+        self._loaded()
         if not self.counters.ready:
             raise RefusedError(503, "Draining", "the server is about to stop; send new requests to another one")
         return {"name": self.name, "ready": True}
 
-    def _metadata(self) -> dict[str, Any]:
+    def _document(self) -> msgspec.Raw:
+        """The OpenAPI document, made when somebody wants it for the first time."""
+        servable = self._loaded()
+        if not bytes(self._openapi):
+            from modelmill_server import openapi  # noqa: PLC0415 - few want it
+
+            document = openapi.document(self.name, self.version, servable.manifest, servable.signature)
+            self._openapi = msgspec.Raw(_json(document))
+        return self._openapi
+
+    def _loaded(self) -> "Servable":
         if self.servable is None:
             raise RefusedError(503, "NotReady", "the model is not loaded yet; try again in a second")
-        manifest = self.servable.manifest
+        return self.servable
+
+    def _metadata(self) -> dict[str, Any]:
+        servable = self._loaded()
+        manifest = servable.manifest
         return {
             "name": self.name,
             "versions": [self.version],
@@ -263,7 +327,7 @@ class App:
             "inputs": [msgspec.to_builtins(tensor) for tensor in manifest.inputs],
             "outputs": [msgspec.to_builtins(tensor) for tensor in manifest.outputs],
             "parameters": {
-                "digest": self.servable.digest,
+                "digest": servable.digest,
                 "features": [feature.name for feature in manifest.features],
                 "classes": list(manifest.classes),
             },

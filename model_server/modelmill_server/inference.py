@@ -13,27 +13,36 @@ from modelmill_server import log
 from modelmill_server.errors import RefusedError
 
 if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
+    from modelmill_server import v1, v2
     from modelmill_server.model import Servable
 
 
 class Outcome(msgspec.Struct, gc=False):
-    """How an inference request ended.  `seconds` are the model's, `reason` is "" where it was answered."""
+    """How an inference request ended.  `seconds` are the model's, `reason` is "" where it was answered.
+
+    `json_size` is the size of the answer's JSON where raw tensors follow it.
+    """
 
     status: int
     answer: bytes
     reason: str = ""
     seconds: float = 0.0
     rows: int = 0
+    json_size: int | None = None
 
 
-def predict(servable: "Servable", body: bytes) -> Outcome:
-    """Answer one request.  It may run in a thread: it touches nothing that others see."""
+def predict(servable: "Servable", codec: "v1.Codec | v2.Codec", body: bytes, json_size: int | None = None) -> Outcome:
+    """Answer one request.  It may run in a thread: it touches nothing that others see.
+
+    Raw tensors follow the first `json_size` bytes of `body`, where that is given.
+    """
     try:
-        call = servable.codec.decode(body)
+        call = codec.decode(body, json_size)
         before = perf_counter()
         arrays = servable.runtime.predict(call.feeds)
         seconds = perf_counter() - before
-        return Outcome(200, servable.codec.encode(call, arrays), "", seconds, call.rows)
+        answer, size = codec.encode(call, arrays)
+        return Outcome(200, answer, "", seconds, call.rows, size)
     except RefusedError as refusal:
         return refused(refusal)
     except Exception as error:

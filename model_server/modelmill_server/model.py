@@ -14,10 +14,10 @@ import numpy as np
 from modelmill_contracts import artifact, folder, profile
 from modelmill_contracts.artifact import Manifest
 from modelmill_server import signature as signatures
+from modelmill_server import v1, v2
 from modelmill_server.errors import NotServableError
 from modelmill_server.signature import NUMPY_TYPES, Signature
 from modelmill_server.tensors import Array
-from modelmill_server.v2 import Codec
 
 _WARM_UP_ROUNDS = 20
 # A model that answers one row faster than this is called in the event loop: a thread would cost more.
@@ -42,7 +42,8 @@ class Servable(msgspec.Struct):
     digest: str  # "" where nothing was given to verify against
     manifest: Manifest
     signature: Signature
-    codec: Codec
+    codec: v2.Codec
+    v1_codec: v1.Codec
     runtime: Runtime
     inline: bool  # whether it runs in the event loop, or in a thread
 
@@ -64,7 +65,8 @@ def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
         digest=expected or "",
         manifest=manifest,
         signature=signature,
-        codec=Codec(name, version, signature),
+        codec=v2.Codec(name, version, signature),
+        v1_codec=v1.Codec(signature),
         runtime=runtime.reusing() if inline else runtime,
         inline=inline,
     )
@@ -152,7 +154,7 @@ def _feeds(manifest: Manifest, signature: Signature, typical: dict[str, float | 
     feeds = {}
     for tensor in manifest.inputs:
         empty: float | str = "" if tensor.datatype == "BYTES" else 0.0
-        shape = (rows, 1) if len(tensor.shape) == 2 else (rows,)
+        shape = tuple(size if size > 0 else rows if axis == 0 else 1 for axis, size in enumerate(tensor.shape))
         value = typical.get(tensor.name, empty)
         feeds[tensor.name] = np.full(shape, value, NUMPY_TYPES[tensor.datatype])
     return feeds
@@ -160,8 +162,11 @@ def _feeds(manifest: Manifest, signature: Signature, typical: dict[str, float | 
 
 def _check_outputs(arrays: list[Array], manifest: Manifest, rows: int) -> None:
     for tensor, array in zip(manifest.outputs, arrays, strict=True):
-        expected = tuple(rows if size == -1 and axis == 0 else size for axis, size in enumerate(tensor.shape))
-        if array.dtype != NUMPY_TYPES[tensor.datatype] or array.shape != expected:
+        fits = len(array.shape) == len(tensor.shape) and all(
+            found == (rows if size == -1 and axis == 0 else size) or (size == -1 and axis > 0)
+            for axis, (found, size) in enumerate(zip(array.shape, tensor.shape, strict=True))
+        )
+        if array.dtype != NUMPY_TYPES[tensor.datatype] or not fits:
             raise NotServableError(
                 "ModelMismatch",
                 f"output {tensor.name!r} is {array.dtype} of shape {list(array.shape)} for {rows} rows, but"

@@ -49,7 +49,7 @@ class OnnxRuntime:
 
     def reusing(self) -> "OnnxRuntime | _OneRow":
         tensors = (*self._manifest.inputs, *self._manifest.outputs)
-        fixed = all(size > 0 for tensor in tensors for size in tensor.shape[1:])
+        fixed = all(tensor.shape[:1] == (-1,) and min(tensor.shape[1:], default=1) > 0 for tensor in tensors)
         if len(self._manifest.inputs) == 1 and fixed and all(tensor.datatype != "BYTES" for tensor in tensors):
             return _OneRow(self, self._session, self._manifest)
         return self

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from modelmill_server.counters import Counters
+from modelmill_server.framing import JSON_SIZE_NAME, known_size
 from modelmill_server.outbox import Outbox
 
 MAX_HEAD = 64 << 10  # bytes of a request line with its headers
@@ -32,12 +33,13 @@ _REFUSED_SECONDS = 1.0
 class ShortCut:
     """What is answered without ASGI: a POST to one of `paths` whose body has at most `limit` bytes.
 
-    `answer` takes the body and gives the whole response; it never raises.
+    `answer` takes the body, and how much of it is JSON where raw tensors follow, and gives the whole response; it
+    never raises.
     """
 
     __slots__ = ("answer", "limit", "paths")
 
-    def __init__(self, answer: Callable[[bytes], bytes], limit: int) -> None:
+    def __init__(self, answer: Callable[[bytes, int | None], bytes], limit: int) -> None:
         self.answer = answer
         self.limit = limit
         self.paths: frozenset[bytes] = frozenset()  # none: everything goes through ASGI
@@ -77,6 +79,7 @@ class Protocol(HttpToolsProtocol):
         self._counters = counters
         self._short_cut = short_cut
         self._body: bytes | None = None  # of the request on the short cut; None where there is none
+        self._json_size: int | None = None
         self._task: asyncio.Task[None] | None = None
         self._head_size = 0
         self._refused = False
@@ -135,7 +138,7 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         body, self._body = self._body, None
-        self._outbox.send(self.transport, self._short_cut.answer(body))
+        self._outbox.send(self.transport, self._short_cut.answer(body, self._json_size))
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE_SECONDS, self.timeout_keep_alive_handler)
 
@@ -154,10 +157,18 @@ class Protocol(HttpToolsProtocol):
             return False
         if self.cycle is not None and not self.cycle.response_complete:
             return False
+        self._json_size = None
+        plain = False
         for name, value in self.headers:
             if name == b"content-length":
-                return int(value) <= short_cut.limit
-        return False
+                plain = int(value) <= short_cut.limit
+            elif name == JSON_SIZE_NAME:
+                self._json_size = known_size(value)
+                if self._json_size is None:
+                    return False
+            elif name == b"content-encoding":
+                return False
+        return plain
 
     def _decline(self, rest: bytes) -> None:
         """Go on in HTTP/1.1 with a request that offers HTTP/2 (as Java's client does) or websockets.

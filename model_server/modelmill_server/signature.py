@@ -1,12 +1,15 @@
 """What a model takes and gives, prepared from the manifest for the decoder and the encoder.
 
-Two kinds of model exist.  A *matrix* model has one numeric tensor [-1, features]; callers may also send it
+Three kinds of model exist.  A *matrix* model has one numeric tensor [-1, features]; callers may also send it
 one tensor per feature, as pandas users do.  A *column* model has one tensor [-1] or [-1, 1] per feature.
+Anything else is a *tensor* model: its inputs are sent as they are, and its rows have no columns.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from modelmill_contracts.artifact import NUMERIC_INPUT, Manifest, Tensor
 from modelmill_server.errors import NotServableError
@@ -49,7 +52,8 @@ class Signature:
     """`matrix` names the one input of a matrix model and is None for a column model.
 
     `columns` are in the order of training.  Those of a matrix model are empty where the manifest does not
-    name its features: then only the matrix can be sent.
+    name its features: then only the matrix can be sent.  `tensors` are the inputs of a tensor model, which has
+    neither a matrix nor columns.
     """
 
     matrix: str | None
@@ -57,14 +61,27 @@ class Signature:
     datatype: str  # of the matrix; "" for a column model
     columns: dict[str, Column]
     outputs: tuple[Tensor, ...]
+    tensors: tuple[Tensor, ...] = ()
 
     @property
     def takes(self) -> str:
         """What a caller should send, for error messages."""
+        if self.tensors:
+            named = [f"'{tensor.name}' of shape {list(tensor.shape)}" for tensor in self.tensors[:10]]
+            return f"{', '.join(named)} (see the model's metadata)"
         if self.matrix is None:
             return f"one tensor per feature column, {self.width} in all (see the model's metadata)"
         one = f"one tensor '{self.matrix}' of shape [rows, {self.width}]"
         return f"{one}, or one tensor per feature column" if self.columns else one
+
+    def arranged(self, arrays: dict[str, NDArray[Any]], rows: int) -> dict[str, NDArray[Any]]:
+        """The model's inputs from one array [rows] for each column, in order."""
+        if self.matrix is None:
+            return {
+                column.name: arrays[column.name].reshape((rows, 1) if column.rank == 2 else (rows,))
+                for column in self.columns.values()
+            }
+        return {self.matrix: np.stack([arrays[name] for name in self.columns or arrays], axis=1)}
 
 
 def of_manifest(manifest: Manifest) -> Signature:
@@ -76,8 +93,11 @@ def of_manifest(manifest: Manifest) -> Signature:
         raise _unusable("it must name at least one input and one output")
     first = manifest.inputs[0]
     alone = len(manifest.inputs) == 1 and len(first.shape) == 2 and first.datatype != "BYTES"
-    if alone and (first.name == NUMERIC_INPUT or first.shape[1] > 1):
+    rows = alone and first.shape[0] == -1 and first.shape[1] > 0
+    if alone and (rows or manifest.features) and (first.name == NUMERIC_INPUT or first.shape[1] > 1):
         return _matrix(manifest, first)
+    if not manifest.features and any(tensor.shape not in ((-1,), (-1, 1)) for tensor in manifest.inputs):
+        return _tensors(manifest)
     return _columns(manifest)
 
 
@@ -106,6 +126,12 @@ def _columns(manifest: Manifest) -> Signature:
     if len(columns) != len(manifest.inputs):
         raise _unusable("two inputs have the same name")
     return Signature(None, len(columns), "", columns, manifest.outputs)
+
+
+def _tensors(manifest: Manifest) -> Signature:
+    if len({tensor.name for tensor in manifest.inputs}) != len(manifest.inputs):
+        raise _unusable("two inputs have the same name")
+    return Signature(None, 0, "", {}, manifest.outputs, manifest.inputs)
 
 
 def _unusable(what: str) -> NotServableError:

@@ -1,19 +1,53 @@
-"""The Open Inference Protocol's JSON: a request's body to arrays, arrays to an answer's body.
+"""The Open Inference Protocol's requests and answers: a body to arrays, arrays to a body.
 
-What most callers send, one FP32 matrix, takes a fast path that knows nothing of errors: whatever is odd about
-a body makes it give up, and the full path decodes again and explains.
+A body is JSON, or JSON followed by the raw bytes of tensors (the binary tensor extension).  What most callers
+send, one FP32 matrix, takes a fast path that knows nothing of errors: whatever is odd about a body makes it
+give up, and the full path decodes again and explains.
 """
 
+import base64
+import binascii
+import datetime
+import math
 import struct
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from modelmill_contracts.artifact import Tensor
 from modelmill_server import tensors
-from modelmill_server.errors import invalid
+from modelmill_server.errors import RefusedError, invalid
+from modelmill_server.framing import JSON_SIZE_HEADER
 from modelmill_server.signature import Column, Signature
 from modelmill_server.tensors import Array
+
+# MLServer's clients say how their values are to be understood.  np and pd are what they look like here anyway.
+_PLAIN = (None, "np", "pd")
+_OF_TEXT = ("str", "base64", "datetime")
+_FLOAT32 = np.dtype("<f4")
+
+
+class _TensorParameters(msgspec.Struct, gc=False):
+    binary_data_size: int | None = None
+    content_type: str | None = None
+    shared_memory_region: str | None = None
+
+
+class _OutputParameters(msgspec.Struct, gc=False):
+    binary_data: bool | None = None
+    classification: int | None = None
+    shared_memory_region: str | None = None
+
+
+class _RequestParameters(msgspec.Struct, gc=False):
+    binary_data_output: bool | None = None
+    content_type: str | None = None
+
+
+class _Requested(msgspec.Struct, gc=False):
+    name: str
+    parameters: _OutputParameters | None = None
 
 
 class _Floats(msgspec.Struct, gc=False):
@@ -21,33 +55,43 @@ class _Floats(msgspec.Struct, gc=False):
     shape: list[int]
     datatype: str
     data: list[float | list[float]]
-    parameters: msgspec.Raw = msgspec.Raw()
+    parameters: _TensorParameters | None = None
+
+
+class _FastRequest(msgspec.Struct, gc=False):
+    inputs: list[_Floats]
+    id: str | None = None
+    parameters: _RequestParameters | None = None
+    outputs: list[_Requested] | None = None
+
+
+class _Raw(msgspec.Struct, gc=False):
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: _TensorParameters
+    data: None = None  # anything else is not a raw tensor
+
+
+class _RawRequest(msgspec.Struct, gc=False):
+    inputs: list[_Raw]
+    id: str | None = None
+    parameters: _RequestParameters | None = None
+    outputs: list[_Requested] | None = None
 
 
 class _Tensor(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
-    data: Any = msgspec.UNSET
-    parameters: msgspec.Raw = msgspec.Raw()
-
-
-class _Requested(msgspec.Struct):
-    name: str
-    parameters: msgspec.Raw = msgspec.Raw()
-
-
-class _FastRequest(msgspec.Struct, gc=False):
-    inputs: list[_Floats]
-    id: str | None = None
-    parameters: msgspec.Raw = msgspec.Raw()
-    outputs: list[_Requested] | None = None
+    data: Any = msgspec.UNSET  # a memoryview where it is binary
+    parameters: _TensorParameters | None = None
 
 
 class _Request(msgspec.Struct):
     inputs: list[_Tensor]
     id: str | None = None
-    parameters: msgspec.Raw = msgspec.Raw()
+    parameters: _RequestParameters | None = None
     outputs: list[_Requested] | None = None
 
 
@@ -58,10 +102,21 @@ class _Output(msgspec.Struct, gc=False):
     data: list[Any]
 
 
+class _Size(msgspec.Struct, gc=False):
+    binary_data_size: int
+
+
+class _RawOutput(msgspec.Struct, gc=False):
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    parameters: _Size
+
+
 class _Answer(msgspec.Struct, omit_defaults=True, gc=False):
     model_name: str
     model_version: str
-    outputs: list[_Output]
+    outputs: list[Any]
     id: str | None = None
 
 
@@ -72,11 +127,14 @@ class Call(msgspec.Struct, gc=False):
     feeds: dict[str, Array]
     id: str | None = None
     outputs: list[int] | None = None  # none: all
+    binary: list[bool] | None = None  # whether each of `outputs` goes as raw bytes; none: none does
 
 
 _decode_fast = msgspec.json.Decoder(_FastRequest).decode
+_decode_raw = msgspec.json.Decoder(_RawRequest).decode
 _decode_full = msgspec.json.Decoder(_Request).decode
 _encode = msgspec.json.Encoder().encode
+_Selection = tuple[list[int] | None, list[bool] | None]
 
 
 class Codec:
@@ -86,44 +144,54 @@ class Codec:
         self._name = name
         self._version = version
         self._signature = signature
+        self._outputs = [(tensor.name, tensor.datatype) for tensor in signature.outputs]
+        self._all_raw = [True] * len(self._outputs)
+        self._without_json = {tensor.name for tensor in signature.outputs if tensor.datatype == "FP16"}
         # Without a matrix of FP32 there is no common case: the fast path is never taken.
-        fast = signature.matrix is not None and signature.datatype == "FP32"
+        fast = signature.datatype == "FP32" and not self._without_json
         self._fast_input = signature.matrix if fast else None
         self._width = signature.width
         self._pack_row = struct.Struct(f"={signature.width}f").pack_into
-        self._outputs = [(tensor.name, tensor.datatype) for tensor in signature.outputs]
+        self._unpack_row = struct.Struct(f"<{signature.width}f").unpack_from
 
-    def decode(self, body: bytes) -> Call:
-        """The request in `body`; RefusedError where it is not one for this model."""
+    def decode(self, body: bytes, json_size: int | None = None) -> Call:
+        """The request in `body`; RefusedError where it is not one for this model.
+
+        Its first `json_size` bytes are the JSON, and raw tensors follow; without it, the JSON is all of it.
+        """
         if self._fast_input is not None:
-            call = self._fast(body)
+            call = self._fast(body) if json_size is None else self._fast_raw(body, json_size)
             if call is not None:
                 return call
-        try:
-            request = _decode_full(body)
-        except msgspec.ValidationError as error:
-            # Its text names the place and the JSON types, never a value.
-            raise invalid("RequestInvalid", f"the body is not an inference request: {error}") from error
-        except (msgspec.DecodeError, ValueError) as error:  # ValueError: not UTF-8
-            raise invalid(
-                "JsonInvalid",
-                "the body is not valid JSON: a missing value is null, not NaN, and a tensor is an array (tritonclient:"
-                " binary_data=False)",
-            ) from error
-        except RecursionError as error:
-            raise invalid("JsonTooDeep", "the body's JSON is nested too deep; a tensor needs few levels") from error
-        rows, feeds = self._feeds(request.inputs)
-        return Call(rows, feeds, request.id, self._select(request.outputs))
+        return self._full(body, json_size)
 
-    def encode(self, call: Call, arrays: list[Array]) -> bytes:
-        """The answer to `call`: `arrays` are all of the model's outputs, in order."""
+    def encode(self, call: Call, arrays: list[Array]) -> tuple[bytes, int | None]:
+        """The answer to `call`, and the size of its JSON where raw tensors follow it.
+
+        `arrays` are all of the model's outputs, in order.
+        """
+        if call.binary is not None:
+            return self._encode_raw(call, arrays, call.binary)
         outputs = [
             _Output(name, datatype, array.shape, array.ravel().tolist())
             for (name, datatype), array in zip(self._outputs, arrays, strict=True)
         ]
         if call.outputs is not None:
             outputs = [outputs[index] for index in call.outputs]
-        return _encode(_Answer(self._name, self._version, outputs, call.id))
+        return _encode(_Answer(self._name, self._version, outputs, call.id)), None
+
+    def _encode_raw(self, call: Call, arrays: list[Array], binary: list[bool]) -> tuple[bytes, int]:
+        outputs: list[_Output | _RawOutput] = []
+        parts = [b""]
+        for index, raw in zip(call.outputs or range(len(arrays)), binary, strict=True):
+            (name, datatype), array = self._outputs[index], arrays[index]
+            if raw:
+                parts.append(tensors.to_raw(array, datatype))
+                outputs.append(_RawOutput(name, datatype, array.shape, _Size(len(parts[-1]))))
+            else:
+                outputs.append(_Output(name, datatype, array.shape, array.ravel().tolist()))
+        parts[0] = _encode(_Answer(self._name, self._version, outputs, call.id))
+        return b"".join(parts), len(parts[0])
 
     def _fast(self, body: bytes) -> Call | None:
         """The call in `body` if it is one FP32 matrix as it should be, else None."""
@@ -146,40 +214,117 @@ class Codec:
             else:
                 with np.errstate(over="ignore"):
                     array = np.array(data, np.float32)
-                if array.shape != (rows, width):
-                    if array.shape != (rows * width,):
-                        return None
+                if array.ndim == 1:
                     array = array.reshape(rows, width)
-                if not np.isfinite(array).all():
+                if array.shape != (rows, width) or not np.isfinite(array).all():
                     return None
         except (ValueError, OverflowError, struct.error):
             return None
-        selected = None if not request.outputs else self._select(request.outputs)
-        return Call(rows, {tensor.name: array}, request.id, selected)
+        return self._call(request, tensor, array)
 
-    def _select(self, requested: list[_Requested] | None) -> list[int] | None:
-        if not requested:
+    def _fast_raw(self, body: bytes, json_size: int) -> Call | None:
+        """The same for a matrix that follows the JSON as raw bytes."""
+        try:
+            request = _decode_raw(body[:json_size])
+            (tensor,) = request.inputs
+            rows, width = tensor.shape
+        except (msgspec.DecodeError, ValueError, RecursionError):
             return None
-        names = [name for name, _ in self._outputs]
-        selected: list[int] = []
-        for index, output in enumerate(requested):
-            if output.name not in names:
-                raise invalid("OutputUnknown", f"outputs[{index}].name: unknown; the model gives {', '.join(names)}")
-            if (position := names.index(output.name)) in selected:
-                raise invalid("OutputUnknown", f"outputs[{index}].name: is listed twice; list it once")
-            selected.append(position)
-        return selected
+        size = rows * width * _FLOAT32.itemsize
+        if tensor.name != self._fast_input or tensor.datatype != "FP32" or width != self._width or rows < 1:
+            return None
+        if tensor.parameters.binary_data_size != size or len(body) != json_size + size:
+            return None
+        array: Array = np.ndarray((rows, width), _FLOAT32, body, json_size)
+        if rows == 1:
+            # A double holds the sum of finite float32s: it is finite if, and only if, each of them is.
+            if not math.isfinite(sum(self._unpack_row(body, json_size))):
+                return None
+        else:
+            if not np.isfinite(array).all():
+                return None
+            if not array.flags.aligned:  # one row is copied anyway
+                array = array.copy()
+        return self._call(request, tensor, array)
+
+    def _call(self, request: _FastRequest | _RawRequest, tensor: _Floats | _Raw, array: Array) -> Call | None:
+        """The call of a matrix that is as it should be; None where something else about it needs a look."""
+        of_tensor, of_request = tensor.parameters, request.parameters
+        if of_tensor is None and of_request is None and not request.outputs:
+            return Call(len(array), {tensor.name: array}, request.id)
+        if of_tensor is not None and (
+            of_tensor.content_type not in _PLAIN
+            or of_tensor.shared_memory_region is not None
+            or (of_tensor.binary_data_size is None) is (tensor.data is None)
+        ):
+            return None
+        if of_request is not None and of_request.content_type not in _PLAIN:
+            return None
+        return Call(len(array), {tensor.name: array}, request.id, *self._select(request.outputs, of_request))
+
+    def _full(self, body: bytes, json_size: int | None) -> Call:
+        if json_size is not None and json_size > len(body):
+            raise invalid(
+                "BinarySizeMismatch",
+                f"the header {JSON_SIZE_HEADER} says more than the body's {len(body)} bytes; mend it",
+            )
+        try:
+            request = _decode_full(body if json_size is None else body[:json_size])
+        except msgspec.ValidationError as error:
+            # Its text names the place and the JSON types, never a value.
+            raise invalid("RequestInvalid", f"the body is not an inference request: {error}") from error
+        except (msgspec.DecodeError, ValueError) as error:  # ValueError: not UTF-8
+            what = (
+                "the body is not valid JSON"
+                if json_size is None
+                else f"what the header {JSON_SIZE_HEADER} says is JSON is not valid JSON"
+            )
+            raise invalid(
+                "JsonInvalid",
+                f"{what}: a missing value is null, not NaN; before binary tensors, the header {JSON_SIZE_HEADER} says"
+                " how many bytes of JSON there are",
+            ) from error
+        except RecursionError as error:
+            raise too_deep() from error
+        _attach(request.inputs, memoryview(body)[len(body) if json_size is None else json_size :])
+        default = request.parameters.content_type if request.parameters is not None else None
+        for index, tensor in enumerate(request.inputs):
+            _check_tensor(tensor, default, f"inputs[{index}]")
+        rows, feeds = self._feeds(request.inputs)
+        return Call(rows, feeds, request.id, *self._select(request.outputs, request.parameters))
+
+    def _select(self, requested: list[_Requested] | None, parameters: _RequestParameters | None) -> _Selection:
+        """Which outputs are asked for, and which of them as raw bytes."""
+        default = parameters is not None and bool(parameters.binary_data_output)
+        if not requested and not self._without_json:
+            return None, self._all_raw if default else None
+        selected: list[int] | None = None
+        binary = [default] * len(self._outputs)
+        if requested:
+            selected, binary = [], []
+            names = [name for name, _ in self._outputs]
+            for index, output in enumerate(requested):
+                where = f"outputs[{index}]"
+                if output.name not in names:
+                    raise invalid("OutputUnknown", f"{where}.name: unknown; the model gives {', '.join(names)}")
+                if (position := names.index(output.name)) in selected:
+                    raise invalid("OutputUnknown", f"{where}.name: is listed twice; list it once")
+                selected.append(position)
+                binary.append(_wants_binary(output.parameters, where, default=default))
+        if self._without_json:
+            for raw, position in zip(binary, selected or range(len(binary)), strict=True):
+                if not raw and (name := self._outputs[position][0]) in self._without_json:
+                    raise invalid(
+                        "DatatypeMismatch",
+                        f"output '{name}' is FP16, which has no JSON form; ask for binary data"
+                        ' ("parameters": {"binary_data_output": true})',
+                    )
+        return selected, binary if True in binary else None
 
     def _feeds(self, inputs: list[_Tensor]) -> tuple[int, dict[str, Array]]:
         signature = self._signature
-        for index, tensor in enumerate(inputs):
-            where = f"inputs[{index}]"
-            tensors.check_datatype(tensor.datatype, where)
-            if tensor.data is msgspec.UNSET:
-                raise invalid(
-                    "DataMissing",
-                    f"{where}.data: is missing; send JSON data (binary tensors are not served here)",
-                )
+        if signature.tensors:
+            return self._tensors(inputs)
         if signature.matrix is not None and len(inputs) == 1 and inputs[0].name == signature.matrix:
             return self._matrix(inputs[0])
         return self._columns(inputs)
@@ -188,11 +333,8 @@ class Codec:
         signature, where, width = self._signature, "inputs[0]", self._width
         if len(tensor.shape) != 2 or tensor.shape[1] != width or tensor.shape[0] < 1:
             raise invalid("ShapeMismatch", f"{where}.shape: must be [rows, {width}] with at least one row")
-        values = tensors.flatten(tensor.data, tensor.shape, where)
         allowed = [column.missing for column in signature.columns.values()] or [False] * width
-        array = tensors.numbers(
-            values, tensor.datatype, signature.datatype, where, lambda index: allowed[index % width]
-        )
+        array = _values(tensor, signature.datatype, where, lambda index: allowed[index % width])
         rows = tensor.shape[0]
         return rows, {tensor.name: array.reshape(rows, width)}
 
@@ -216,23 +358,145 @@ class Codec:
                 raise invalid("TensorMissing", f"inputs: column '{name}' is missing; the model takes {signature.takes}")
         if not arrays:
             raise invalid("TensorMissing", f"inputs: is empty; the model takes {signature.takes}")
-        return rows, self._arranged(arrays, rows)
+        return rows, signature.arranged(arrays, rows)
 
-    def _arranged(self, arrays: dict[str, Array], rows: int) -> dict[str, Array]:
+    def _tensors(self, inputs: list[_Tensor]) -> tuple[int, dict[str, Array]]:
         signature = self._signature
-        if signature.matrix is None:
-            return {
-                column.name: arrays[column.name].reshape((rows, 1) if column.rank == 2 else (rows,))
-                for column in signature.columns.values()
-            }
-        return {signature.matrix: np.stack([arrays[name] for name in signature.columns], axis=1)}
+        known = {tensor.name: tensor for tensor in signature.tensors}
+        feeds: dict[str, Array] = {}
+        rows = 1
+        for index, tensor in enumerate(inputs):
+            where = f"inputs[{index}]"
+            declared = known.get(tensor.name)
+            if declared is None or tensor.name in feeds:
+                what = "unknown" if declared is None else "sent twice"
+                raise invalid("TensorUnknown", f"{where}.name: {what}; the model takes {signature.takes}")
+            feeds[tensor.name] = _tensor(tensor, declared, where)
+            if declared.shape and declared.shape[0] == -1:
+                rows = tensor.shape[0]
+        for name in known:
+            if name not in feeds:
+                raise invalid("TensorMissing", f"inputs: '{name}' is missing; the model takes {signature.takes}")
+        return rows, feeds
+
+
+def too_deep() -> RefusedError:
+    return invalid("JsonTooDeep", "the body's JSON is nested too deep; a tensor needs few levels")
+
+
+def _attach(inputs: list[_Tensor], raw: memoryview) -> None:
+    """Give each binary tensor its part of `raw`, in the order of `inputs`."""
+    position = 0
+    for index, tensor in enumerate(inputs):
+        known = tensor.parameters
+        if known is None or (size := known.binary_data_size) is None:
+            continue
+        where = f"inputs[{index}]"
+        if tensor.data is not msgspec.UNSET and tensor.data is not None:
+            raise invalid("DataInvalid", f"{where}: has data and parameters.binary_data_size; send one of them")
+        if not 0 <= size <= len(raw) - position:
+            raise invalid(
+                "BinarySizeMismatch",
+                f"{where}.parameters.binary_data_size: {len(raw) - position} bytes of binary data are left for it"
+                f" behind the JSON; make them agree, and say in the header {JSON_SIZE_HEADER} where the JSON ends",
+            )
+        tensor.data = raw[position : position + size]
+        position += size
+    if position != len(raw):
+        raise invalid(
+            "BinarySizeMismatch",
+            f"{len(raw) - position} bytes of binary data belong to no tensor; binary_data_size says how many do",
+        )
+
+
+def _check_tensor(tensor: _Tensor, content_type: str | None, where: str) -> None:
+    known = tensor.parameters
+    if known is not None and known.shared_memory_region is not None:
+        raise invalid("ExtensionUnknown", f"{where}.parameters: shared memory is not served; send the data")
+    tensors.check_datatype(tensor.datatype, where, raw=type(tensor.data) is memoryview)
+    if tensor.data is msgspec.UNSET:
+        raise invalid("DataMissing", f"{where}.data: is missing; send JSON data, or binary data and its size")
+    kind = known.content_type if known is not None and known.content_type is not None else content_type
+    if kind in _PLAIN:
+        return
+    if kind not in _OF_TEXT:
+        raise invalid(
+            "ContentTypeUnknown",
+            f"{where}.parameters.content_type: unknown; np, pd, str, base64 and datetime are understood",
+        )
+    if tensor.datatype != "BYTES":
+        raise invalid(
+            "ContentTypeMismatch", f"{where}.parameters.content_type: {kind} needs datatype BYTES; leave it out"
+        )
+    tensor.parameters = _TensorParameters(content_type=kind)
+
+
+def _wants_binary(known: _OutputParameters | None, where: str, *, default: bool) -> bool:
+    if known is None:
+        return default
+    if known.classification:
+        raise invalid("ExtensionUnknown", f"{where}.parameters: classification is not served; take all scores")
+    if known.shared_memory_region is not None:
+        raise invalid("ExtensionUnknown", f"{where}.parameters: shared memory is not served; take the data")
+    return default if known.binary_data is None else known.binary_data
 
 
 def _column(tensor: _Tensor, column: Column, where: str) -> Array:
     """One feature's values, [rows]."""
     if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]) or tensor.shape[0] < 1:
         raise invalid("ShapeMismatch", f"{where}.shape: must be [rows] or [rows, 1] with at least one row")
-    values = tensors.flatten(tensor.data, tensor.shape, where)
-    if column.datatype == "BYTES":
-        return tensors.strings(values, tensor.datatype, where, lambda _: column.missing)
-    return tensors.numbers(values, tensor.datatype, column.datatype, where, lambda _: column.missing)
+    return _values(tensor, column.datatype, where, lambda _: column.missing)
+
+
+def _tensor(tensor: _Tensor, declared: Tensor, where: str) -> Array:
+    """A tensor as it is; its free sizes, -1, are at least 1."""
+    fits = len(tensor.shape) == len(declared.shape) and all(
+        found == size or (size < 0 and found > 0) for found, size in zip(tensor.shape, declared.shape, strict=True)
+    )
+    if not fits:
+        raise invalid("ShapeMismatch", f"{where}.shape: must be {list(declared.shape)}, where -1 is at least 1")
+    # Of its features nothing is known: NaN is refused, and an empty text is a text like any other.
+    text = declared.datatype == "BYTES"
+    return _values(tensor, declared.datatype, where, lambda _: text).reshape(tensor.shape)
+
+
+def _values(tensor: _Tensor, wanted: str, where: str, missing: tensors.Missing) -> Array:
+    """The values of a tensor, flat, as datatype `wanted`."""
+    data, declared = tensor.data, tensor.datatype
+    place = f"{where}.data"
+    if type(data) is memoryview:
+        elements = tensors.count(tensor.shape, where)
+        if declared != "BYTES":
+            return tensors.raw_numbers(data, elements, declared, wanted, place, missing)
+        values = tensors.raw_strings(data, elements, place)
+    else:
+        values = tensors.flatten(data, tensor.shape, where)
+    if wanted != "BYTES":
+        return tensors.numbers(values, declared, wanted, place, missing)
+    array = tensors.strings(values, declared, place, missing)
+    kind = None if tensor.parameters is None else tensor.parameters.content_type
+    if kind == "base64":
+        return _decoded(array, place)
+    if kind == "datetime":
+        _require_times(array, place)
+    return array
+
+
+def _decoded(array: Array, where: str) -> Array:
+    """The texts that an array of base64 holds."""
+    for index, value in enumerate(array):
+        try:
+            array[index] = base64.b64decode(value, validate=True).decode()
+        except (binascii.Error, ValueError) as error:
+            raise invalid("DataInvalid", f"{where}: value {index} is not text in UTF-8 in base64; encode it") from error
+    return array
+
+
+def _require_times(array: Array, where: str) -> None:
+    """A time is text to a model, as it was in training: nothing but its form is checked."""
+    for index, value in enumerate(array):
+        try:
+            if value:
+                datetime.datetime.fromisoformat(value)
+        except ValueError as error:
+            raise invalid("DataInvalid", f"{where}: value {index} is not a time in ISO 8601; write it so") from error

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from onnx import TensorProto, helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.compose import ColumnTransformer
@@ -18,6 +19,22 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from modelmill_contracts import artifact, digest, profile
 from modelmill_contracts.artifact import Feature, File, Manifest, Tensor
+
+_ONNX_TYPES = {
+    "BOOL": TensorProto.BOOL,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +78,11 @@ def cancer(folder: Path, *, missing: bool = False) -> Made:
         classes=("0", "1"),
     )
     return Made(folder, write(folder, manifest), estimator, rows)
+
+
+def cancer_with_gaps(folder: Path) -> Made:
+    """The same, where each feature may be missing."""
+    return cancer(folder, missing=True)
 
 
 def mixed(folder: Path) -> Made:
@@ -134,6 +156,73 @@ def boosted(folder: Path) -> Made:
         classes=("0", "1"),
     )
     return Made(folder, write(folder, manifest), estimator, data.data)
+
+
+def every_datatype(folder: Path) -> Made:
+    """A model that gives each of its inputs back, [-1, 2], one for each datatype; its estimator is None."""
+    folder.mkdir(parents=True)
+    names = [datatype.lower() for datatype in _ONNX_TYPES]
+    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in names]
+    ends = [
+        [
+            helper.make_tensor_value_info(f"{name}{suffix}", kind, [None, 2])
+            for name, kind in zip(names, _ONNX_TYPES.values(), strict=True)
+        ]
+        for suffix in ("", "_out")
+    ]
+    _write_graph(folder, nodes, *ends)
+    tensors = [(name, datatype, (-1, 2)) for name, datatype in zip(names, _ONNX_TYPES, strict=True)]
+    manifest = Manifest(
+        runtime="onnx",
+        files=(),
+        inputs=tuple(Tensor(*tensor) for tensor in tensors),
+        outputs=tuple(Tensor(f"{name}_out", datatype, shape) for name, datatype, shape in tensors),
+    )
+    return Made(folder, write(folder, manifest), None, None)
+
+
+def one_column(folder: Path) -> Made:
+    """A model of one whole number that may be missing, with an output that does not belong to rows."""
+    folder.mkdir(parents=True)
+    nodes = [
+        helper.make_node("Identity", ["n"], ["same"]),
+        helper.make_node("ReduceSum", ["n"], ["total"], keepdims=0),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.INT64, [None]) for name in ("n", "same")]
+    total = helper.make_tensor_value_info("total", TensorProto.INT64, [])
+    _write_graph(folder, nodes, ends[:1], [ends[1], total])
+    manifest = Manifest(
+        runtime="onnx",
+        files=(),
+        inputs=(Tensor("n", "INT64", (-1,)),),
+        outputs=(Tensor("same", "INT64", (-1,)), Tensor("total", "INT64", ())),
+        features=(Feature("n", "Integer", True),),
+    )
+    return Made(folder, write(folder, manifest), None, None)
+
+
+def nameless(folder: Path) -> Made:
+    """A model of three float64 without names, as somebody may bring it: it gives them back as float16."""
+    folder.mkdir(parents=True)
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT16)]
+    ends = [
+        [helper.make_tensor_value_info(name, kind, [None, 3])]
+        for name, kind in (("x", TensorProto.DOUBLE), ("y", TensorProto.FLOAT16))
+    ]
+    _write_graph(folder, nodes, *ends)
+    manifest = Manifest(
+        runtime="onnx",
+        files=(),
+        inputs=(Tensor("x", "FP64", (-1, 3)),),
+        outputs=(Tensor("y", "FP16", (-1, 3)),),
+    )
+    return Made(folder, write(folder, manifest), None, None)
+
+
+def _write_graph(folder: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any]) -> None:
+    graph = helper.make_graph(nodes, "g", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (folder / artifact.ONNX).write_bytes(model.SerializeToString())
 
 
 def _write_onnx(folder: Path, estimator: Any, inputs: list[Any], outputs: list[str]) -> None:

@@ -34,6 +34,11 @@ def boosted(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture(scope="session")
+def every_datatype(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return artifacts.every_datatype(tmp_path_factory.mktemp("every") / "model")
+
+
+@pytest.fixture(scope="session")
 def cancer_server(cancer: Made) -> Iterator[Server]:
     with serving(cancer) as server:
         yield server
@@ -42,4 +47,10 @@ def cancer_server(cancer: Made) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def mixed_server(mixed: Made) -> Iterator[Server]:
     with serving(mixed) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def every_datatype_server(every_datatype: Made) -> Iterator[Server]:
+    with serving(every_datatype) as server:
         yield server

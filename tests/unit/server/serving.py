@@ -24,7 +24,20 @@ class Answer(NamedTuple):
 
     @property
     def json(self) -> Any:
-        return json.loads(self.body)
+        size = self.headers.get("inference-header-content-length")
+        return json.loads(self.body if size is None else self.body[: int(size)])
+
+    @property
+    def tensors(self) -> dict[str, bytes]:
+        """The binary outputs by name."""
+        position, found = int(self.headers["inference-header-content-length"]), {}
+        for output in self.json["outputs"]:
+            if "parameters" in output:
+                size = output["parameters"]["binary_data_size"]
+                found[output["name"]] = self.body[position : position + size]
+                position += size
+        assert position == len(self.body)
+        return found
 
 
 class Process:
@@ -106,6 +119,12 @@ class Server(Process):
     def infer(self, *inputs: dict[str, Any], **more: Any) -> Answer:
         return self.ask("POST", f"/v2/models/{self.name}/infer", {"inputs": list(inputs), **more})
 
+    def infer_binary(self, document: dict[str, Any], *raw: bytes, path: str = "", size: int | None = None) -> Answer:
+        """A request with binary tensors; `size` is what the header says, where it is to be wrong."""
+        head = msgspec.json.encode(document)
+        headers = {"Inference-Header-Content-Length": str(len(head) if size is None else size)}
+        return self.ask("POST", path or f"/v2/models/{self.name}/infer", b"".join([head, *raw]), headers)
+
     def raw(self, data: bytes, seconds: float = 10) -> bytes:
         """Send bytes as they are, and read until the server closes or is silent."""
         with socket.create_connection(("127.0.0.1", self.port), seconds) as connection:
@@ -155,6 +174,13 @@ def read_all(connection: socket.socket) -> bytes:
     except TimeoutError:
         pass
     return b"".join(parts)
+
+
+def binary(rows: Any, datatype: str = "FP32", name: str = "input") -> tuple[dict[str, Any], bytes]:
+    """A tensor whose values follow the JSON, and these."""
+    raw = rows.tobytes()
+    tensor = {"name": name, "shape": list(rows.shape), "datatype": datatype}
+    return {**tensor, "parameters": {"binary_data_size": len(raw)}}, raw
 
 
 def matrix(rows: Any, datatype: str = "FP32", name: str = "input") -> dict[str, Any]:

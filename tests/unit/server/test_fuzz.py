@@ -1,8 +1,10 @@
 """Whatever is sent: an answer or a 4xx, never a 500, and the server goes on."""
 
 import json
+from random import Random
 from typing import Any
 
+import artifacts
 import msgspec
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving import Server, matrix, serving
 
+from fuzz.inputs import MODELS, Target, check
 from modelmill_server import model
 from modelmill_server.errors import RefusedError
 from modelmill_server.model import Servable
@@ -76,7 +79,8 @@ def predict(servable: Servable, body: bytes) -> Any:
     """The answer's document, or None where the body was refused."""
     try:
         call = servable.codec.decode(body)
-        return json.loads(servable.codec.encode(call, servable.runtime.predict(call.feeds)))
+        answer, size = servable.codec.encode(call, servable.runtime.predict(call.feeds))
+        return json.loads(answer[:size])
     except RefusedError as refusal:
         error = refusal
     assert 400 <= error.status < 500
@@ -104,6 +108,23 @@ def test_any_number(servables: list[Servable], request_: dict[str, Any]) -> None
         assert answer["outputs"][0]["shape"][0] == tensor["shape"][0]
     elif tensor["datatype"] in ("FP32", "FP64"):
         assert answer is None
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory: pytest.TempPathFactory) -> list[Target]:
+    made = [getattr(artifacts, name)(tmp_path_factory.mktemp(name) / "model") for name in MODELS]
+    return [Target(one.folder, one.digest) for one in made]
+
+
+@BOUNDED
+@given(st.randoms(use_true_random=False), st.integers(0, len(MODELS) - 1))
+def test_what_is_made_to_go_wrong(targets: list[Target], random: Random, index: int) -> None:
+    check(random, targets[index])
+
+
+def test_a_part_of_what_make_fuzz_sends(targets: list[Target]) -> None:
+    statuses = {check(Random(number), targets[number % len(targets)]) for number in range(5000)}
+    assert statuses == {200, 400, 404, 405, 415}
 
 
 @BOUNDED

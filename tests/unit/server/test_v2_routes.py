@@ -7,11 +7,11 @@ from serving import Server, matrix
 MODEL = "/v2/models/model"
 
 
-def test_server_metadata_names_no_extension_that_is_not_there(cancer_server: Server) -> None:
+def test_server_metadata_names_the_extensions_that_are_there(cancer_server: Server) -> None:
     answer = cancer_server.ask("GET", "/v2")
     assert answer.status == 200
     assert answer.headers["content-type"] == "application/json"
-    assert (answer.json["name"], answer.json["extensions"]) == ("modelmill", [])
+    assert (answer.json["name"], answer.json["extensions"]) == ("modelmill", ["binary_tensor_data"])
 
 
 def test_model_metadata_is_the_manifests(cancer_server: Server, cancer: Made) -> None:
