@@ -364,6 +364,16 @@ def test_labels_that_somebody_took_off_a_deployment_stop_nothing() -> None:
     assert world.get("Deployment", name)["spec"]["replicas"] == 3
 
 
+def test_a_name_may_have_dashes() -> None:
+    world = with_version(with_store(World()), 1)
+    world.put("ModelDeployment", "triage-eu-1", spec={"model": {"name": "triage"}})
+    world.reconcile("ModelDeployment", "triage-eu-1")
+    (name,) = world.deployments()
+    world.pods_of(name, 1)
+    world.reconcile("ModelDeployment", "triage-eu-1")
+    assert world.condition("ModelDeployment", "triage-eu-1", "Ready") == ("True", "Serving")
+
+
 def test_a_lost_service_comes_back_also_when_there_is_nothing_new_to_serve() -> None:
     world = serving()
     world.remove("ModelVersion", "triage-1")

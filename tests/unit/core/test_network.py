@@ -107,6 +107,7 @@ def test_a_namespace_that_is_named_may_call() -> None:
         ("https://s3.example.org", CLOUD, CREDENTIALS),
         ("http://10.0.9.1:9000", NODE, CREDENTIALS),
         ("http://[fd00::1]:9000", "fd00::1", "fe80::1"),
+        ("http://:9000", CLOUD, CREDENTIALS),  # its host was forgotten, which the preflight will say
         (None, CLOUD, CREDENTIALS),
     ],
 )
@@ -121,6 +122,7 @@ def test_pods_without_a_secret_may_ask_the_cloud_who_they_are() -> None:
     made = world("https://s3.example.org", secret=False)
     assert passes(made, "server", CREDENTIALS, 80)
     assert passes(made, "job", CREDENTIALS, 80)
+    assert passes(made, "server", "fe80::1", 80)
 
 
 def test_without_a_workspace_the_policies_of_what_serves_stay() -> None:

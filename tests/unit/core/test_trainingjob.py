@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from world import World, digest_of, trained, training_spec, with_dataset, with_store
 
-from modelmill.core.plan import Create, Delete, NoPods, SetStatus, is_owned
+from modelmill.core.plan import Create, Delete, Guard, NoPods, SetStatus, is_owned
 from modelmill_contracts import report, task
 
 
@@ -285,7 +285,8 @@ def test_a_training_whose_pods_were_not_seen_yet_is_not_thrown_away() -> None:
     (delete,) = (w for w in world.plan("TrainingJob", "lr").writes if isinstance(w, Delete))
     (guard,) = delete.guards
     assert isinstance(guard, NoPods)
-    assert guard.job == trained["metadata"]["uid"]
+    assert (guard.kind, guard.job) == ("Pod", trained["metadata"]["uid"])
+    assert guard.meaning == "the pods of Job lr-train are gone"
     assert is_owned(pod, guard.job)
 
 
@@ -505,6 +506,23 @@ def test_a_suspended_run_whose_report_is_lost_is_stopped_too() -> None:
     world.put("TrainingJob", "lr", spec=training_spec(suspend=True))
     world.reconcile("TrainingJob", "lr")
     assert not world.has("Job", "lr-train")
+
+
+def test_a_run_is_stopped_only_if_it_is_still_suspended_when_asked_fresh() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    world.put("TrainingJob", "lr", spec=training_spec(suspend=True))
+    (delete,) = (w for w in world.plan("TrainingJob", "lr").writes if isinstance(w, Delete))
+    (guard,) = delete.guards
+    assert isinstance(guard, Guard)
+    live = world.get("TrainingJob", "lr")
+    assert (guard.kind, guard.name) == ("TrainingJob", "lr")
+    assert guard.meaning == "TrainingJob lr is suspended"
+    assert guard.holds(live)
+    assert not guard.holds({**live, "spec": training_spec()})
+    assert not guard.holds({**live, "metadata": {**live["metadata"], "uid": "another"}})
+    assert not guard.holds(None)
 
 
 def test_a_run_that_failed_before_it_was_suspended_is_not_thrown_away() -> None:
