@@ -75,7 +75,10 @@ def _pods_of(namespace: str) -> dict[str, Any]:
 def _store(store: StoreAccess) -> list[dict[str, Any]]:
     """Where a store is: `host` and `host.namespace[.svc...]` are Services, everything else may be anywhere."""
     endpoint, world = store.location.endpoint, _world(store)
-    host = (urlsplit(endpoint).hostname or "") if endpoint else ""
+    try:
+        host = (urlsplit(endpoint).hostname or "") if endpoint else ""
+    except ValueError:
+        host = ""  # no URL: the preflight says so
     labels = host.split(".")
     if not host or ":" in host:
         return world  # the cloud's own, or an IPv6 address

@@ -108,6 +108,7 @@ def test_a_namespace_that_is_named_may_call() -> None:
         ("http://10.0.9.1:9000", NODE, CREDENTIALS),
         ("http://[fd00::1]:9000", "fd00::1", "fe80::1"),
         ("http://:9000", CLOUD, CREDENTIALS),  # its host was forgotten, which the preflight will say
+        ("http://[fd00::1", CLOUD, CREDENTIALS),
         (None, CLOUD, CREDENTIALS),
     ],
 )
