@@ -25,7 +25,7 @@ from pathlib import Path
 
 from local_cluster import base_image, build, docker, packages, paths, pip_settings
 from local_cluster.commands import find, run
-from local_cluster.console import ClusterError, step
+from local_cluster.console import ClusterError, say, step
 from local_cluster.locks import exclusive
 from local_cluster.oci import Image, write_archive, write_lean_archive
 from local_cluster.versions import component
@@ -221,6 +221,19 @@ def export(name: str, present: Collection[str], folder: Path) -> Path:
         return archive
     exported = folder / "exported.tar"
     # docker-archive keeps layers uncompressed: by far the quickest to write and to read.
-    buildah("push", "--quiet", name, f"docker-archive:{exported}:{name}")
+    push = ("push", "--quiet", name, f"docker-archive:{exported}:{name}")
+    try:
+        buildah(*push)
+    except ClusterError as error:
+        target = next((target for target in TARGETS if reference(target) == name), None)
+        if target is None or "checksum failed" not in str(error):
+            raise
+        # Somebody changed a file of it in buildah's storage, as one does who adds a CA to every bundle on a machine.
+        say(f"    A layer of {name} was changed from outside: building it anew")
+        buildah("rmi", "--force", name)
+        buildah("rmi", "--prune", "--force")
+        build_images([target])
+        exported.unlink(missing_ok=True)
+        buildah(*push)
     write_lean_archive(exported, name, present, archive)
     return archive

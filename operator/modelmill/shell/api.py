@@ -16,6 +16,7 @@ from modelmill.shell import login
 from modelmill_contracts import __version__
 
 FIELD_MANAGER = "modelmill"
+INVALID_ANSWER = "InvalidAnswer"  # a reason of our own
 CONNECTIONS = 64  # at a time, for what is not a watch
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _APPLY = "application/apply-patch+yaml"
@@ -288,7 +289,7 @@ async def _about_to_send(_: aiohttp.ClientSession, context: Any, __: aiohttp.Tra
 
 def _nonsense(path: str, what: str) -> ApiError:
     """What answers in the API server's place, for example a proxy's login page: no status code says so."""
-    return ApiError(200, "InvalidAnswer", f"{path} was not answered as Kubernetes does: {what}")
+    return ApiError(200, INVALID_ANSWER, f"{path} was not answered as Kubernetes does: {what}")
 
 
 def _selectors(resource: ResourceType) -> dict[str, str]:

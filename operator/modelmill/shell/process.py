@@ -14,6 +14,7 @@ from time import monotonic
 from uuid import uuid4
 
 import aiohttp
+import kopf
 
 from modelmill.api.schema import GROUP, VERSION
 from modelmill.core.kinds import CONTROLLERS
@@ -33,6 +34,7 @@ from modelmill.shell.watch import Watched
 logger = logging.getLogger(__name__)
 
 _PAUSES = (1.0, 1.0, 2.0, 3.0, 5.0, 10.0)  # seconds, between looks at our own kinds
+_KOPF_ENDS = 8.0  # seconds: it takes five where all is well
 _PATIENCE = 5.0  # seconds with kinds that are there and cannot be read
 
 
@@ -69,6 +71,7 @@ class Process:
         self._elector = Elector(api, self._fence, options.lease_namespace, options.lease_name, self.identity)
         self._metrics = metrics
         self._unserved: set[str] = set()  # kinds that were not there when kopf looked for them
+        self._anew = asyncio.Event()  # kopf has to watch everything anew
         self.health = Health(self.queue, everything, metrics)
         executor = Executor(api, self.cache, self._fence, self.wake, self.identity, self.health.hindered)
         self._reconciler = Reconciler(CONTROLLERS, api, self.cache, self.queue, executor, metrics, usable=self._usable)
@@ -175,7 +178,7 @@ class Process:
             handlers, ready = intake.registry(self.cache, self.watched, self.wake), asyncio.Event()
             taking = asyncio.create_task(_own_signals(signals, after=ready))
             try:
-                await intake.run(handlers, self._options.namespaces, self.identity, stop, ready)
+                await self._watched_by_kopf(handlers, stop, ready)
             except Exception as error:
                 # One answer that is none of Kubernetes' ends kopf, and with it the watches of all kinds.
                 pause = min(next(pauses, _PAUSES[-1]), _PATIENCE)
@@ -184,6 +187,29 @@ class Process:
                 await asyncio.sleep(pause)
             finally:
                 taking.cancel()
+
+    async def _watched_by_kopf(
+        self, handlers: kopf.OperatorRegistry, stop: asyncio.Event, ready: asyncio.Event
+    ) -> None:
+        """Run kopf until `stop` is set, it fails, or an answer that was none of Kubernetes' has been mended.
+
+        Such an answer may leave it waiting for itself, with all its watches ended.
+        """
+        this_one = asyncio.Event()
+        self._anew.clear()
+        running = asyncio.create_task(
+            intake.run(handlers, self._options.namespaces, self.identity, this_one, ready), name="kopf's operator"
+        )
+        ends = [asyncio.create_task(event.wait()) for event in (stop, self._anew)]
+        try:
+            await asyncio.wait([running, *ends], return_when=asyncio.FIRST_COMPLETED)
+            this_one.set()
+            await asyncio.wait([running], timeout=_KOPF_ENDS)
+            if running.done():
+                running.result()
+        finally:
+            for task in (running, *ends):
+                task.cancel()
 
     async def _resync(self) -> None:
         """List our own kinds at the start and now and then, and look at everything again.
@@ -196,7 +222,9 @@ class Process:
             everything = monotonic() >= next_round
             if everything:
                 next_round = monotonic() + watch.RESYNC_SECONDS
-            asked = [r for r in OWN if everything or self.watched[r.kind].problem is not None]
+            # Who got nonsense for one kind may have ended the watches of all of them.
+            everything_now = everything or any(watched.nonsense for watched in self.watched.values())
+            asked = [r for r in OWN if everything_now or self.watched[r.kind].problem is not None]
             if await self._list_own(asked) & self._unserved:
                 return
             if everything and self.health.leading:
@@ -220,6 +248,8 @@ class Process:
                 return
             if resource.kind in self._unserved:
                 logger.info("%s can be read now; starting anew to watch them", resource.plural)
+            if watched.nonsense:
+                self._anew.set()
             watched.listed()
             found.add(resource.kind)
 

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from modelmill.core.resources import ResourceType
-from modelmill.shell.api import Api, ApiError
+from modelmill.shell.api import INVALID_ANSWER, Api, ApiError
 from modelmill.shell.cache import Cache, ObjectKey, RestoredError
 
 logger = logging.getLogger(__name__)
@@ -35,12 +35,13 @@ class Watched:
         self.last_contact = monotonic()
         self.problem: str | None = None
         self.absent = False  # the problem is that the kind, or the right to read it, is not there
+        self.nonsense = False  # the problem is that what answers is not Kubernetes
 
     def healthy(self) -> None:
         self.last_contact = monotonic()
         if self.problem is not None:
             logger.info("%s can be read again", self.name, extra={"kind": self.resource.kind})
-        self.problem, self.absent = None, False
+        self.problem, self.absent, self.nonsense = None, False, False
 
     def known(self) -> None:
         """It was listed; whether it may be watched shows later."""
@@ -61,6 +62,9 @@ class Watched:
         self.answered.set()
         why = explain(error, self.resource)
         self.absent = isinstance(error, ApiError) and error.code in (403, 404)
+        self.nonsense = isinstance(error, ValueError) or (
+            isinstance(error, ApiError) and error.reason == INVALID_ANSWER
+        )
         if why != self.problem:
             logger.warning("%s cannot be read: %s", self.name, why, extra={"kind": self.resource.kind})
         self.problem = why
