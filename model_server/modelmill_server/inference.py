@@ -13,17 +13,24 @@ from modelmill_server import log
 from modelmill_server.errors import RefusedError
 
 if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
+    from modelmill_server.batching import Batches
     from modelmill_server.model import Servable
+    from modelmill_server.tensors import Array
 
 
 class Outcome(msgspec.Struct, gc=False):
-    """How an inference request ended.  `seconds` are the model's, `reason` is "" where it was answered."""
+    """How an inference request ended.  `seconds` are the model's, `reason` is "" where it was answered.
+
+    `feeds` and `arrays` are what the model saw and gave; the arrays may be overwritten by the next prediction.
+    """
 
     status: int
     answer: bytes
     reason: str = ""
     seconds: float = 0.0
     rows: int = 0
+    feeds: "dict[str, Array] | None" = None
+    arrays: "list[Array] | None" = None
 
 
 def predict(servable: "Servable", body: bytes) -> Outcome:
@@ -33,15 +40,30 @@ def predict(servable: "Servable", body: bytes) -> Outcome:
         before = perf_counter()
         arrays = servable.runtime.predict(call.feeds)
         seconds = perf_counter() - before
-        return Outcome(200, servable.codec.encode(call, arrays), "", seconds, call.rows)
+        return Outcome(200, servable.codec.encode(call, arrays), "", seconds, call.rows, call.feeds, arrays)
     except RefusedError as refusal:
         return refused(refusal)
     except Exception as error:
-        # Neither the answer nor the log may hold what the caller sent, and an exception's text might.
-        where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-        log.error("a request failed", exception=type(error).__name__, where=where[-5:])
-        answer = _json({"error": "the server failed to answer; its log says where"})
-        return Outcome(500, answer, "InternalError")
+        return _failed(error)
+
+
+async def predict_in_turn(servable: "Servable", batches: "Batches", body: bytes, deadline: float | None) -> Outcome:
+    """The same for a slow model: it may wait, until `deadline` at most, and go together with others."""
+    try:
+        call = servable.codec.decode(body)
+        arrays, seconds = await batches.predict(call.feeds, call.rows, deadline)
+        return Outcome(200, servable.codec.encode(call, arrays), "", seconds, call.rows, call.feeds, arrays)
+    except RefusedError as refusal:
+        return refused(refusal)
+    except Exception as error:
+        return _failed(error)
+
+
+def _failed(error: Exception) -> Outcome:
+    # Neither the answer nor the log may hold what the caller sent, and an exception's text might.
+    where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    log.error("a request failed", exception=type(error).__name__, where=where[-5:])
+    return Outcome(500, _json({"error": "the server failed to answer; its log says where"}), "InternalError")
 
 
 def refused(refusal: RefusedError) -> Outcome:

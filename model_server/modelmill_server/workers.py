@@ -1,0 +1,147 @@
+"""Several processes on one port: the parent of the workers.
+
+It opens the ports, verifies the artifact, makes the memory for the counters, imports what is slow to import, and forks.
+It loads no model: onnxruntime's sessions may have threads, which do not survive a fork.  Then it only waits: for
+signals, which it hands on, and for workers that die, which it starts again.
+
+    it dies ---------------------------------> it is started again at once
+    it dies within 10 s of its start --------> ... after a pause of 1, 2, 4 ... 30 s
+    it dies before it was ever ready,
+    or ends having said why -----------------> all end, and so does the parent
+
+Workers share one listening socket: what a dead one would have accepted, the others do.
+"""
+
+import gc
+import os
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass, replace
+
+from modelmill_contracts.folder import ArtifactError
+from modelmill_server import log, model, serve, termination
+from modelmill_server.counters import Board
+from modelmill_server.errors import NotServableError
+from modelmill_server.serve import Settings, Sockets
+
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds
+_LIVED = 10.0  # seconds, after which a death has nothing to do with the one before
+_POLL_SECONDS = 0.02  # until all are ready
+_CRASHED = 70  # the exit code of a worker that did not say why
+
+
+@dataclass(slots=True)
+class _Worker:
+    index: int
+    pid: int = 0  # 0: none runs
+    born: float = 0.0
+    due: float = 0.0  # when it is to be started
+    pause: float = 0.0  # before it is started again
+
+
+def main(settings: Settings, sockets: Sockets) -> int:
+    """Serve with several workers until a signal says stop; the exit code."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    board = Board(settings.workers)
+    serve.announce(settings, sockets)
+    try:
+        digest, layout = model.inspect(settings.folder, settings.digest)
+    except (ArtifactError, NotServableError) as error:
+        return termination.fail(error.reason, f"cannot serve {settings.folder}: {error}")
+    if layout is not None:
+        board.bin_rows(layout)
+    # Whatever happens to the folder: a worker that is started again serves the same, or nothing.
+    return _Parent(replace(settings, digest=digest), sockets, board).run()
+
+
+class _Parent:
+    def __init__(self, settings: Settings, sockets: Sockets, board: Board) -> None:
+        self._settings = settings
+        self._sockets = sockets
+        self._board = board
+        self._began = time.perf_counter()
+        self._workers = [_Worker(index) for index in range(settings.workers)]
+        self._alive, self._life = os.pipe()  # a worker reads the end of file when this process ends
+        self._stopping = self._ready = False
+        self._code = 0
+
+    def run(self) -> int:
+        # What is there now is shared as long as no reference in it is counted or collected.
+        gc.collect()
+        gc.freeze()
+        while not self._stopping or any(worker.pid for worker in self._workers):
+            self._start_what_is_due()
+            if not self._ready and not self._stopping and self._board.ready:
+                self._ready = True
+                seconds = round(time.perf_counter() - self._began, 3)
+                log.info("ready", model=self._settings.name, workers=len(self._workers), seconds=seconds)
+            received = signal.sigtimedwait(_SIGNALS, self._patience())
+            if received is not None and received.si_signo != signal.SIGCHLD:
+                self._stop(received.si_signo)
+            self._bury()
+        log.info("stopped")
+        return self._code
+
+    def _patience(self) -> float:
+        if not self._ready and not self._stopping:
+            return _POLL_SECONDS
+        due = [worker.due for worker in self._workers if not worker.pid]
+        return 3600.0 if self._stopping or not due else max(0.0, min(due) - time.monotonic())
+
+    def _start_what_is_due(self) -> None:
+        for worker in self._workers:
+            if not self._stopping and not worker.pid and worker.due <= time.monotonic():
+                worker.born = time.monotonic()
+                worker.pid = os.fork()
+                if not worker.pid:
+                    self._become(worker.index)
+
+    def _become(self, index: int) -> None:
+        """Be a worker, in the child."""
+        code = _CRASHED
+        try:
+            os.setpgid(0, 0)  # Ctrl-C is for the parent, which hands it on: twice would mean "at once"
+            os.close(self._life)
+            code = serve.live(self._settings, self._sockets, self._board, index, self._alive)
+        except BaseException:  # nothing of the parent may run in the child
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    def _stop(self, number: int) -> None:
+        self._stopping = True
+        for worker in self._workers:
+            if worker.pid:
+                os.kill(worker.pid, number)
+
+    def _bury(self) -> None:
+        for worker in self._workers:
+            if not worker.pid:
+                continue
+            pid, status = os.waitpid(worker.pid, os.WNOHANG)
+            if pid:
+                worker.pid = 0
+                self._board.workers[worker.index].stop()
+                self._died(worker, os.waitstatus_to_exitcode(status))
+
+    def _died(self, worker: _Worker, code: int) -> None:
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        if self._stopping:
+            self._code = self._code or (1 if code else 0)
+            return
+        if code not in (0, _CRASHED) and code > 0:
+            self._code = 1  # it has said why
+            self._stop(signal.SIGTERM)
+        elif not self._board.workers[worker.index].was_ready:
+            self._code = termination.fail("WorkerDied", f"a worker ended {how} while it loaded the model; see its log")
+            self._stop(signal.SIGTERM)
+        else:
+            now = time.monotonic()
+            lived = now - worker.born
+            worker.pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * worker.pause)) if lived < _LIVED else 0.0
+            worker.due = now + worker.pause
+            log.error(f"worker {worker.index} died {how} and is started again", pause_seconds=worker.pause)
