@@ -68,7 +68,7 @@ def main(settings: Settings) -> int:
     """Serve until a signal says stop; the exit code."""
     cpus.pin_threads()
     try:
-        sockets = Sockets(_bind(settings.host, settings.port), _bind(settings.host, settings.metrics_port))
+        sockets = Sockets(bind(settings.host, settings.port), bind(settings.host, settings.metrics_port))
     except OSError as error:
         return termination.fail("PortUnavailable", f"cannot listen: {error}; choose other ports")
     if settings.workers > 1:
@@ -144,7 +144,10 @@ class _Life:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if self._alive is not None:
             loop.add_reader(self._alive, self._orphaned)
-        await self._callers.open(self._sockets.callers)
+        # A worker that takes a dead one's place lets its callers wait, and does not answer that it is not ready.
+        late = self._counters.was_ready
+        if not late:
+            await self._callers.open(self._sockets.callers)
         await self._metrics.open(self._sockets.metrics)
         if self._alive is None:
             announce(settings, self._sockets)
@@ -157,6 +160,8 @@ class _Life:
             if self._board.layout is None and servable.bins is not None:
                 self._board.bin_rows(servable.bins)
             self._app.serve(servable)
+            if late:
+                await self._callers.open(self._sockets.callers)
             port = self._sockets.callers.getsockname()[1]
             log.info(
                 "ready" if self._alive is None else f"worker {self._index} is ready",
@@ -247,11 +252,12 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(event.wait(), seconds)
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    if not host:
-        try:
-            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
-        except (OSError, ValueError):
-            pass  # a machine without IPv6
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket; of those that are `shared`, several can have one port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    if not host:
+        with contextlib.suppress(OSError, ValueError):  # a machine without IPv6
+            return socket.create_server(
+                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG, reuse_port=shared
+            )
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=shared)

@@ -9,12 +9,15 @@ signals, which it hands on, and for workers that die, which it starts again.
     it dies before it was ever ready,
     or ends having said why -----------------> all end, and so does the parent
 
-Workers share one listening socket: what a dead one would have accepted, the others do.
+Each worker has a listening socket on the one port (SO_REUSEPORT).  With one socket for all, whoever is awake takes most
+connections: of 32, 30 and 2 instead of 15 and 17.  The parent holds them too, so that callers of a worker that is
+started at once wait and are not lost; during a pause its socket is closed, and the others get its callers.
 """
 
 import gc
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -36,6 +39,7 @@ _CRASHED = 70  # the exit code of a worker that did not say why
 @dataclass(slots=True)
 class _Worker:
     index: int
+    socket: socket.socket | None  # None while nobody is to wait for it
     pid: int = 0  # 0: none runs
     born: float = 0.0
     due: float = 0.0  # when it is to be started
@@ -53,17 +57,20 @@ def main(settings: Settings, sockets: Sockets) -> int:
         return termination.fail(error.reason, f"cannot serve {settings.folder}: {error}")
     if layout is not None:
         board.bin_rows(layout)
+    # Bound for itself until here, so that a port that somebody has is an error.
+    port = sockets.callers.getsockname()[1]
+    sockets.callers.close()
     # Whatever happens to the folder: a worker that is started again serves the same, or nothing.
-    return _Parent(replace(settings, digest=digest), sockets, board).run()
+    return _Parent(replace(settings, digest=digest, port=port), sockets.metrics, board).run()
 
 
 class _Parent:
-    def __init__(self, settings: Settings, sockets: Sockets, board: Board) -> None:
+    def __init__(self, settings: Settings, metrics: socket.socket, board: Board) -> None:
         self._settings = settings
-        self._sockets = sockets
+        self._metrics = metrics
         self._board = board
         self._began = time.perf_counter()
-        self._workers = [_Worker(index) for index in range(settings.workers)]
+        self._workers = [_Worker(index, self._listen()) for index in range(settings.workers)]
         self._alive, self._life = os.pipe()  # a worker reads the end of file when this process ends
         self._stopping = self._ready = False
         self._code = 0
@@ -95,17 +102,25 @@ class _Parent:
         for worker in self._workers:
             if not self._stopping and not worker.pid and worker.due <= time.monotonic():
                 worker.born = time.monotonic()
+                worker.socket = listening = worker.socket or self._listen()
                 worker.pid = os.fork()
                 if not worker.pid:
-                    self._become(worker.index)
+                    self._become(worker.index, listening)
 
-    def _become(self, index: int) -> None:
+    def _listen(self) -> socket.socket:
+        return serve.bind(self._settings.host, self._settings.port, shared=True)
+
+    def _become(self, index: int, listening: socket.socket) -> None:
         """Be a worker, in the child."""
         code = _CRASHED
         try:
             os.setpgid(0, 0)  # Ctrl-C is for the parent, which hands it on: twice would mean "at once"
             os.close(self._life)
-            code = serve.live(self._settings, self._sockets, self._board, index, self._alive)
+            for other in self._workers:
+                if other.index != index and other.socket is not None:
+                    other.socket.close()
+            sockets = Sockets(listening, self._metrics)
+            code = serve.live(self._settings, sockets, self._board, index, self._alive)
         except BaseException:  # nothing of the parent may run in the child
             traceback.print_exc()
         sys.stdout.flush()
@@ -114,7 +129,10 @@ class _Parent:
 
     def _stop(self, number: int) -> None:
         self._stopping = True
+        self._metrics.close()  # the workers close theirs when they have drained
         for worker in self._workers:
+            if worker.socket is not None:
+                worker.socket.close()
             if worker.pid:
                 os.kill(worker.pid, number)
 
@@ -144,4 +162,7 @@ class _Parent:
             lived = now - worker.born
             worker.pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * worker.pause)) if lived < _LIVED else 0.0
             worker.due = now + worker.pause
+            if worker.pause and worker.socket is not None:
+                worker.socket.close()
+                worker.socket = None
             log.error(f"worker {worker.index} died {how} and is started again", pause_seconds=worker.pause)
