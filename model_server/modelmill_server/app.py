@@ -142,13 +142,13 @@ class App:
 
     def _count(self, outcome: Outcome, seconds: float | None) -> None:
         counters = self.counters
-        counters.answered(outcome.status)
-        if outcome.reason:
-            counters.refused(outcome.reason)
-        else:
-            counters.predicted(outcome.rows, outcome.seconds)
-            if counters.bins is not None and outcome.feeds is not None and outcome.arrays is not None:
+        if seconds is not None and outcome.arrays is not None and outcome.feeds is not None:
+            counters.predicted(outcome.rows, outcome.seconds, seconds)
+            if counters.bins is not None:
                 counters.bins.add(outcome.rows, outcome.feeds, outcome.arrays)
+            return
+        counters.answered(outcome.status)
+        counters.refused(outcome.reason)
         if seconds is not None:
             counters.request.add(seconds)
 

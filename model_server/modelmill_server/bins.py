@@ -6,8 +6,9 @@ whenever they are read, even those of a worker that was killed.
 """
 
 import math
+import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -65,11 +66,16 @@ class Layout:
         self.prediction_edges = _array(self.predictions)
         self.score_edges = _array(self.scores)
 
+        kinds = [tensor.datatype for tensor in manifest.outputs]
+        floats = self.probabilities is None or kinds[self.probabilities] == "FP32"
+        floats &= self.labels is None or kinds[self.labels] != "FP64"
+        self.plain = self.matrix is not None and signature.datatype == "FP32" and floats  # see `Bins.add_one`
         self.bins = most + 2  # of a column: the last one for missing values
         counts = self.width * self.bins + len(self.prediction_edges) + 2 + len(self.score_edges) + 2
         self.block = BLOCK * 4 * (self.width + 1 + self.classes)
         self.size = -(-(_HEAD + 8 * counts + self.block) // 64) * 64
         self.counts = counts
+        self.offsets = np.arange(self.width) * self.bins  # of a column's bins in a slab
 
 
 _HEAD = 16  # bytes: whether rows are being binned (odd) or not, and how many rows are in the block
@@ -83,25 +89,42 @@ class Bins:
         self._memory = memory[: layout.size]
         self._head = memory[:_HEAD].cast("Q")  # [changes, rows in the block]
         self._counts, self._rows, self._labels, self._probabilities = _views(layout, memory)
-        self._label = self._labels.data  # faster than an array for one number
-        self._codes, self._matrix = layout.prediction_codes, layout.matrix
-        self._other = len(layout.prediction_edges)
-        self._labels_at, self._probabilities_at = layout.labels, layout.probabilities
+        self._block = memory[_HEAD + 8 * layout.counts :][: layout.block]
+        self.add_one = self._adder() if layout.plain else None
+
+    def _adder(self) -> Callable[[dict[str, Array], Sequence[Array]], None]:
+        """`add` for one row of a matrix of FP32: what most requests are, as lean as Python allows.
+
+        It copies bytes in one call, which takes a third of the time that assigning to arrays does.
+        """
+        layout, head, flush = self._layout, self._head, self._flush
+        matrix, codes, other = layout.matrix or "", layout.prediction_codes, len(layout.prediction_edges)
+        row = struct.Struct(f"={4 * layout.width}sf{4 * layout.classes}s")
+        size, put, block = row.size, row.pack_into, self._block
+        labels_at, probabilities_at = layout.labels, layout.probabilities
+
+        def add_one(feeds: dict[str, Array], outputs: Sequence[Array]) -> None:
+            start = head[1]
+            label = 0.0 if labels_at is None else outputs[labels_at].item()
+            put(
+                block,
+                start * size,
+                feeds[matrix].tobytes(),
+                codes.get(label, other) if codes else label,
+                b"" if probabilities_at is None else outputs[probabilities_at].tobytes(),
+            )
+            start += 1
+            head[1] = start
+            if start == BLOCK:
+                flush()
+
+        return add_one
 
     def add(self, rows: int, feeds: dict[str, Array], outputs: Sequence[Array]) -> None:
         """Count `rows` that the model has seen as `feeds` and answered with `outputs`; both are copied."""
         start = self._head[1]
-        if rows == 1 and self._matrix is not None:
-            # As below, without a slice: this is what most requests are.
-            self._rows[start] = feeds[self._matrix]
-            if self._labels_at is not None:
-                label = outputs[self._labels_at].item()
-                self._label[start] = self._codes.get(label, self._other) if self._codes else label
-            if self._probabilities_at is not None:
-                self._probabilities[start] = outputs[self._probabilities_at]
-            self._head[1] = start = start + 1
-            if start == BLOCK:
-                self._flush()
+        if rows == 1 and self.add_one is not None:
+            self.add_one(feeds, outputs)
             return
         first = 0
         while first < rows:
@@ -144,7 +167,9 @@ class Bins:
                 self._rows[start:end, index] = column if codes is None else _coded(column, codes, missing)
         if layout.labels is not None:
             labels = outputs[layout.labels].ravel()[first:last]
-            self._labels[start:end] = _coded(labels, self._codes, missing=False) if self._codes else labels
+            self._labels[start:end] = (
+                _coded(labels, layout.prediction_codes, missing=False) if layout.prediction_codes else labels
+            )
         if layout.probabilities is not None:
             self._probabilities[start:end] = outputs[layout.probabilities][first:last]
 
@@ -199,21 +224,21 @@ def _views(layout: Layout, memory: memoryview) -> tuple[Array, Array, Array, Arr
     """The counts, and the block's rows, predictions and probabilities."""
     end = _HEAD + 8 * layout.counts
     counts = np.frombuffer(memory[_HEAD:end], np.uint64)
-    floats = np.frombuffer(memory[end : end + layout.block], np.float32)
-    rows, labels = BLOCK * layout.width, BLOCK * (layout.width + 1)
-    probabilities = floats[labels:].reshape(BLOCK, layout.classes)
-    return counts, floats[:rows].reshape(BLOCK, layout.width), floats[rows:labels], probabilities
+    block = np.frombuffer(memory[end : end + layout.block], np.float32).reshape(BLOCK, -1)
+    width = layout.width
+    return counts, block[:, :width], block[:, width], block[:, width + 1 :]
 
 
 def _binned(layout: Layout, rows: Array, labels: Array, probabilities: Array) -> Array:
     """How many rows are in each bin, in the order of a slab's counts."""
-    indices = np.zeros(rows.shape, np.intp)
-    small = np.zeros(rows.shape, np.uint8)
+    rows = np.ascontiguousarray(rows)
+    small = np.zeros(rows.shape, np.uint8 if layout.bins <= 256 else np.uint16)
     for edges in layout.edges:  # the bin's index is how many edges are less; NaN is above none
         small += np.greater(rows, edges).view(np.uint8)
-    indices += small
-    indices[np.isnan(rows)] = layout.bins - 1
-    indices += np.arange(layout.width) * layout.bins
+    missing = np.isnan(rows)
+    if missing.any():
+        small[missing] = layout.bins - 1
+    indices = np.add(small, layout.offsets, dtype=np.intp)
     features = np.bincount(indices.ravel(), minlength=layout.width * layout.bins)
     scores = probabilities.max(axis=1, initial=-np.inf) if layout.classes else labels
     answers = _searched(layout.prediction_edges, labels if layout.predictions is not None else labels[:0])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # numpy comes after the ports are open
 
 _WORD = 8  # bytes
 # The words of a slab: what stands where.
-_READY, _PID, _IN_FLIGHT, _ROWS, _STARTS, _WAS_READY, _HEAD = 0, 1, 2, 3, 4, 5, 8
+_READY, _PID, _IN_FLIGHT, _ROWS, _STARTS, _WAS_READY, _ANSWERED, _HEAD = 0, 1, 2, 3, 4, 5, 6, 8
 _HISTOGRAM = len(LATENCY_EDGES) + 2
 _NAME = 40  # bytes
 _CODES, _REASONS = 48, 128
@@ -28,20 +28,20 @@ _SLAB = _WORD * (_HEAD + 2 * _HISTOGRAM) + (_CODES + _REASONS) * (_NAME + _WORD)
 class Histogram:
     """Counts of durations in (edge[i-1], edge[i]] and, last, above all edges; `total` is in seconds."""
 
-    __slots__ = ("_total", "counts")
+    __slots__ = ("counts", "sum")
 
     def __init__(self, memory: memoryview | None = None) -> None:
         memory = memoryview(bytearray(_HISTOGRAM * _WORD)) if memory is None else memory
         self.counts = memory[_WORD:].cast("Q")
-        self._total = memory[:_WORD].cast("d")
+        self.sum = memory[:_WORD].cast("d")
 
     @property
     def total(self) -> float:
-        return self._total[0]
+        return self.sum[0]
 
     def add(self, seconds: float) -> None:
         self.counts[bisect_left(LATENCY_EDGES, seconds)] += 1
-        self._total[0] += seconds
+        self.sum[0] += seconds
 
 
 class _Named:
@@ -110,15 +110,23 @@ class Counters:
     def answered(self, code: int) -> None:
         self._codes.add(_TEXTS[code])
 
-    def predicted(self, rows: int, seconds: float) -> None:
-        """`rows` were predicted in `seconds` of compute time."""
-        self._words[_ROWS] += rows
-        self.compute.add(seconds)
+    def predicted(self, rows: int, compute: float, request: float) -> None:
+        """A request with `rows` was answered (200) after `request` seconds, `compute` of them the model's.
+
+        What most requests are: the same as the methods for each, without their calls.
+        """
+        words = self._words
+        words[_ROWS] += rows
+        words[_ANSWERED] += 1
+        for histogram, seconds in ((self.compute, compute), (self.request, request)):
+            histogram.counts[bisect_left(LATENCY_EDGES, seconds)] += 1
+            histogram.sum[0] += seconds
 
     @property
     def requests(self) -> dict[str, int]:
         """Inference requests by status code."""
-        return self._codes.read()
+        codes = self._codes.read()
+        return {"200": answered, **codes} if (answered := self._words[_ANSWERED]) else codes
 
     @property
     def refusals(self) -> dict[str, int]:
