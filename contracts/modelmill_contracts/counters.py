@@ -1,7 +1,9 @@
-"""The names of the counters that a model server exports and that dashboards and the operator read.
+"""What a model server counts: the names in its Prometheus text, and the snapshot that the operator collects.
 
 A rename is a breaking change: the operator reads the counters of servers one version older.
 """
+
+import msgspec
 
 REQUESTS = "modelmill_requests"  # counter; labels model, version, code
 PREDICTIONS = "modelmill_predictions"  # counter of rows; labels model, version
@@ -11,6 +13,12 @@ COMPUTE_SECONDS = "modelmill_compute_duration_seconds"  # histogram: the model a
 IN_FLIGHT = "modelmill_requests_in_flight"  # gauge
 MODEL_INFO = "modelmill_model_info"  # gauge 1; labels model, version, digest, runtime
 READY = "modelmill_ready"  # gauge 0 or 1
+WORKERS_READY = "modelmill_workers_ready"  # gauge: processes that answer predictions
+WORKER_RESTARTS = "modelmill_worker_restarts"  # counter
+# Counters of rows in the profile's bins, labels model, version and bin: the bin's index, `other` or `missing`.
+FEATURE_ROWS = "modelmill_feature_rows"  # and label feature
+PREDICTION_ROWS = "modelmill_prediction_rows"
+SCORE_ROWS = "modelmill_score_rows"
 
 # Response headers.
 VERSION_HEADER = "modelmill-model-version"
@@ -19,3 +27,50 @@ COMPUTE_HEADER = "modelmill-compute-us"
 # Upper edges in seconds: ratio 2^(1/8), from 16 us to 16.8 s.
 # Shared, so that arms and replicas compare exactly.
 LATENCY_EDGES: tuple[float, ...] = tuple(16e-6 * 2 ** (i / 8) for i in range(161))
+
+SNAPSHOT_PATH = "/snapshot"  # on the metrics port; JSON
+SNAPSHOT_VERSION = 1
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Counts of durations in (edge[i-1], edge[i]] of LATENCY_EDGES and, last, above all; `total` in seconds."""
+
+    counts: tuple[int, ...]
+    total: float
+
+
+class Bins(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Rows by bin: `counts` are in the order of the profile's bins, of numbers or of categories."""
+
+    name: str
+    counts: tuple[int, ...]
+    other: int = 0  # categories that the profile does not name
+    missing: int = 0
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """All counters of one server since `started`.  With another `started` they began at zero again.
+
+    `edges` is the digest of the profile's bins (`profile.edges_digest`), "" where the model has no profile; counts
+    with different digests are never compared.
+    """
+
+    version: int = SNAPSHOT_VERSION
+    model: str
+    model_version: str
+    arm: str  # of a rollout, e.g. stable or candidate; "" where none was given
+    digest: str  # the artifact's, "" where it is not known
+    edges: str
+    started: float  # seconds since the Unix epoch
+    ready: bool
+    workers_ready: int
+    worker_restarts: int
+    in_flight: int
+    requests: dict[str, int]  # inference requests by status code
+    refusals: dict[str, int]  # by reason, of any path
+    rows: int  # predicted
+    request: Latency
+    compute: Latency
+    features: tuple[Bins, ...] = ()
+    predictions: Bins | None = None
+    scores: Bins | None = None

@@ -6,6 +6,8 @@ comparison of counts (Modelmill's statistics page has the formulas).
 
 import msgspec
 
+from modelmill_contracts import digest
+
 VERSION = 1
 
 
@@ -37,3 +39,13 @@ class Profile(msgspec.Struct, frozen=True):
     predictions: Numeric | Categorical
     version: int = VERSION
     scores: Numeric | None = None  # the highest class probability, or the regressor's prediction: 20 bins
+
+
+def edges_digest(profile: Profile) -> str:
+    """The digest of the bins, whatever was counted in them: profiles with the same bins have the same."""
+    parts = (*profile.features, profile.predictions, profile.scores)
+    return digest.of_json([_edges(part) for part in parts if part is not None])
+
+
+def _edges(part: Numeric | Categorical) -> list[object]:
+    return [part.name, list(part.edges)] if isinstance(part, Numeric) else [part.name, list(part.values)]

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from modelmill_contracts import __version__, environment
 
+_MOST_WORKERS = 128
+_MOST_THREADS = 8  # for one slow model: beyond, workers do better
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 
 
@@ -20,9 +22,11 @@ def main(arguments: list[str] | None = None) -> int:
         from modelmill_server import fetch  # noqa: PLC0415
 
         return fetch.main(options.uri, options.digest, options.folder)
-    from modelmill_server import serve  # noqa: PLC0415
+    from modelmill_server import cpus, serve  # noqa: PLC0415
     from modelmill_server.app import Limits  # noqa: PLC0415
 
+    available = cpus.limit()
+    workers = cpus.whole(available) if options.workers == "auto" else options.workers
     return serve.main(
         serve.Settings(
             folder=options.folder,
@@ -33,7 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
             port=options.port,
             metrics_port=options.metrics_port,
             drain_seconds=options.drain_seconds,
-            limits=Limits(body=options.max_body, in_flight=options.max_in_flight),
+            limits=Limits(
+                body=options.max_body,
+                in_flight=options.max_in_flight,
+                threads=min(_MOST_THREADS, cpus.whole(available / workers)),
+                deadline=options.deadline,
+            ),
+            workers=workers,
+            arm=options.arm,
         )
     )
 
@@ -61,7 +72,36 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--max-body", type=int, default=1 << 20, help="bytes of a request (%(default)s)")
     serve.add_argument("--max-in-flight", type=int, default=256, help="requests at once (%(default)s)")
+    serve.add_argument(
+        "--workers", type=_workers, default=1, help='processes that answer, "auto" for one per CPU (%(default)s)'
+    )
+    serve.add_argument(
+        "--deadline", type=_seconds, help="seconds that a request may wait for a slow model (as long as its caller)"
+    )
+    serve.add_argument("--arm", type=_arm, default="", help="the arm of a rollout, a label of all metrics")
     return parser
+
+
+def _workers(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {_MOST_WORKERS}, or auto")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError("a number of seconds above 0")
+    return seconds
+
+
+def _arm(text: str) -> str:
+    return _name(text) if text else ""
 
 
 def _name(text: str) -> str:

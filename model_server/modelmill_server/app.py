@@ -6,7 +6,6 @@ here; the application counts it out when it is answered.
 
 import asyncio
 import http
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from modelmill_server.inference import Outcome
 from modelmill_server.protocol import ShortCut
 
 if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
+    from modelmill_server.batching import Batches
     from modelmill_server.model import Servable
 
 Scope = dict[str, Any]
@@ -33,6 +33,9 @@ _CLOSE: Header = (b"connection", b"close")
 _EXTENSIONS = ("binary_tensor_data",)  # of the Open Inference Protocol
 _INDEX = "/v2/repository/index"
 _OPENAPI = "/v2/docs/openapi.json"
+# Headers that say how long a caller waits: its own, and the one that Envoy and what is built on it send.
+_DEADLINES = {b"x-request-timeout": 1.0, b"x-envoy-expected-rq-timeout-ms": 0.001}
+_LONGEST = 1e9
 _PLATFORMS = {"onnx": "onnxruntime_onnx", "skops": "sklearn_skops"}
 
 
@@ -45,6 +48,7 @@ class Limits:
     body_seconds: float = 30.0  # until a body must be here
     swallow: int = 64 << 20  # bytes of a too large body that are read, so that its sender sees the answer
     threads: int = 2  # for models that are too slow for the event loop
+    deadline: float | None = None  # seconds that a request may wait for the model; callers can ask for less
 
 
 class _Asked(msgspec.Struct):
@@ -54,13 +58,14 @@ class _Asked(msgspec.Struct):
 class App:
     """Serves one model version once `servable` is set, and answers 503 before that and while it drains."""
 
-    def __init__(self, name: str, version: str, limits: Limits, counters: Counters) -> None:
+    def __init__(self, name: str, version: str, limits: Limits, counters: Counters, arm: str = "") -> None:
         self.name = name
         self.version = version
+        self.arm = arm
         self.counters = counters
         self.servable: Servable | None = None
         self._limits = limits
-        self._pool: ThreadPoolExecutor | None = None
+        self._batches: Batches | None = None
         self._head: list[Header] = [
             (b"content-type", _JSON),
             (VERSION_HEADER.encode(), version.encode()),
@@ -92,7 +97,9 @@ class App:
         if servable.inline:
             self.short_cut.paths = frozenset(path.encode() for path in self._infer_paths)
         else:
-            self._pool = ThreadPoolExecutor(self._limits.threads, thread_name_prefix="model")
+            from modelmill_server.batching import Batches  # noqa: PLC0415 - numpy comes after the ports are open
+
+            self._batches = Batches(servable.runtime, servable.together, self._limits.threads)
 
     def drain(self) -> None:
         """Say not ready, and ask each caller for a new connection, which will find another pod."""
@@ -138,14 +145,14 @@ class App:
         try:
             servable = self._admit()
             json_size = framing.json_size(scope["headers"])
+            deadline = None if self._batches is None else self._deadline(scope)
             body = await self._body(scope, receive)
             started = perf_counter()
             codec = servable.v1_codec if v1 else servable.codec
-            if servable.inline:
+            if self._batches is None:
                 outcome = inference.predict(servable, codec, body, json_size)
             else:
-                loop = asyncio.get_running_loop()
-                outcome = await loop.run_in_executor(self._pool, inference.predict, servable, codec, body, json_size)
+                outcome = await inference.predict_in_turn(self._batches, codec, body, json_size, deadline)
         except RefusedError as refusal:
             outcome = inference.refused(refusal)
         except DisconnectedError:
@@ -159,12 +166,13 @@ class App:
 
     def _count(self, outcome: Outcome, seconds: float | None) -> None:
         counters = self.counters
+        if seconds is not None and outcome.arrays is not None and outcome.feeds is not None:
+            counters.predicted(outcome.rows, outcome.seconds, seconds)
+            if counters.bins is not None:
+                counters.bins.add(outcome.rows, outcome.feeds, outcome.arrays)
+            return
         counters.answered(outcome.status)
-        if outcome.reason:
-            counters.refused(outcome.reason)
-        else:
-            counters.compute.add(outcome.seconds)
-            counters.predictions += outcome.rows
+        counters.refused(outcome.reason)
         if seconds is not None:
             counters.request.add(seconds)
 
@@ -177,6 +185,15 @@ class App:
                 f"{self._limits.in_flight} requests are in flight already; try again after Retry-After",
             )
         return servable
+
+    def _deadline(self, scope: Scope) -> float | None:
+        """When a request must have been given to the model, on the event loop's clock."""
+        seconds = self._limits.deadline
+        for name, value in scope["headers"]:
+            if (unit := _DEADLINES.get(name)) is not None:
+                asked = _seconds(value) * unit
+                seconds = asked if seconds is None else min(seconds, asked)
+        return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
     async def _body(self, scope: Scope, receive: Any) -> bytes:
         """The request's body; RefusedError where it is too large, if possible before it is read."""
@@ -300,6 +317,8 @@ class App:
         self._loaded()
         if not self.counters.ready:
             raise RefusedError(503, "Draining", "the server is about to stop; send new requests to another one")
+        if (board := self.counters.board) is not None and not board.ready:
+            raise RefusedError(503, "NotReady", "a worker is still loading the model; try again in a second")
         return {"name": self.name, "ready": True}
 
     def _document(self) -> msgspec.Raw:
@@ -332,6 +351,16 @@ class App:
                 "classes": list(manifest.classes),
             },
         }
+
+
+def _seconds(value: bytes) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < _LONGEST:
+        raise invalid("DeadlineInvalid", "a timeout header must be a number, 0 or more; mend or omit it")
+    return number
 
 
 def _status_line(status: int) -> bytes:

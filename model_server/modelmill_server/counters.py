@@ -1,43 +1,221 @@
-"""What the server counts.  The hot path only adds to plain integers; `exposition` reads them at a scrape.
+"""What the server counts, in memory that all of its workers share.
 
-Everything runs in one event loop, so there are no locks.
+Each worker writes a slab of its own, so there are no locks, and whoever is asked sums all slabs.  A slab outlives the
+worker that wrote it: the one that takes its place counts on.  The hot path only adds to integers.
 """
 
+import mmap
+import os
+import time
 from bisect import bisect_left
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from modelmill_contracts.counters import LATENCY_EDGES
+
+if TYPE_CHECKING:  # numpy comes after the ports are open
+    from modelmill_server.bins import Bins, Layout
+
+_WORD = 8  # bytes
+# The words of a slab: what stands where.
+_READY, _PID, _IN_FLIGHT, _ROWS, _STARTS, _WAS_READY, _ANSWERED, _HEAD = 0, 1, 2, 3, 4, 5, 6, 8
+_HISTOGRAM = len(LATENCY_EDGES) + 2
+_NAME = 40  # bytes
+_CODES, _REASONS = 48, 128
+_SLAB = _WORD * (_HEAD + 2 * _HISTOGRAM) + (_CODES + _REASONS) * (_NAME + _WORD)
 
 
 class Histogram:
     """Counts of durations in (edge[i-1], edge[i]] and, last, above all edges; `total` is in seconds."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("counts", "sum")
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(LATENCY_EDGES) + 1)
-        self.total = 0.0
+    def __init__(self, memory: memoryview | None = None) -> None:
+        memory = memoryview(bytearray(_HISTOGRAM * _WORD)) if memory is None else memory
+        self.counts = memory[_WORD:].cast("Q")
+        self.sum = memory[:_WORD].cast("d")
+
+    @property
+    def total(self) -> float:
+        return self.sum[0]
 
     def add(self, seconds: float) -> None:
         self.counts[bisect_left(LATENCY_EDGES, seconds)] += 1
-        self.total += seconds
+        self.sum[0] += seconds
+
+
+class _Named:
+    """Counts by name.  A name gets its place when it is first counted; what finds none is counted as the last one."""
+
+    __slots__ = ("_counts", "_memory", "_places")
+
+    def __init__(self, memory: memoryview, places: int) -> None:
+        self._memory = memory[: places * _NAME]
+        self._counts = memory[places * _NAME : places * (_NAME + _WORD)].cast("Q")
+        self.reload()
+
+    def reload(self) -> None:
+        """Know the names that another process has counted here."""
+        self._places = {name: place for place, name in enumerate(self._names())}
+
+    def add(self, name: str) -> None:
+        place = self._places.get(name)
+        if place is None:
+            place = self._place(name)
+        self._counts[place] += 1
+
+    def read(self) -> dict[str, int]:
+        return dict(zip(self._names(), self._counts, strict=False))
+
+    def _place(self, name: str) -> int:
+        place = min(len(self._places), len(self._counts) - 1)
+        if place == len(self._counts) - 1:
+            name = "Other"
+        self._memory[place * _NAME : (place + 1) * _NAME] = name.encode()[:_NAME].ljust(_NAME, b"\0")
+        self._places[name] = place
+        return place
+
+    def _names(self) -> list[str]:
+        names = []
+        for start in range(0, len(self._memory), _NAME):
+            name = bytes(self._memory[start : start + _NAME]).rstrip(b"\0")
+            if not name:
+                break
+            names.append(name.decode(errors="replace"))
+        return names
 
 
 class Counters:
-    """The counters of one served model version."""
+    """The counters of one worker."""
 
-    __slots__ = ("compute", "in_flight", "predictions", "ready", "refusals", "request", "requests")
+    __slots__ = ("_codes", "_reasons", "_words", "bins", "board", "compute", "request")
 
-    def __init__(self) -> None:
-        self.requests: dict[int, int] = {}  # inference requests by status code
-        self.refusals: dict[str, int] = {}  # by reason, of any path
-        self.predictions = 0  # rows
-        self.request = Histogram()
-        self.compute = Histogram()
-        self.in_flight = 0  # requests of any path whose headers are here and that are not answered
-        self.ready = False
+    def __init__(self, memory: memoryview | None = None, board: "Board | None" = None) -> None:
+        memory = memoryview(bytearray(_SLAB)) if memory is None else memory
+        at = _HEAD * _WORD
+        self._words = memory[:at].cast("Q")
+        size = _HISTOGRAM * _WORD
+        self.request = Histogram(memory[at : at + size])
+        self.compute = Histogram(memory[at + size : at + 2 * size])
+        at += 2 * size
+        codes = _CODES * (_NAME + _WORD)
+        self._codes = _Named(memory[at : at + codes], _CODES)
+        self._reasons = _Named(memory[at + codes :], _REASONS)
+        self.bins: Bins | None = None
+        self.board = board
 
     def refused(self, reason: str) -> None:
-        self.refusals[reason] = self.refusals.get(reason, 0) + 1
+        self._reasons.add(reason)
 
     def answered(self, code: int) -> None:
-        self.requests[code] = self.requests.get(code, 0) + 1
+        self._codes.add(_TEXTS[code])
+
+    def predicted(self, rows: int, compute: float, request: float) -> None:
+        """A request with `rows` was answered (200) after `request` seconds, `compute` of them the model's.
+
+        What most requests are: the same as the methods for each, without their calls.
+        """
+        words = self._words
+        words[_ROWS] += rows
+        words[_ANSWERED] += 1
+        for histogram, seconds in ((self.compute, compute), (self.request, request)):
+            histogram.counts[bisect_left(LATENCY_EDGES, seconds)] += 1
+            histogram.sum[0] += seconds
+
+    @property
+    def requests(self) -> dict[str, int]:
+        """Inference requests by status code."""
+        codes = self._codes.read()
+        return {"200": answered, **codes} if (answered := self._words[_ANSWERED]) else codes
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """By reason, of any path."""
+        return self._reasons.read()
+
+    @property
+    def predictions(self) -> int:
+        """Rows."""
+        return self._words[_ROWS]
+
+    @property
+    def in_flight(self) -> int:
+        """Requests of any path whose headers are here and that are not answered."""
+        return self._words[_IN_FLIGHT]
+
+    @in_flight.setter
+    def in_flight(self, requests: int) -> None:
+        self._words[_IN_FLIGHT] = requests
+
+    @property
+    def ready(self) -> bool:
+        return bool(self._words[_READY])
+
+    @ready.setter
+    def ready(self, ready: bool) -> None:
+        self._words[_READY] = ready
+        if ready:
+            self._words[_WAS_READY] = 1
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether this worker, or one that it took the place of, was ever ready."""
+        return bool(self._words[_WAS_READY])
+
+    @property
+    def pid(self) -> int:
+        return self._words[_PID]
+
+    @property
+    def restarts(self) -> int:
+        return max(0, self._words[_STARTS] - 1)
+
+    def start(self) -> None:
+        """This process writes here from now on."""
+        self._words[_PID] = os.getpid()
+        self._words[_STARTS] += 1
+        self._codes.reload()
+        self._reasons.reload()
+        self.stop()
+
+    def stop(self) -> None:
+        """Nobody writes here: the process has ended."""
+        self._words[_READY] = self._words[_IN_FLIGHT] = 0
+
+
+class Board:
+    """The counters of all workers of a server.  It is made before they are forked, and shared by them."""
+
+    def __init__(self, workers: int = 1) -> None:
+        self.started = time.time()
+        memory = memoryview(mmap.mmap(-1, workers * _SLAB))
+        self.workers = [Counters(memory[i * _SLAB : (i + 1) * _SLAB], self) for i in range(workers)]
+        self.layout: Layout | None = None
+
+    def bin_rows(self, layout: "Layout") -> None:
+        """Count rows in the bins of `layout`, too."""
+        from modelmill_server.bins import Bins  # noqa: PLC0415 - it imports numpy
+
+        memory = memoryview(mmap.mmap(-1, len(self.workers) * layout.size))
+        for index, worker in enumerate(self.workers):
+            worker.bins = Bins(layout, memory[index * layout.size : (index + 1) * layout.size])
+        self.layout = layout
+
+    @property
+    def ready(self) -> bool:
+        """Whether all workers have been ready, and new requests are welcome.
+
+        One that died later does not make the others unready: they take its connections until it is back.
+        """
+        return all(worker.was_ready for worker in self.workers) and any(worker.ready for worker in self.workers)
+
+
+def sums(parts: Sequence[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for part in parts:
+        for name, count in part.items():
+            total[name] = total.get(name, 0) + count
+    return dict(sorted(total.items()))
+
+
+_TEXTS = {code: str(code) for code in range(1000)}

@@ -1,100 +1,180 @@
-"""What stands on the metrics port: the counters as Prometheus text (format 0.0.4), built when they are asked for.
+"""What stands on the metrics port: the counters as Prometheus text (format 0.0.4) and as the collector's snapshot.
+
+The text is written from a snapshot, so the two cannot differ.
 
 prometheus_client would take 4 ms for the 322 buckets, and 0.1 s of the start; a prediction would wait for it.
 """
 
+import functools
+import operator
 import os
 import resource
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from modelmill_contracts import counters as names
+from modelmill_contracts.counters import Bins, Latency, Snapshot
 from modelmill_server.app import App
-from modelmill_server.counters import Histogram
+from modelmill_server.counters import Board, Histogram, sums
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 _EDGES = [*map(repr, names.LATENCY_EDGES), "+Inf"]
-_STARTED = time.time()
-_STATM = Path("/proc/self/statm")  # Linux only; elsewhere these two are left out
-_DESCRIPTORS = Path("/proc/self/fd")
+_PROC = "/proc"  # Linux only; elsewhere what it says is left out
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class MetricsApp:
-    """The ASGI application of the metrics port: GET /metrics and GET /healthz (whether the process lives)."""
+    """The ASGI application of the metrics port: GET /metrics, /snapshot, and /healthz (whether the process lives)."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, board: Board) -> None:
         self._app = app
+        self._board = board
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: ARG002
         path = scope["path"]
         if scope["method"] not in ("GET", "HEAD"):
             status, kind, body = 405, b"text/plain", b"GET only\n"
         elif path == "/metrics":
-            status, kind, body = 200, CONTENT_TYPE, text(self._app)
+            status, kind, body = 200, CONTENT_TYPE, text(self._app, self._board)
+        elif path == names.SNAPSHOT_PATH:
+            status, kind, body = 200, b"application/json", msgspec.json.encode(snapshot(self._app, self._board))
         elif path == "/healthz":
             status, kind, body = 200, b"text/plain", b"ok\n"
         else:
-            status, kind, body = 404, b"text/plain", b"/metrics and /healthz are here\n"
+            status, kind, body = 404, b"text/plain", b"/metrics, /snapshot and /healthz are here\n"
         headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
 
-def text(app: App) -> bytes:
+def snapshot(app: App, board: Board) -> Snapshot:
+    """All counters, summed over the workers."""
+    workers, servable = board.workers, app.servable
+    parts = [worker.bins.read() for worker in workers if worker.bins is not None]
+    bins = functools.reduce(operator.add, parts) if parts else None
+    return Snapshot(
+        model=app.name,
+        model_version=app.version,
+        arm=app.arm,
+        digest=servable.digest if servable is not None else "",
+        edges=board.layout.digest if board.layout is not None else "",
+        started=board.started,
+        ready=board.ready,
+        workers_ready=sum(worker.ready for worker in workers),
+        worker_restarts=sum(worker.restarts for worker in workers),
+        in_flight=sum(worker.in_flight for worker in workers),
+        requests=sums([worker.requests for worker in workers]),
+        refusals=sums([worker.refusals for worker in workers]),
+        rows=sum(worker.predictions for worker in workers),
+        request=_latency([worker.request for worker in workers]),
+        compute=_latency([worker.compute for worker in workers]),
+        features=bins.features() if bins is not None else (),
+        predictions=bins.predictions() if bins is not None else None,
+        scores=bins.scores() if bins is not None else None,
+    )
+
+
+def _latency(histograms: list[Histogram]) -> Latency:
+    counts = map(sum, zip(*(histogram.counts for histogram in histograms), strict=True))
+    return Latency(tuple(counts), sum(histogram.total for histogram in histograms))
+
+
+def text(app: App, board: Board) -> bytes:
     """All metrics of a server."""
-    return "".join((*_model(app), *_process())).encode()
+    return "".join((*_model(app, snapshot(app, board)), *_process(board))).encode()
 
 
-def _model(app: App) -> Iterator[str]:
-    counters = app.counters
-    labels = f'model="{_escaped(app.name)}",version="{_escaped(app.version)}"'
+def _model(app: App, seen: Snapshot) -> Iterator[str]:
+    labels = f'model="{_escaped(seen.model)}",version="{_escaped(seen.model_version)}"'
+    if seen.arm:
+        labels += f',arm="{_escaped(seen.arm)}"'
     yield _family(names.REQUESTS, "counter", "Inference requests by status code.")
-    for code, count in sorted(counters.requests.items()):
+    for code, count in seen.requests.items():
         yield f'{names.REQUESTS}_total{{{labels},code="{code}"}} {count}\n'
     yield _family(names.PREDICTIONS, "counter", "Rows that were predicted.")
-    yield f"{names.PREDICTIONS}_total{{{labels}}} {counters.predictions}\n"
+    yield f"{names.PREDICTIONS}_total{{{labels}}} {seen.rows}\n"
     yield _family(names.REFUSALS, "counter", "Requests that were refused, by reason.")
-    for reason, count in sorted(counters.refusals.items()):
+    for reason, count in seen.refusals.items():
         yield f'{names.REFUSALS}_total{{{labels},reason="{reason}"}} {count}\n'
     help_ = "Answering a request, from its body's end to the answer's start."
-    yield from _histogram(names.REQUEST_SECONDS, help_, counters.request, labels)
-    yield from _histogram(names.COMPUTE_SECONDS, "The model alone, per request.", counters.compute, labels)
-    yield _family(names.IN_FLIGHT, "gauge", "Requests that are not answered yet.")
-    yield f"{names.IN_FLIGHT}{{{labels}}} {counters.in_flight}\n"
-    yield _family(names.READY, "gauge", "Whether new requests are welcome.")
-    yield f"{names.READY}{{{labels}}} {int(counters.ready)}\n"
+    yield from _histogram(names.REQUEST_SECONDS, help_, seen.request, labels)
+    yield from _histogram(names.COMPUTE_SECONDS, "The model alone, per request.", seen.compute, labels)
+    if seen.features:
+        yield _family(names.FEATURE_ROWS, "counter", "Rows by the bins of the profile.")
+        for feature in seen.features:
+            yield from _bins(names.FEATURE_ROWS, feature, f'{labels},feature="{_escaped(feature.name)}"')
+    for name, bins in ((names.PREDICTION_ROWS, seen.predictions), (names.SCORE_ROWS, seen.scores)):
+        if bins is not None:
+            yield _family(name, "counter", "Rows by the bins of the profile.")
+            yield from _bins(name, bins, labels)
+    for name, help_, value in (
+        (names.IN_FLIGHT, "Requests that are not answered yet.", seen.in_flight),
+        (names.READY, "Whether new requests are welcome.", int(seen.ready)),
+        (names.WORKERS_READY, "Processes that answer predictions.", seen.workers_ready),
+    ):
+        yield _family(name, "gauge", help_)
+        yield f"{name}{{{labels}}} {value}\n"
+    yield _family(names.WORKER_RESTARTS, "counter", "Processes that died and were started again.")
+    yield f"{names.WORKER_RESTARTS}_total{{{labels}}} {seen.worker_restarts}\n"
     if app.servable is not None:
-        digest, runtime = app.servable.digest, app.servable.manifest.runtime
+        runtime = app.servable.manifest.runtime
         yield _family(names.MODEL_INFO, "gauge", "The model that is served.")
-        yield f'{names.MODEL_INFO}{{{labels},digest="{digest}",runtime="{runtime}"}} 1\n'
+        yield f'{names.MODEL_INFO}{{{labels},digest="{seen.digest}",runtime="{runtime}"}} 1\n'
 
 
-def _histogram(name: str, help_: str, histogram: Histogram, labels: str) -> Iterator[str]:
+def _bins(name: str, bins: Bins, labels: str) -> Iterator[str]:
+    for index, count in enumerate(bins.counts):
+        yield f'{name}_total{{{labels},bin="{index}"}} {count}\n'
+    yield f'{name}_total{{{labels},bin="other"}} {bins.other}\n'
+    yield f'{name}_total{{{labels},bin="missing"}} {bins.missing}\n'
+
+
+def _histogram(name: str, help_: str, latency: Latency, labels: str) -> Iterator[str]:
     yield _family(name, "histogram", help_)
     cumulative = 0
-    for edge, count in zip(_EDGES, histogram.counts, strict=True):
+    for edge, count in zip(_EDGES, latency.counts, strict=True):
         cumulative += count
         yield f'{name}_bucket{{{labels},le="{edge}"}} {cumulative}\n'
-    yield f"{name}_sum{{{labels}}} {histogram.total}\n"
+    yield f"{name}_sum{{{labels}}} {latency.total}\n"
     yield f"{name}_count{{{labels}}} {cumulative}\n"
 
 
-def _process() -> Iterator[str]:
-    """The process, by the names that every Prometheus client uses."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    yield _family("process_cpu_seconds", "counter", "User and system CPU time.")
-    yield f"process_cpu_seconds_total {usage.ru_utime + usage.ru_stime}\n"
+def _process(board: Board) -> Iterator[str]:
+    """The processes together, by the names that every Prometheus client uses."""
+    own = os.getpid()
+    # With one worker it is this process; else they have a parent, which also knows the time of those that died.
+    pids = {own} if len(board.workers) == 1 else {os.getppid(), *(worker.pid for worker in board.workers)}
     yield _family("process_start_time_seconds", "gauge", "Start of the process since the Unix epoch.")
-    yield f"process_start_time_seconds {_STARTED}\n"
-    if _STATM.exists():
-        resident = int(_STATM.read_text().split()[1]) * resource.getpagesize()
-        yield _family("process_resident_memory_bytes", "gauge", "Resident memory.")
-        yield f"process_resident_memory_bytes {resident}\n"
-        yield _family("process_open_fds", "gauge", "Open file descriptors.")
-        yield f"process_open_fds {len(os.listdir(_DESCRIPTORS))}\n"  # noqa: PTH208 - ten times as fast
+    yield f"process_start_time_seconds {board.started}\n"
+    found = [process for pid in pids if (process := _usage(pid)) is not None]
+    if not found:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        yield _family("process_cpu_seconds", "counter", "User and system CPU time.")
+        yield f"process_cpu_seconds_total {usage.ru_utime + usage.ru_stime}\n"
+        return
+    seconds, resident, descriptors = map(sum, zip(*found, strict=True))
+    yield _family("process_cpu_seconds", "counter", "User and system CPU time.")
+    yield f"process_cpu_seconds_total {seconds}\n"
+    yield _family("process_resident_memory_bytes", "gauge", "Resident memory; what workers share counts for each.")
+    yield f"process_resident_memory_bytes {resident}\n"
+    yield _family("process_open_fds", "gauge", "Open file descriptors.")
+    yield f"process_open_fds {descriptors}\n"
+
+
+def _usage(pid: int) -> tuple[float, int, int] | None:
+    """CPU seconds with those of ended children, resident bytes and open files; None where Linux' /proc has none."""
+    folder = f"{_PROC}/{pid}"
+    try:
+        with open(f"{folder}/stat", "rb") as stat, open(f"{folder}/statm", "rb") as statm:  # noqa: PTH123 - faster
+            ticks = stat.read().rpartition(b")")[2].split()[11:15]
+            pages = int(statm.read().split()[1])
+        descriptors = len(os.listdir(f"{folder}/fd"))  # noqa: PTH208
+    except (OSError, IndexError):
+        return None
+    return sum(map(int, ticks)) / _TICKS, pages * resource.getpagesize(), descriptors
 
 
 def _family(name: str, kind: str, help_: str) -> str:

@@ -4,17 +4,20 @@ numpy and onnxruntime take most of the time that the program needs to start, so 
 the ports are open.
 """
 
+import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import numpy as np
 
-from modelmill_contracts import artifact, folder, profile
+from modelmill_contracts import artifact, digest, folder, profile
 from modelmill_contracts.artifact import Manifest
+from modelmill_server import batching, log, v1, v2
 from modelmill_server import signature as signatures
-from modelmill_server import v1, v2
+from modelmill_server.bins import Layout
 from modelmill_server.errors import NotServableError
 from modelmill_server.signature import NUMPY_TYPES, Signature
 from modelmill_server.tensors import Array
@@ -46,6 +49,8 @@ class Servable(msgspec.Struct):
     v1_codec: v1.Codec
     runtime: Runtime
     inline: bool  # whether it runs in the event loop, or in a thread
+    together: int = 1  # rows of several requests that may go through the model at once
+    bins: Layout | None = None  # of the profile; None where there is none
 
 
 def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
@@ -57,8 +62,10 @@ def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
     manifest = folder.verify(path, expected)
     signature = signatures.of_manifest(manifest)
     runtime = _runtime(path, manifest)
-    seconds = _warm_up(runtime, manifest, signature, _typical(path, manifest, signature))
+    known = known_distribution(path, manifest)
+    seconds = _warm_up(runtime, manifest, signature, _typical(known, signature))
     inline = manifest.runtime == "onnx" and seconds < INLINE_SECONDS
+    together = 1 if inline else _together(runtime, manifest, signature, known)
     return Servable(
         name=name,
         version=version,
@@ -69,7 +76,32 @@ def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
         v1_codec=v1.Codec(signature),
         runtime=runtime.reusing() if inline else runtime,
         inline=inline,
+        together=together,
+        bins=None if known is None else Layout(manifest, signature, known),
     )
+
+
+def inspect(path: Path, expected: str | None) -> tuple[str, Layout | None]:
+    """The digest of the artifact in `path`, and where its rows are counted (None: nowhere); it is not loaded.
+
+    Raises as `load` does.
+    """
+    manifest = folder.verify(path, expected)
+    known = known_distribution(path, manifest)
+    bins = None if known is None else Layout(manifest, signatures.of_manifest(manifest), known)
+    if manifest.runtime == "onnx":
+        import onnxruntime  # noqa: F401, PLC0415 - who forks then need not import it again
+    return digest.of_file(path / artifact.MANIFEST), bins
+
+
+def known_distribution(path: Path, manifest: Manifest) -> profile.Profile | None:
+    """The profile, where the artifact has one."""
+    if all(file.name != artifact.PROFILE for file in manifest.files):
+        return None
+    try:
+        return msgspec.json.decode((path / artifact.PROFILE).read_bytes(), type=profile.Profile)
+    except msgspec.DecodeError as error:
+        raise NotServableError("ProfileInvalid", f"{artifact.PROFILE}: {error}; train again") from error
 
 
 def _runtime(path: Path, manifest: Manifest) -> Runtime:
@@ -96,14 +128,10 @@ def _runtime(path: Path, manifest: Manifest) -> Runtime:
             )
 
 
-def _typical(path: Path, manifest: Manifest, signature: Signature) -> dict[str, float | str]:
+def _typical(known: profile.Profile | None, signature: Signature) -> dict[str, float | str]:
     """A usual value of each feature: the median's bin or the most frequent category of the training data."""
-    if all(file.name != artifact.PROFILE for file in manifest.files):
+    if known is None:
         return {}
-    try:
-        known = msgspec.json.decode((path / artifact.PROFILE).read_bytes(), type=profile.Profile)
-    except msgspec.DecodeError as error:
-        raise NotServableError("ProfileInvalid", f"{artifact.PROFILE}: {error}; train again") from error
     values: dict[str, float | str] = {}
     for feature in known.features:
         if isinstance(feature, profile.Numeric):
@@ -111,6 +139,32 @@ def _typical(path: Path, manifest: Manifest, signature: Signature) -> dict[str, 
         elif feature.values:
             values[feature.name] = feature.values[0]
     return {name: value for name, value in values.items() if name in signature.columns}
+
+
+def _together(runtime: Runtime, manifest: Manifest, signature: Signature, known: profile.Profile | None) -> int:
+    """How many rows may go together, found with rows of different bins; it is said where none may."""
+    if any(tensor.shape[:1] != (-1,) for tensor in (*manifest.inputs, *manifest.outputs)):
+        return 1
+    chance = random.Random(7)  # noqa: S311 - any rows do, and the same at each start
+    typical = _typical(known, signature)
+    rows = []
+    for _ in range(batching.MOST_ROWS):
+        values = dict(typical)
+        for feature in known.features if known is not None else ():
+            choices: Sequence[float | str] = feature.edges if isinstance(feature, profile.Numeric) else feature.values
+            if feature.name in values and choices:
+                values[feature.name] = chance.choice(choices)
+        if known is None:
+            numeric = [name for name, column in signature.columns.items() if column.datatype != "BYTES"]
+            values = {name: chance.gauss(0, 1) for name in numeric}
+        feeds = _feeds(manifest, signature, values, 1)
+        if signature.matrix is not None and not signature.columns:
+            feeds[signature.matrix][:] = [chance.gauss(0, 1) for _ in range(signature.width)]
+        rows.append(feeds)
+    together = batching.rows_together(runtime, rows)
+    if together == 1:
+        log.warning("requests go through the model one by one: together, its answers differ in the last bits")
+    return together
 
 
 def _median(feature: profile.Numeric) -> float:

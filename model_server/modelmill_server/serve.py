@@ -24,9 +24,9 @@ import uvloop
 from uvicorn.server import ServerState
 
 from modelmill_contracts.folder import ArtifactError
-from modelmill_server import log, protocol, termination
+from modelmill_server import cpus, log, protocol, termination
 from modelmill_server.app import App, Limits
-from modelmill_server.counters import Counters
+from modelmill_server.counters import Board, Counters
 from modelmill_server.errors import NotServableError
 from modelmill_server.exposition import MetricsApp
 from modelmill_server.outbox import Outbox
@@ -52,11 +52,41 @@ class Settings:
     metrics_port: int
     drain_seconds: float
     limits: Limits
+    workers: int = 1  # processes
+    arm: str = ""  # of a rollout, a label of the counters
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What a server listens on."""
+
+    callers: socket.socket
+    metrics: socket.socket
 
 
 def main(settings: Settings) -> int:
     """Serve until a signal says stop; the exit code."""
-    return uvloop.run(_Life(settings).run())
+    cpus.pin_threads()
+    try:
+        sockets = Sockets(bind(settings.host, settings.port), bind(settings.host, settings.metrics_port))
+    except OSError as error:
+        return termination.fail("PortUnavailable", f"cannot listen: {error}; choose other ports")
+    if settings.workers > 1:
+        from modelmill_server import workers  # noqa: PLC0415 - it imports what workers need
+
+        return workers.main(settings, sockets)
+    return live(settings, sockets, Board(), 0, None)
+
+
+def announce(settings: Settings, sockets: Sockets) -> None:
+    log.info("listening", port=sockets.callers.getsockname()[1], metrics_port=sockets.metrics.getsockname()[1])
+    if settings.digest is None:
+        log.warning("no --digest was given: the files agree with their manifest, but anybody may have made it")
+
+
+def live(settings: Settings, sockets: Sockets, board: Board, index: int, alive: int | None) -> int:
+    """One worker's life: it counts into slab `index` of `board`; at the end of file `alive` it ends."""
+    return uvloop.run(_Life(settings, sockets, board, index, alive).run())
 
 
 class _Listener:
@@ -69,16 +99,14 @@ class _Listener:
         self._server: asyncio.Server | None = None
         self.state = ServerState()
 
-    async def open(self, host: str, port: int) -> int:
-        """Listen; the port that was bound."""
+    async def open(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        sock, outbox = _bind(host, port), Outbox(loop)
+        outbox = Outbox(loop)
         self._server = await loop.create_server(
             lambda: protocol.Protocol(self._config, self.state, self._counters, self._short_cut, outbox, loop),
             sock=sock,
             backlog=_BACKLOG,
         )
-        return int(sock.getsockname()[1])
 
     def close(self) -> None:
         """Take no new connections."""
@@ -92,12 +120,17 @@ class _Listener:
 
 
 class _Life:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, sockets: Sockets, board: Board, index: int, alive: int | None) -> None:
         self._settings = settings
-        self._counters = Counters()
-        self._app = App(settings.name, settings.version, settings.limits, self._counters)
+        self._sockets = sockets
+        self._board = board
+        self._index = index
+        self._alive = alive
+        self._counters = board.workers[index]
+        self._counters.start()
+        self._app = App(settings.name, settings.version, settings.limits, self._counters, settings.arm)
         self._callers = _Listener(self._app, self._counters, self._app.short_cut)
-        self._metrics = _Listener(MetricsApp(self._app), Counters(), None)
+        self._metrics = _Listener(MetricsApp(self._app, board), Counters(), None)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()  # no draining
         self._now = asyncio.Event()  # no waiting at all
@@ -107,23 +140,31 @@ class _Life:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, self._interrupted)
-        try:
-            port = await self._callers.open(settings.host, settings.port)
-            metrics_port = await self._metrics.open(settings.host, settings.metrics_port)
-        except OSError as error:
-            return termination.fail("PortUnavailable", f"cannot listen: {error}; choose other ports")
+        # A worker's parent blocks them, so that none is lost before they are handled.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if self._alive is not None:
+            loop.add_reader(self._alive, self._orphaned)
+        # A worker that takes a dead one's place lets its callers wait, and does not answer that it is not ready.
+        late = self._counters.was_ready
+        if not late:
+            await self._callers.open(self._sockets.callers)
+        await self._metrics.open(self._sockets.metrics)
+        if self._alive is None:
+            announce(settings, self._sockets)
         dates = asyncio.create_task(self._dates())
-        log.info("listening", port=port, metrics_port=metrics_port)
-        if settings.digest is None:
-            log.warning("no --digest was given: the files agree with their manifest, but anybody may have made it")
         try:
             servable = await self._load()
         except (ArtifactError, NotServableError) as error:
             return termination.fail(error.reason, f"cannot serve {settings.folder}: {error}")
         if servable is not None:
+            if self._board.layout is None and servable.bins is not None:
+                self._board.bin_rows(servable.bins)
             self._app.serve(servable)
+            if late:
+                await self._callers.open(self._sockets.callers)
+            port = self._sockets.callers.getsockname()[1]
             log.info(
-                "ready",
+                "ready" if self._alive is None else f"worker {self._index} is ready",
                 model=servable.name,
                 version=servable.version,
                 digest=servable.digest,
@@ -134,7 +175,9 @@ class _Life:
             await self._stop.wait()
             await self._end()
         dates.cancel()
-        log.info("stopped")
+        self._counters.stop()
+        if self._alive is None:
+            log.info("stopped")
         return 0
 
     async def _load(self) -> "Servable | None":
@@ -183,6 +226,12 @@ class _Life:
         self._metrics.close()
         self._metrics.release()
 
+    def _orphaned(self) -> None:
+        """The parent has died, and with it what would restart and stop workers."""
+        if self._alive is not None:
+            asyncio.get_running_loop().remove_reader(self._alive)
+        self._interrupted()
+
     def _interrupted(self) -> None:
         if self._stop.is_set():
             self._now.set()
@@ -203,11 +252,12 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(event.wait(), seconds)
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    if not host:
-        try:
-            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
-        except (OSError, ValueError):
-            pass  # a machine without IPv6
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket; of those that are `shared`, several can have one port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    if not host:
+        with contextlib.suppress(OSError, ValueError):  # a machine without IPv6
+            return socket.create_server(
+                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG, reuse_port=shared
+            )
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=shared)

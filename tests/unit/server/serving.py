@@ -67,6 +67,10 @@ class Process:
         assert line is not None, f"no {message!r} {'before the end' if ended else 'in time'}: {self.lines}"
         return line
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

@@ -1,0 +1,165 @@
+"""Requests that wait for a slow model go through it together.
+
+A request that finds the model free goes at once, alone: nothing waits for company.  What came while the model was
+busy goes together when it becomes free, up to as many rows as the model was found to answer with the same bits
+together as alone (see `rows_together`).
+"""
+
+import asyncio
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modelmill_server.errors import RefusedError
+from modelmill_server.tensors import Array
+
+if TYPE_CHECKING:
+    from modelmill_server.model import Runtime
+
+Feeds = dict[str, Array]
+
+MOST_ROWS = 64
+_SIZES = (2, 3, 5, 8, 16, 32, MOST_ROWS)
+_CHECK_SECONDS = 1.0
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    feeds: Feeds
+    rows: int
+    future: asyncio.Future[tuple[list[Array], float]]
+    timer: asyncio.TimerHandle | None = field(default=None)
+
+
+class Batches:
+    """What waits for one model, and the threads that run it."""
+
+    def __init__(self, runtime: "Runtime", together: int, threads: int) -> None:
+        self._runtime = runtime
+        self._together = together
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
+        self._free = threads
+        self._waiting: deque[_Waiting] = deque()
+
+    async def predict(self, feeds: Feeds, rows: int, deadline: float | None = None) -> tuple[list[Array], float]:
+        """The outputs for `feeds`, and the model's seconds.
+
+        Raises what the runtime raises, and RefusedError (504) where the model was not free before `deadline`, a time
+        of the event loop's clock.
+        """
+        loop = asyncio.get_running_loop()
+        if deadline is not None and deadline <= loop.time():
+            raise _late()
+        item = _Waiting(feeds, rows, loop.create_future())
+        self._waiting.append(item)
+        if self._free:
+            self._go(loop)
+        elif deadline is not None:
+            item.timer = loop.call_at(deadline, self._give_up, item)
+        return await item.future
+
+    def _go(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run what waits, as long as there is a free thread."""
+        while self._free and (batch := self._take()):
+            self._free -= 1
+            work = loop.run_in_executor(self._pool, _run, self._runtime, batch)
+            work.add_done_callback(lambda done, batch=batch: self._done(loop, batch, done))  # type: ignore[misc]
+
+    def _take(self) -> list[_Waiting]:
+        """The next request, with those after it that fit."""
+        batch: list[_Waiting] = []
+        rows = 0
+        while self._waiting:
+            item = self._waiting[0]
+            if not item.future.done():  # its caller may have gone
+                rows += item.rows
+                if batch and rows > self._together:
+                    break
+                batch.append(item)
+                if item.timer is not None:
+                    item.timer.cancel()
+            self._waiting.popleft()
+        return batch
+
+    def _done(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], work: "asyncio.Future[_Results]") -> None:
+        self._free += 1
+        self._go(loop)
+        for item, result in zip(batch, work.result(), strict=True):
+            if item.future.done():
+                continue
+            if isinstance(result, Exception):
+                item.future.set_exception(result)
+            else:
+                item.future.set_result(result)
+
+    def _give_up(self, item: _Waiting) -> None:
+        if not item.future.done():
+            self._waiting.remove(item)
+            item.future.set_exception(_late())
+
+
+_Results = list["tuple[list[Array], float] | Exception"]
+
+
+def _run(runtime: "Runtime", batch: list[_Waiting]) -> _Results:
+    """The result of each request, in a thread."""
+    if len(batch) > 1:
+        feeds = {name: np.concatenate([item.feeds[name] for item in batch]) for name in batch[0].feeds}
+        before = time.perf_counter()
+        try:
+            outputs = runtime.predict(feeds)
+        except Exception:  # noqa: S110 - one of them is bad: each alone, so that the others do not suffer
+            pass
+        else:
+            seconds = time.perf_counter() - before
+            ends = np.cumsum([item.rows for item in batch]).tolist()
+            return [
+                ([output[end - item.rows : end] for output in outputs], seconds)
+                for item, end in zip(batch, ends, strict=True)
+            ]
+    return [_alone(runtime, item) for item in batch]
+
+
+def _alone(runtime: "Runtime", item: _Waiting) -> "tuple[list[Array], float] | Exception":
+    before = time.perf_counter()
+    try:
+        return runtime.predict(item.feeds), time.perf_counter() - before
+    except Exception as error:
+        return error
+
+
+def rows_together(runtime: "Runtime", rows: list[Feeds]) -> int:
+    """Up to how many rows the model answers with the same bits together as alone: 1 where it never does.
+
+    Libraries choose another order of summation for more rows, and a caller's answer must not depend on who else asks.
+    `rows` are feeds of one row each, as different as possible.  A slow model is asked for about a second.
+    """
+    deadline = time.perf_counter() + _CHECK_SECONDS
+    alone: list[list[Array]] = []
+    found = 1
+    for size in _SIZES:
+        while len(alone) < size:
+            if size > len(rows) or time.perf_counter() > deadline:
+                return found
+            alone.append(runtime.predict(rows[len(alone)]))
+        together = runtime.predict({name: np.concatenate([feeds[name] for feeds in rows[:size]]) for name in rows[0]})
+        for position, output in enumerate(together):
+            parts = [outputs[position] for outputs in alone[:size]]
+            if any(len(part) != 1 for part in parts) or not _same(np.concatenate(parts), output):
+                return found
+        found = size
+    return found
+
+
+def _same(one: Array, other: Array) -> bool:
+    if one.dtype == np.object_:
+        return bool(one.tolist() == other.tolist())
+    return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+
+
+def _late() -> RefusedError:
+    return RefusedError(504, "DeadlinePassed", "the model was busy until the request's deadline; try again later")

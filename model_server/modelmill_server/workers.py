@@ -1,0 +1,168 @@
+"""Several processes on one port: the parent of the workers.
+
+It opens the ports, verifies the artifact, makes the memory for the counters, imports what is slow to import, and forks.
+It loads no model: onnxruntime's sessions may have threads, which do not survive a fork.  Then it only waits: for
+signals, which it hands on, and for workers that die, which it starts again.
+
+    it dies ---------------------------------> it is started again at once
+    it dies within 10 s of its start --------> ... after a pause of 1, 2, 4 ... 30 s
+    it dies before it was ever ready,
+    or ends having said why -----------------> all end, and so does the parent
+
+Each worker has a listening socket on the one port (SO_REUSEPORT).  With one socket for all, whoever is awake takes most
+connections: of 32, 30 and 2 instead of 15 and 17.  The parent holds them too, so that callers of a worker that is
+started at once wait and are not lost; during a pause its socket is closed, and the others get its callers.
+"""
+
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from dataclasses import dataclass, replace
+
+from modelmill_contracts.folder import ArtifactError
+from modelmill_server import log, model, serve, termination
+from modelmill_server.counters import Board
+from modelmill_server.errors import NotServableError
+from modelmill_server.serve import Settings, Sockets
+
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds
+_LIVED = 10.0  # seconds, after which a death has nothing to do with the one before
+_POLL_SECONDS = 0.02  # until all are ready
+_CRASHED = 70  # the exit code of a worker that did not say why
+
+
+@dataclass(slots=True)
+class _Worker:
+    index: int
+    socket: socket.socket | None  # None while nobody is to wait for it
+    pid: int = 0  # 0: none runs
+    born: float = 0.0
+    due: float = 0.0  # when it is to be started
+    pause: float = 0.0  # before it is started again
+
+
+def main(settings: Settings, sockets: Sockets) -> int:
+    """Serve with several workers until a signal says stop; the exit code."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    board = Board(settings.workers)
+    serve.announce(settings, sockets)
+    try:
+        digest, layout = model.inspect(settings.folder, settings.digest)
+    except (ArtifactError, NotServableError) as error:
+        return termination.fail(error.reason, f"cannot serve {settings.folder}: {error}")
+    if layout is not None:
+        board.bin_rows(layout)
+    # Bound for itself until here, so that a port that somebody has is an error.
+    port = sockets.callers.getsockname()[1]
+    sockets.callers.close()
+    # Whatever happens to the folder: a worker that is started again serves the same, or nothing.
+    return _Parent(replace(settings, digest=digest, port=port), sockets.metrics, board).run()
+
+
+class _Parent:
+    def __init__(self, settings: Settings, metrics: socket.socket, board: Board) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._board = board
+        self._began = time.perf_counter()
+        self._workers = [_Worker(index, self._listen()) for index in range(settings.workers)]
+        self._alive, self._life = os.pipe()  # a worker reads the end of file when this process ends
+        self._stopping = self._ready = False
+        self._code = 0
+
+    def run(self) -> int:
+        # What is there now is shared as long as no reference in it is counted or collected.
+        gc.collect()
+        gc.freeze()
+        while not self._stopping or any(worker.pid for worker in self._workers):
+            self._start_what_is_due()
+            if not self._ready and not self._stopping and self._board.ready:
+                self._ready = True
+                seconds = round(time.perf_counter() - self._began, 3)
+                log.info("ready", model=self._settings.name, workers=len(self._workers), seconds=seconds)
+            received = signal.sigtimedwait(_SIGNALS, self._patience())
+            if received is not None and received.si_signo != signal.SIGCHLD:
+                self._stop(received.si_signo)
+            self._bury()
+        log.info("stopped")
+        return self._code
+
+    def _patience(self) -> float:
+        if not self._ready and not self._stopping:
+            return _POLL_SECONDS
+        due = [worker.due for worker in self._workers if not worker.pid]
+        return 3600.0 if self._stopping or not due else max(0.0, min(due) - time.monotonic())
+
+    def _start_what_is_due(self) -> None:
+        for worker in self._workers:
+            if not self._stopping and not worker.pid and worker.due <= time.monotonic():
+                worker.born = time.monotonic()
+                worker.socket = listening = worker.socket or self._listen()
+                worker.pid = os.fork()
+                if not worker.pid:
+                    self._become(worker.index, listening)
+
+    def _listen(self) -> socket.socket:
+        return serve.bind(self._settings.host, self._settings.port, shared=True)
+
+    def _become(self, index: int, listening: socket.socket) -> None:
+        """Be a worker, in the child."""
+        code = _CRASHED
+        try:
+            os.setpgid(0, 0)  # Ctrl-C is for the parent, which hands it on: twice would mean "at once"
+            os.close(self._life)
+            for other in self._workers:
+                if other.index != index and other.socket is not None:
+                    other.socket.close()
+            sockets = Sockets(listening, self._metrics)
+            code = serve.live(self._settings, sockets, self._board, index, self._alive)
+        except BaseException:  # nothing of the parent may run in the child
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    def _stop(self, number: int) -> None:
+        self._stopping = True
+        self._metrics.close()  # the workers close theirs when they have drained
+        for worker in self._workers:
+            if worker.socket is not None:
+                worker.socket.close()
+            if worker.pid:
+                os.kill(worker.pid, number)
+
+    def _bury(self) -> None:
+        for worker in self._workers:
+            if not worker.pid:
+                continue
+            pid, status = os.waitpid(worker.pid, os.WNOHANG)
+            if pid:
+                worker.pid = 0
+                self._board.workers[worker.index].stop()
+                self._died(worker, os.waitstatus_to_exitcode(status))
+
+    def _died(self, worker: _Worker, code: int) -> None:
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        if self._stopping:
+            self._code = self._code or (1 if code else 0)
+            return
+        if code not in (0, _CRASHED) and code > 0:
+            self._code = 1  # it has said why
+            self._stop(signal.SIGTERM)
+        elif not self._board.workers[worker.index].was_ready:
+            self._code = termination.fail("WorkerDied", f"a worker ended {how} while it loaded the model; see its log")
+            self._stop(signal.SIGTERM)
+        else:
+            now = time.monotonic()
+            lived = now - worker.born
+            worker.pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * worker.pause)) if lived < _LIVED else 0.0
+            worker.due = now + worker.pause
+            if worker.pause and worker.socket is not None:
+                worker.socket.close()
+                worker.socket = None
+            log.error(f"worker {worker.index} died {how} and is started again", pause_seconds=worker.pause)

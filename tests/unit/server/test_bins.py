@@ -1,0 +1,261 @@
+"""Rows in the profile's bins: exact whatever the traffic, and the same in the text and the snapshot."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import artifacts
+import msgspec
+import numpy as np
+import pytest
+from artifacts import Made
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+from serving import Server, ask, matrix, serving
+
+from modelmill_contracts import artifact, counters, profile
+from modelmill_contracts.counters import Snapshot
+from modelmill_contracts.profile import Categorical, Numeric
+from modelmill_server import model
+from modelmill_server.app import App, Limits
+from modelmill_server.counters import Board
+from modelmill_server.exposition import snapshot, text
+
+EDGES = (-1.5, 0.0, float(np.float32(0.1)), 2.0)
+
+
+def with_profile(made: Made, known: profile.Profile) -> Made:
+    (made.folder / artifact.PROFILE).write_bytes(msgspec.json.encode(known))
+    manifest = artifact.decode((made.folder / artifact.MANIFEST).read_bytes())
+    return Made(made.folder, artifacts.write(made.folder, manifest), made.estimator, made.rows)
+
+
+@pytest.fixture(scope="module")
+def numeric(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A classifier of 30 features that may be missing, each with edges of its own."""
+    made = artifacts.cancer(tmp_path_factory.mktemp("bins") / "model", missing=True)
+    names = [feature.name for feature in artifact.decode((made.folder / artifact.MANIFEST).read_bytes()).features]
+    features = tuple(Numeric(name, EDGES[: index % 5], (0,) * (index % 5 + 1)) for index, name in enumerate(names))
+    scores = Numeric("score", (0.5, 0.75, 0.9, 1.0), (0,) * 5)
+    return with_profile(
+        made, profile.Profile(1, features[:-1], Categorical("predict", ("0", "1"), (0, 0)), scores=scores)
+    )
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    made = artifacts.mixed(tmp_path_factory.mktemp("bins") / "mixed")
+    features = (
+        Numeric("income", (2.0, 4.0), (0, 0, 0)),
+        Numeric("age", (30.0,), (0, 0)),
+        Categorical("city", ("Bern", "Chur"), (0, 0)),
+    )
+    return with_profile(made, profile.Profile(1, features, Categorical("predict", ("yes", "no"), (0, 0))))
+
+
+class Loaded:
+    """A server's application in this process."""
+
+    def __init__(self, made: Made) -> None:
+        self.board = Board()
+        self.app = App("model", "7", Limits(), self.board.workers[0], "candidate")
+        self.app.set_date("now")
+        servable = model.load(made.folder, made.digest, "model", "7")
+        assert servable.bins is not None
+        self.board.bin_rows(servable.bins)
+        self.app.serve(servable)
+
+    def infer(self, *inputs: dict[str, Any]) -> list[Any]:
+        response = self.app.short_cut.answer(msgspec.json.encode({"inputs": inputs}), None)
+        return list(msgspec.json.decode(response.partition(b"\r\n\r\n")[2])["outputs"])
+
+    def snapshot(self) -> Snapshot:
+        return snapshot(self.app, self.board)
+
+
+def expected(values: Any, edges: tuple[float, ...]) -> list[int]:
+    """By numpy's histogram; its bins are closed on the left, ours on the right, so both are mirrored."""
+    known = np.asarray(values, np.float32)
+    known = known[~np.isnan(known)].astype(np.float64)
+    borders = [-math.inf, *(-edge for edge in reversed(edges)), math.inf]
+    return list(np.histogram(-known, borders)[0][::-1])
+
+
+VALUES = st.one_of(
+    st.sampled_from([*EDGES, float(np.nextafter(np.float32(0.1), np.float32(1))), -0.0, 3e38, -3e38, None]),
+    st.floats(-3, 3, width=32),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_random_traffic_is_in_the_right_bins_and_both_formats_agree(numeric: Made, data: st.DataObject) -> None:
+    server = Loaded(numeric)
+    seen: list[list[Any]] = []
+    labels: list[int] = []
+    scores: list[float] = []
+    for rows in data.draw(st.lists(st.sampled_from([1, 1, 1, 2, 7, 255, 256, 257, 700]), max_size=8)):
+        few = data.draw(st.lists(st.lists(VALUES, min_size=30, max_size=30), min_size=1, max_size=3))
+        batch = [few[index % len(few)] for index in range(rows)]
+        outputs = server.infer({"name": "input", "shape": [rows, 30], "datatype": "FP32", "data": batch})
+        seen += batch
+        labels += outputs[0]["data"]
+        scores += np.array(outputs[1]["data"], np.float32).reshape(-1, 2).max(axis=1).tolist()
+        if data.draw(st.booleans()):
+            server.app.short_cut.answer(b"{}", None)  # refused: in no bin
+        if data.draw(st.booleans()):
+            server.snapshot()  # reading changes nothing
+
+    found = server.snapshot()
+    columns = np.array(seen, np.float64).reshape(len(seen), 30)
+    assert len(found.features) == 29
+    for index, feature in enumerate(found.features):
+        assert list(feature.counts) == expected(columns[:, index], EDGES[: index % 5])
+        assert feature.missing == np.isnan(columns[:, index]).sum()
+    assert found.predictions is not None
+    assert found.scores is not None
+    assert list(found.predictions.counts) == [labels.count(0), labels.count(1)]
+    assert list(found.scores.counts) == expected(scores, (0.5, 0.75, 0.9, 1.0))
+    assert found.rows == len(seen)
+    assert_agree(text(server.app, server.board).decode(), found)
+
+
+def assert_agree(exposition: str, found: Snapshot) -> None:
+    """The Prometheus text says what the snapshot says, and nothing is left out."""
+    families = {family.name: family.samples for family in text_string_to_metric_families(exposition)}
+    arm = {"arm": found.arm} if found.arm else {}
+    model_ = {"model": found.model, "version": found.model_version, **arm}
+
+    def values(name: str, *labels: str) -> dict[Any, float]:
+        samples = [sample for sample in families.get(name, []) if not sample.name.endswith("_created")]
+        assert all(sample.labels.items() >= model_.items() for sample in samples)
+        return {tuple(sample.labels[label] for label in labels): sample.value for sample in samples}
+
+    def bins(*parts: counters.Bins | None) -> dict[Any, float]:
+        return {
+            (part.name, bin_): count
+            for part in parts
+            if part is not None
+            for bin_, count in [
+                *((str(i), n) for i, n in enumerate(part.counts)),
+                ("other", part.other),
+                ("missing", part.missing),
+            ]
+        }
+
+    assert values(counters.REQUESTS, "code") == {(code,): count for code, count in found.requests.items()}
+    assert values(counters.REFUSALS, "reason") == {(reason,): count for reason, count in found.refusals.items()}
+    assert values(counters.FEATURE_ROWS, "feature", "bin") == bins(*found.features)
+    for name, part in ((counters.PREDICTION_ROWS, found.predictions), (counters.SCORE_ROWS, found.scores)):
+        assert values(name, "bin") == {(bin_,): count for (_, bin_), count in bins(part).items()}
+    for name, value in (
+        (counters.PREDICTIONS, found.rows),
+        (counters.IN_FLIGHT, found.in_flight),
+        (counters.READY, found.ready),
+        (counters.WORKERS_READY, found.workers_ready),
+        (counters.WORKER_RESTARTS, found.worker_restarts),
+    ):
+        assert values(name) == {(): value}
+    for name, latency in ((counters.REQUEST_SECONDS, found.request), (counters.COMPUTE_SECONDS, found.compute)):
+        samples = families[name]
+        heights = [sample.value for sample in samples if sample.name.endswith("_bucket")]
+        assert heights == np.cumsum(latency.counts).tolist()
+        assert next(sample.value for sample in samples if sample.name.endswith("_sum")) == latency.total
+    assert families["process_start_time_seconds"][0].value == found.started
+
+
+def test_texts_and_columns(texts: Made) -> None:
+    server = Loaded(texts)
+    cities = ["Bern", "Genf", "Chur", "Rom", "Bern"]
+    outputs = server.infer(
+        {"name": "age", "shape": [5], "datatype": "FP32", "data": [30, 31, 29, 80, 5]},
+        {"name": "city", "shape": [5], "datatype": "BYTES", "data": cities},
+        {"name": "income", "shape": [5], "datatype": "FP32", "data": [None, 2, 3, 4, 5]},
+    )
+    found = server.snapshot()
+    income, age, city = found.features
+    assert (income.counts, income.missing) == ((1, 2, 1), 1)
+    assert (age.counts, age.missing) == ((3, 2), 0)
+    assert (city.counts, city.other, city.missing) == ((2, 1), 2, 0)
+    answers = outputs[0]["data"]
+    assert found.predictions is not None
+    assert found.predictions.counts == (answers.count("yes"), answers.count("no"))
+    assert found.scores is None
+    assert_agree(text(server.app, server.board).decode(), found)
+
+
+def test_an_empty_text_is_missing_where_that_is_allowed(tmp_path: Path) -> None:
+    made = artifacts.mixed(tmp_path / "model")
+    manifest = artifact.decode((made.folder / artifact.MANIFEST).read_bytes())
+    features = tuple(msgspec.structs.replace(feature, missing=True) for feature in manifest.features)
+    artifacts.write(made.folder, msgspec.structs.replace(manifest, features=features))
+    server = Loaded(
+        with_profile(
+            made,
+            profile.Profile(1, (Categorical("city", ("Bern",), (0,)),), Categorical("predict", ("yes", "no"), (0, 0))),
+        )
+    )
+    server.infer(
+        {"name": "age", "shape": [2], "datatype": "FP32", "data": [1, 2]},
+        {"name": "city", "shape": [2], "datatype": "BYTES", "data": ["", "Rom"]},
+        {"name": "income", "shape": [2], "datatype": "FP32", "data": [1, 2]},
+    )
+    (city,) = server.snapshot().features
+    assert (city.counts, city.other, city.missing) == ((0,), 1, 1)
+
+
+def test_a_regressors_predictions_and_scores(tmp_path: Path) -> None:
+    made = artifacts.regression(tmp_path / "model")
+    known = profile.Profile(
+        1,
+        (Numeric("b", (5.0,), (0, 0)),),
+        Numeric("predict", (0.0,), (0, 0)),
+        scores=Numeric("score", (1.0, 2.0), (0, 0, 0)),
+    )
+    server = Loaded(with_profile(made, known))
+    rows = np.random.default_rng(3).uniform(0, 10, (300, 3)).astype(np.float32)
+    (predicted,) = server.infer(matrix(rows))
+    for row in rows[:5]:
+        predicted["data"] += server.infer(matrix(row[None]))[0]["data"]
+    found = server.snapshot()
+    assert found.predictions is not None
+    assert found.scores is not None
+    assert list(found.features[0].counts) == expected([*rows[:, 1], *rows[:5, 1]], (5.0,))
+    assert list(found.predictions.counts) == expected(predicted["data"], (0.0,))
+    assert list(found.scores.counts) == expected(predicted["data"], (1.0, 2.0))
+
+
+def test_the_edges_digest_is_of_the_bins_and_not_of_the_counts() -> None:
+    base = profile.Profile(5, (Numeric("a", (1.0,), (2, 3)),), Categorical("predict", ("x",), (5,)))
+    other = profile.Profile(9, (Numeric("a", (1.0,), (8, 1)),), Categorical("predict", ("x",), (9,)))
+    moved = profile.Profile(5, (Numeric("a", (1.5,), (2, 3)),), Categorical("predict", ("x",), (5,)))
+    renamed = profile.Profile(5, (Numeric("a", (1.0,), (2, 3)),), Categorical("predict", ("y",), (5,)))
+    digests = [profile.edges_digest(one) for one in (base, other, moved, renamed)]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+def test_the_snapshot_of_a_server(numeric: Made) -> None:
+    with serving(numeric, "--arm", "candidate") as server:
+        first = collected(server)
+        assert (first.rows, first.arm, first.digest, first.ready) == (0, "candidate", numeric.digest, True)
+        server.infer(matrix(numeric.rows[:300]))
+        server.infer(matrix(numeric.rows[:1]))
+        server.ask("POST", "/v2/models/model/infer", b"nonsense")
+        found = collected(server)
+        assert (found.started, found.edges) == (first.started, first.edges)
+        assert found.edges == profile.edges_digest(
+            msgspec.json.decode((numeric.folder / artifact.PROFILE).read_bytes(), type=profile.Profile)
+        )
+        assert found.rows == 301
+        assert {sum(feature.counts) + feature.missing for feature in found.features} == {301}
+        assert_agree(ask(server.metrics_port, "GET", "/metrics").body.decode(), found)
+    with serving(numeric) as server:
+        assert collected(server).started > first.started
+
+
+def collected(server: Server) -> Snapshot:
+    answer = ask(server.metrics_port, "GET", counters.SNAPSHOT_PATH)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    return msgspec.json.decode(answer.body, type=Snapshot)
