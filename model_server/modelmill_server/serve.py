@@ -24,7 +24,7 @@ import uvloop
 from uvicorn.server import ServerState
 
 from modelmill_contracts.folder import ArtifactError
-from modelmill_server import log, protocol, termination
+from modelmill_server import log, protocol, termination, welcome
 from modelmill_server.app import App, Limits
 from modelmill_server.counters import Counters
 from modelmill_server.errors import NotServableError
@@ -131,6 +131,7 @@ class _Life:
                 seconds=round(time.perf_counter() - began, 3),
                 infer=f"http://{settings.host or 'localhost'}:{port}/v2/models/{servable.name}/infer",
             )
+            welcome.show(servable, settings.host, port, metrics_port)
             await self._stop.wait()
             await self._end()
         dates.cancel()
