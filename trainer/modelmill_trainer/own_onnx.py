@@ -57,6 +57,13 @@ def own_onnx(
         except Exception as error:
             raise TaskError("RowsRefused", f"{path.name} does not run on the rows: {error}") from error
     elif missing:
+        # Only a column is a feature by itself: a matrix's are known from rows, and other tensors have none.
+        if any(tensor.shape not in ((-1,), (-1, 1)) for tensor in inputs):
+            raise TaskError(
+                "RowsMissing",
+                f"{path.name} does not take one tensor per column, so --allow-missing cannot tell what may be missing;"
+                " for a matrix, name a file of rows, --rows; for other tensors, leave it out",
+            )
         features = tuple(Feature(tensor.name, _kind(tensor), True) for tensor in inputs)
     return content, Manifest("onnx", (), inputs, outputs, features, classes), answers
 

@@ -8,6 +8,7 @@ import onnxruntime
 import pandas as pd
 import pytest
 import yaml
+from onnx import TensorProto, helper
 from skl2onnx import to_onnx
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import make_column_transformer
@@ -17,6 +18,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from modelmill_contracts import artifact, folder
 from modelmill_contracts.artifact import Tensor
+from modelmill_server import signature
 from modelmill_trainer.command import main
 
 FRAME = pd.DataFrame(
@@ -125,3 +127,32 @@ def test_an_onnx_file_needs_no_trust_and_loses_its_zipmap(tmp_path: Path) -> Non
 def test_a_folder_that_is_there_is_not_touched(pickled: Path, rows: Path, tmp_path: Path) -> None:
     assert pack(pickled, "--rows", rows, "--out", tmp_path, TRUST) == 1
     assert rows.exists()
+
+
+def own_onnx(place: Path, shapes: dict[str, list[int | None]]) -> Path:
+    """An ONNX file that gives back each of its inputs, FP32 and of these shapes."""
+    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    given = [helper.make_tensor_value_info(f"same_{name}", TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    nodes = [helper.make_node("Identity", [name], [f"same_{name}"]) for name in shapes]
+    graph = helper.make_graph(nodes, "own", made, given)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    place.write_bytes(model.SerializeToString())
+    return place
+
+
+def test_missing_values_of_columns_without_rows(tmp_path: Path) -> None:
+    model = own_onnx(tmp_path / "own.onnx", {"age": [None, 1], "income": [None]})
+    assert pack(model, "--allow-missing", "--out", tmp_path / "out") == 0
+    columns = signature.of_manifest(folder.verify(tmp_path / "out", None)).columns
+    assert [(column.name, column.missing) for column in columns.values()] == [("age", True), ("income", True)]
+
+
+@pytest.mark.parametrize("shape", [[None, 4], [None, 3, 8, 8], [2, 5]])
+def test_missing_values_of_what_has_no_columns(
+    shape: list[int | None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = own_onnx(tmp_path / "own.onnx", {"input": shape})
+    assert pack(model, "--allow-missing", "--out", tmp_path / "out") == 1
+    assert "--rows" in capsys.readouterr().err
+    assert pack(model, "--out", tmp_path / "out") == 0
+    signature.of_manifest(folder.verify(tmp_path / "out", None))  # it can be served
