@@ -11,6 +11,7 @@ SECRET_ACCESS_KEY_FIELD = "accessKeyId"  # noqa: S105 - the keys of a store's Se
 SECRET_SECRET_KEY_FIELD = "secretAccessKey"  # noqa: S105
 
 STORE_LOCATION = "MILL_STORE"  # JSON of task.StoreLocation, for the model server's fetch
+SERVER_HOST = "MILL_HOST"  # where the model server listens unless it is told; the image's is all addresses
 MODEL_FOLDER = "/mnt/model"
 SOURCE_FOLDER = "/mnt/source"
 ROUTES_FOLDER = "/mnt/routes"

@@ -1,15 +1,18 @@
-"""The command line: `modelmill-server fetch` and `modelmill-server serve`.
+"""The command line: `modelmill-server PATH_OR_URI`, which is `serve`, and `modelmill-server fetch`.
 
 Imports are inside the commands, so that each starts with what it needs.
 """
 
 import argparse
+import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 from modelmill_contracts import __version__, environment
 
+_COMMANDS = ("serve", "fetch")
 _MOST_WORKERS = 128
 _MOST_THREADS = 8  # for one slow model: beyond, workers do better
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
@@ -17,22 +20,39 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code: 0 done, 1 refused (and said why), 2 wrong usage."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] not in (*_COMMANDS, "-h", "--help", "--version"):
+        arguments = ["serve", *arguments]
     options = _parser().parse_args(arguments)
     if options.command == "fetch":
         from modelmill_server import fetch  # noqa: PLC0415
 
         return fetch.main(options.uri, options.digest, options.folder)
-    from modelmill_server import cpus, serve  # noqa: PLC0415
-    from modelmill_server.app import Limits  # noqa: PLC0415
+    with tempfile.TemporaryDirectory(prefix="modelmill-") as place:
+        return _serve(options, Path(place) / "model")
 
+
+def _serve(options: argparse.Namespace, place: Path) -> int:
+    from modelmill_contracts.folder import ArtifactError  # noqa: PLC0415
+    from modelmill_server import cpus, serve, source, termination  # noqa: PLC0415
+    from modelmill_server.app import Limits  # noqa: PLC0415
+    from modelmill_server.errors import NotServableError  # noqa: PLC0415
+
+    cpus.pin_threads()
+    try:
+        folder, digest = source.prepare(options.source, options.digest, place)
+    except (ArtifactError, NotServableError) as error:
+        return termination.fail(error.reason, f"cannot serve {options.source}: {error}")
+    except OSError as error:
+        return termination.fail("ModelUnreadable", f"cannot serve {options.source}: {error.strerror}")
     available = cpus.limit()
     workers = cpus.whole(available) if options.workers == "auto" else options.workers
     return serve.main(
         serve.Settings(
-            folder=options.folder,
-            name=options.name or options.folder.resolve().name,
+            folder=folder,
+            name=options.name or source.name_of(options.source),
             version=options.version,
-            digest=options.digest,
+            digest=digest,
             host=options.host,
             port=options.port,
             metrics_port=options.metrics_port,
@@ -59,12 +79,18 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("digest", help="the artifact's digest, sha256:...")
     fetch.add_argument("folder", type=Path)
 
-    serve = commands.add_parser("serve", help="answer predictions from an artifact folder")
-    serve.add_argument("folder", type=Path)
-    serve.add_argument("--name", type=_name, help="the model's name (the folder's)")
+    serve = commands.add_parser("serve", help="answer predictions; may be left out: modelmill-server PATH_OR_URI")
+    serve.add_argument(
+        "source", help="an artifact folder, an ONNX file or a folder with one, or s3://... or file://..."
+    )
+    serve.add_argument("--name", type=_name, help="the model's name (that of the file or folder)")
     serve.add_argument("--version", type=_name, default="1", help="the model's version (%(default)s)")
     serve.add_argument("--digest", help="what the artifact must be; without it, nothing is verified against")
-    serve.add_argument("--host", default="127.0.0.1", help='the address to listen on, "" is all (%(default)s)')
+    serve.add_argument(
+        "--host",
+        default=os.environ.get(environment.SERVER_HOST, "127.0.0.1"),
+        help='the address to listen on, "" is all (%(default)s)',
+    )
     serve.add_argument("--port", type=int, default=environment.HTTP_PORT, help="(%(default)s)")
     serve.add_argument("--metrics-port", type=int, default=environment.METRICS_PORT, help="(%(default)s)")
     serve.add_argument(

@@ -81,8 +81,8 @@ def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
     )
 
 
-def inspect(path: Path, expected: str | None) -> tuple[str, Layout | None]:
-    """The digest of the artifact in `path`, and where its rows are counted (None: nowhere); it is not loaded.
+def inspect(path: Path, expected: str | None) -> tuple[str, Manifest, Layout | None]:
+    """The digest and manifest of the artifact in `path`, which is not loaded, and where its rows are counted.
 
     Raises as `load` does.
     """
@@ -91,7 +91,7 @@ def inspect(path: Path, expected: str | None) -> tuple[str, Layout | None]:
     bins = None if known is None else Layout(manifest, signatures.of_manifest(manifest), known)
     if manifest.runtime == "onnx":
         import onnxruntime  # noqa: F401, PLC0415 - who forks then need not import it again
-    return digest.of_file(path / artifact.MANIFEST), bins
+    return digest.of_file(path / artifact.MANIFEST), manifest, bins
 
 
 def known_distribution(path: Path, manifest: Manifest) -> profile.Profile | None:

@@ -24,7 +24,7 @@ import uvloop
 from uvicorn.server import ServerState
 
 from modelmill_contracts.folder import ArtifactError
-from modelmill_server import cpus, log, protocol, termination
+from modelmill_server import log, protocol, termination, welcome
 from modelmill_server.app import App, Limits
 from modelmill_server.counters import Board, Counters
 from modelmill_server.errors import NotServableError
@@ -66,7 +66,6 @@ class Sockets:
 
 def main(settings: Settings) -> int:
     """Serve until a signal says stop; the exit code."""
-    cpus.pin_threads()
     try:
         sockets = Sockets(bind(settings.host, settings.port), bind(settings.host, settings.metrics_port))
     except OSError as error:
@@ -78,8 +77,13 @@ def main(settings: Settings) -> int:
     return live(settings, sockets, Board(), 0, None)
 
 
+def ports(sockets: Sockets) -> tuple[int, int]:
+    return sockets.callers.getsockname()[1], sockets.metrics.getsockname()[1]
+
+
 def announce(settings: Settings, sockets: Sockets) -> None:
-    log.info("listening", port=sockets.callers.getsockname()[1], metrics_port=sockets.metrics.getsockname()[1])
+    port, metrics_port = ports(sockets)
+    log.info("listening", port=port, metrics_port=metrics_port)
     if settings.digest is None:
         log.warning("no --digest was given: the files agree with their manifest, but anybody may have made it")
 
@@ -162,7 +166,7 @@ class _Life:
             self._app.serve(servable)
             if late:
                 await self._callers.open(self._sockets.callers)
-            port = self._sockets.callers.getsockname()[1]
+            port, metrics_port = ports(self._sockets)
             log.info(
                 "ready" if self._alive is None else f"worker {self._index} is ready",
                 model=servable.name,
@@ -172,6 +176,8 @@ class _Life:
                 seconds=round(time.perf_counter() - began, 3),
                 infer=f"http://{settings.host or 'localhost'}:{port}/v2/models/{servable.name}/infer",
             )
+            if self._alive is None:
+                welcome.show(settings, servable.manifest, port, metrics_port)
             await self._stop.wait()
             await self._end()
         dates.cancel()

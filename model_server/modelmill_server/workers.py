@@ -21,10 +21,11 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from modelmill_contracts.folder import ArtifactError
-from modelmill_server import log, model, serve, termination
+from modelmill_server import log, model, serve, termination, welcome
 from modelmill_server.counters import Board
 from modelmill_server.errors import NotServableError
 from modelmill_server.serve import Settings, Sockets
@@ -52,23 +53,27 @@ def main(settings: Settings, sockets: Sockets) -> int:
     board = Board(settings.workers)
     serve.announce(settings, sockets)
     try:
-        digest, layout = model.inspect(settings.folder, settings.digest)
+        digest, manifest, layout = model.inspect(settings.folder, settings.digest)
     except (ArtifactError, NotServableError) as error:
         return termination.fail(error.reason, f"cannot serve {settings.folder}: {error}")
     if layout is not None:
         board.bin_rows(layout)
     # Bound for itself until here, so that a port that somebody has is an error.
-    port = sockets.callers.getsockname()[1]
+    port, metrics_port = serve.ports(sockets)
     sockets.callers.close()
     # Whatever happens to the folder: a worker that is started again serves the same, or nothing.
-    return _Parent(replace(settings, digest=digest, port=port), sockets.metrics, board).run()
+    settings = replace(settings, digest=digest, port=port)
+    return _Parent(settings, sockets.metrics, board, lambda: welcome.show(settings, manifest, port, metrics_port)).run()
 
 
 class _Parent:
-    def __init__(self, settings: Settings, metrics: socket.socket, board: Board) -> None:
+    def __init__(
+        self, settings: Settings, metrics: socket.socket, board: Board, when_ready: Callable[[], None]
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._board = board
+        self._when_ready = when_ready
         self._began = time.perf_counter()
         self._workers = [_Worker(index, self._listen()) for index in range(settings.workers)]
         self._alive, self._life = os.pipe()  # a worker reads the end of file when this process ends
@@ -85,6 +90,7 @@ class _Parent:
                 self._ready = True
                 seconds = round(time.perf_counter() - self._began, 3)
                 log.info("ready", model=self._settings.name, workers=len(self._workers), seconds=seconds)
+                self._when_ready()
             received = signal.sigtimedwait(_SIGNALS, self._patience())
             if received is not None and received.si_signo != signal.SIGCHLD:
                 self._stop(received.si_signo)

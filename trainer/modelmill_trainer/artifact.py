@@ -39,18 +39,57 @@ class Written(NamedTuple):
     notes: tuple[str, ...]
 
 
+class Model(NamedTuple):
+    """A fitted pipeline as it will be served."""
+
+    files: dict[str, bytes]  # model.onnx, model.skops, or both
+    manifest: Manifest  # what is known from the model alone: without files, recipe and metrics
+
+
+class NotServableError(Exception):
+    """No format can hold the model; the text says why."""
+
+
 def write(trained: Trained, task: TrainingTask, place: Path) -> Written:
     """Convert the model, write the folder `place` and publish it; TaskError where no format can hold the model."""
     data, pipeline = trained.data, trained.pipeline
     train = data.features.iloc[trained.parts.train]
     test = data.features.iloc[trained.parts.test]
     spread = 1.0 if is_classifier(pipeline) else float(data.target[trained.parts.train].std())
-    files: dict[str, bytes] = {artifact.PROFILE: msgspec.json.encode(trained.profile)}
-    notes, converted = list(trained.notes), None
+    rows = pd.concat([test, train.head(conversion.MAX_TRAIN_ROWS)])
+    try:
+        made = served(pipeline, data.types, rows, spread)
+    except NotServableError as error:
+        raise TaskError("ModelNotPortable", f"the model was trained, but {error}; use another estimator") from error
+    manifest = msgspec.structs.replace(
+        made.manifest,
+        libraries=trained.recipe["libraries"],
+        recipe=trained.recipe,
+        metrics={metric.name: metric.value for metric in trained.metrics},
+        notes=(*trained.notes, *made.manifest.notes),
+    )
+    counts = (len(trained.parts.train), len(trained.parts.test))
+    page = card(manifest, task.estimator, counts, task.target)
+    manifest = lay_out(manifest, made.files, trained.profile, page, place)
+    with phase("publish", bytes=sum(file.size for file in manifest.files)):
+        found = folder.publish(Store(task.store), place, manifest)
+    return Written(found, manifest.runtime, manifest.notes)
+
+
+def served(pipeline: Pipeline, types: dict[str, str], rows: pd.DataFrame, spread: float) -> Model:
+    """The pipeline's files and what its manifest says of it; NotServableError where no format can hold it.
+
+    On `rows` the conversion is compared, in units of `spread` where the model predicts numbers.
+    """
+    pipeline = conversion.without_search(pipeline)
+    files: dict[str, bytes] = {}
+    notes, converted = list[str](), None
     with phase("convert"):
-        rows = pd.concat([test, train.head(conversion.MAX_TRAIN_ROWS)])
+        expected = conversion.expect(pipeline, rows)
+        if is_classifier(pipeline) and expected[0].ndim != 1:
+            raise NotServableError("it cannot be served: it predicts several labels a row, one is possible")
         try:
-            converted = conversion.convert(pipeline, data.types, rows, spread)
+            converted = conversion.convert(pipeline, types, rows, spread)
             files[artifact.ONNX] = converted.model
         except conversion.NotConvertibleError as error:
             notes.append(f"served by scikit-learn itself: {error}")
@@ -59,30 +98,28 @@ def write(trained: Trained, task: TrainingTask, place: Path) -> Written:
             files[artifact.SKOPS] = skops_file.encode(pipeline)
         except skops_file.NotPortableError as error:
             if converted is None:
-                raise TaskError(
-                    "ModelNotPortable",
-                    f"the model was trained, but cannot be served: {notes[-1]}; {error}; use another estimator",
-                ) from error
+                raise NotServableError(f"cannot be served: {notes[-1]}; {error}") from error
             notes.append(f"without model.skops: {error}")
+    scale = conversion.scale_of(pipeline, expected, spread)
     manifest = Manifest(
         runtime="onnx" if converted else "skops",
         files=(),
-        inputs=conversion.inputs(data.types),
-        outputs=conversion.outputs(pipeline),
-        features=signature.features(pipeline, data.types, test, converted and converted.session, spread),
+        inputs=conversion.inputs(types),
+        outputs=conversion.outputs(pipeline, expected),
+        features=signature.features(pipeline, types, rows, converted and converted.session, scale),
         classes=tuple(map(str, pipeline.classes_.tolist())) if is_classifier(pipeline) else (),
         conversion=converted and converted.conversion,
-        libraries=trained.recipe["libraries"],
-        recipe=trained.recipe,
-        metrics={metric.name: metric.value for metric in trained.metrics},
         notes=tuple(notes),
     )
-    counts = (len(trained.parts.train), len(trained.parts.test))
-    files[artifact.CARD] = card(manifest, task.estimator, counts, task.target).encode()
+    return Model(files, manifest)
+
+
+def lay_out(manifest: Manifest, files: dict[str, bytes], profile: Profile | None, page: str, place: Path) -> Manifest:
+    """Write everything but the manifest into the folder `place`; the manifest with the files' digests."""
+    files = {**files, artifact.CARD: page.encode()}
+    if profile is not None:
+        files[artifact.PROFILE] = msgspec.json.encode(profile)
     for name, content in files.items():
         (place / name).write_bytes(content)
     listed = tuple(File(name, digest.of_bytes(files[name]), len(files[name])) for name in sorted(files))
-    manifest = msgspec.structs.replace(manifest, files=listed)
-    with phase("publish", bytes=sum(file.size for file in listed)):
-        found = folder.publish(Store(task.store), place, manifest)
-    return Written(found, manifest.runtime, tuple(notes))
+    return msgspec.structs.replace(manifest, files=listed)

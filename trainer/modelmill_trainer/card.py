@@ -30,6 +30,32 @@ def card(manifest: Manifest, estimator: Estimator, rows: tuple[int, int], versus
         f"- estimator: {_chain(estimator.steps)}",
         f"- with {', '.join(f'{name} {version}' for name, version in manifest.libraries.items())}",
         "",
+        *_model(manifest),
+        "## Limits",
+        "- The quality holds for data like the training's; `profile.json` has its distribution.",
+        "- Numbers are rounded to 32 bits, in training as in serving.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def packed_card(manifest: Manifest) -> str:
+    """Markdown for a model that somebody brought: nothing is known of its training."""
+    source = manifest.recipe["source"]
+    lines = [
+        "# A packed model",
+        "",
+        f"Packed from a file ({source['kind']}) with digest `{source['digest']}`.",
+        "How it was trained, and how good it is, whoever made it knows.",
+        "",
+        *_model(manifest),
+    ]
+    return "\n".join(lines)
+
+
+def _model(manifest: Manifest) -> list[str]:
+    """What is known of any model: its features and how it is served."""
+    lines = [
         "## Features",
         "| feature | type | may be missing |",
         "|---|---|---|",
@@ -44,15 +70,7 @@ def card(manifest: Manifest, estimator: Estimator, rows: tuple[int, int], versus
             f"- the ONNX model agrees with scikit-learn on {found.rows} rows: {found.label_differences} labels differ,"
             f" the largest difference is {found.max_difference:g} (allowed {found.tolerance:g})"
         )
-    lines += [f"- {note}" for note in manifest.notes]
-    lines += [
-        "",
-        "## Limits",
-        "- The quality holds for data like the training's; `profile.json` has its distribution.",
-        "- Numbers are rounded to 32 bits, in training as in serving.",
-        "",
-    ]
-    return "\n".join(lines)
+    return [*lines, *(f"- {note}" for note in manifest.notes), ""]
 
 
 def _chain(steps: tuple[Step, ...]) -> str:

@@ -5,32 +5,37 @@ an input [-1, 1] with the column's name.  The rows are sent as a server gets the
 with what scikit-learn, which computes in float64, says to them.
 """
 
+import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import onnxruntime
 import pandas as pd
 import skl2onnx
-from onnx import TensorProto
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
-from sklearn.base import is_classifier
+from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+from sklearn.base import is_classifier, is_clusterer, is_outlier_detector
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.pipeline import Pipeline
 
 from modelmill_contracts.artifact import NUMERIC_INPUT, Conversion, Tensor
-from modelmill_trainer import graph, stitching
+from modelmill_trainer import converters, graph, stitching
 
 TOLERANCE = 1e-4  # of probabilities; of predictions in units of the target's standard deviation
 MAX_TRAIN_ROWS = 10_000  # that are compared, next to all test rows
 OPSETS = {"": 21, "ai.onnx.ml": 3}
 _BATCH = 1000
 _ALONE = 16  # rows that are also sent one by one, as most callers do
-_RESERVED = (graph.PREDICT, graph.PROBABILITIES)
+Way = Literal["float", "stitched", "double"]
 
 
 class NotConvertibleError(Exception):
     """The model cannot be served as ONNX; the text says why, without values of the data."""
+
+
+class DiffersError(NotConvertibleError):
+    """It can, but its answers would not be those of scikit-learn."""
 
 
 class Converted(NamedTuple):
@@ -45,47 +50,72 @@ def convert(pipeline: Pipeline, types: Mapping[str, str], rows: pd.DataFrame, sp
     `rows` are the features to compare on, `spread` the standard deviation of a regressor's target.
     """
     failures = []
-    for double in _ways(pipeline):
+    expected = expect(pipeline, rows)
+    for way in _ways(pipeline):
         try:
-            return _convert(pipeline, types, rows, spread, double=double)
+            return _convert(pipeline, types, rows, expected, spread, way)
         except NotConvertibleError as error:
             failures.append(error)
-    raise failures[0]
+    # What differs says more than what could not be tried at all.
+    raise next((error for error in failures if isinstance(error, DiffersError)), failures[0])
 
 
-def _ways(pipeline: Pipeline) -> tuple[bool, ...]:
-    """Whether to preprocess in float64: first where thresholds are compared, as a second try elsewhere."""
+def _ways(pipeline: Pipeline) -> tuple[Way, ...]:
+    """How to compute, the fastest first that may agree with scikit-learn.
+
+    Where thresholds are compared, what is before them is computed in float64 (see `stitching`); a model that
+    is not faithful in float32 may still be in float64.
+    """
     if len(pipeline.steps) == 1:
-        return (False,)
-    compares = "tree" in type(pipeline.steps[-1][1]).__module__ or "ensemble" in type(pipeline.steps[-1][1]).__module__
-    return (True, False) if compares else (False, True)
+        return ("float", "double")
+    module = type(pipeline.steps[-1][1]).__module__
+    compares = any(word in module for word in ("tree", "ensemble", "xgboost", "lightgbm"))
+    return ("stitched", "float", "double") if compares else ("float", "stitched", "double")
 
 
 def _convert(
-    pipeline: Pipeline, types: Mapping[str, str], rows: pd.DataFrame, spread: float, *, double: bool
+    pipeline: Pipeline,
+    types: Mapping[str, str],
+    rows: pd.DataFrame,
+    expected: list[Any],
+    spread: float,
+    way: Way,
 ) -> Converted:
+    wanted = outputs(pipeline, expected)
     try:
-        model = _export(pipeline, types, rows, double=double)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the converters' own upkeep
+            model = _export(pipeline, types, rows, wanted, way)
     except NotConvertibleError:
         raise
     except Exception as error:
         # skl2onnx and onnx raise whatever comes; their texts may hold the model's numbers.
-        reason = f"{name_of(pipeline)} cannot be converted to ONNX ({type(error).__name__})"
+        reason = f"{name_of(pipeline)} cannot be converted to ONNX ({_kind(error)})"
         raise NotConvertibleError(reason) from error
     try:
         session = start(model)
-        conversion = _compare(pipeline, session, types, rows, spread)
+        conversion = _compare(pipeline, session, types, rows, expected, spread)
     except NotConvertibleError:
         raise
     except Exception as error:
         raise NotConvertibleError(f"onnxruntime cannot run the converted model ({type(error).__name__})") from error
     if conversion.label_differences or not conversion.max_difference <= conversion.tolerance:
-        raise NotConvertibleError(
+        raise DiffersError(
             f"the converted model differs from scikit-learn on {len(rows)} rows: {conversion.label_differences} other"
             f" labels, probabilities or predictions by up to {conversion.max_difference:.3g} (allowed"
             f" {conversion.tolerance:g})"
         )
     return Converted(model, session, conversion)
+
+
+def _kind(error: Exception) -> str:
+    return "no converter" if isinstance(error, MissingShapeCalculator | MissingConverter) else type(error).__name__
+
+
+def without_search(pipeline: Pipeline) -> Pipeline:
+    """The pipeline with what a search (GridSearchCV and its like) found in the place of the search."""
+    *before, (name, last) = pipeline.steps
+    return Pipeline([*before, (name, last.best_estimator_)]) if hasattr(last, "best_estimator_") else pipeline
 
 
 def inputs(types: Mapping[str, str]) -> tuple[Tensor, ...]:
@@ -95,14 +125,28 @@ def inputs(types: Mapping[str, str]) -> tuple[Tensor, ...]:
     return tuple(Tensor(name, "BYTES" if kind == "String" else "FP32", (-1, 1)) for name, kind in types.items())
 
 
-def outputs(pipeline: Pipeline) -> tuple[Tensor, ...]:
-    """What the model gives."""
-    if not is_classifier(pipeline):
-        return (Tensor(graph.PREDICT, "FP32", (-1,)),)
-    label = Tensor(graph.PREDICT, "BYTES" if pipeline.classes_.dtype.kind in "UO" else "INT64", (-1,))
-    if not hasattr(pipeline, "predict_proba"):
-        return (label,)
-    return (label, Tensor(graph.PROBABILITIES, "FP32", (-1, len(pipeline.classes_))))
+def methods(pipeline: Pipeline) -> tuple[str, ...]:
+    """What is asked of the estimator, which is what the model answers."""
+    second = "predict_proba" if is_classifier(pipeline) else "decision_function"
+    if (is_classifier(pipeline) or is_outlier_detector(pipeline)) and hasattr(pipeline, second):
+        return ("predict", second)
+    return ("predict",)
+
+
+def outputs(pipeline: Pipeline, expected: list[Any]) -> tuple[Tensor, ...]:
+    """What the model gives; `expected` is what scikit-learn answers to some rows."""
+    found = []
+    for name, answer in zip(methods(pipeline), expected, strict=True):
+        datatype = "FP32"
+        if name == "predict" and is_labels(pipeline):
+            datatype = "BYTES" if answer.dtype.kind in "UO" else "INT64"
+        found.append(Tensor(name, datatype, (-1, *answer.shape[1:])))
+    return tuple(found)
+
+
+def is_labels(pipeline: Pipeline) -> bool:
+    """Whether the model predicts one of a few labels, and not a number."""
+    return bool(is_classifier(pipeline) or is_clusterer(pipeline) or is_outlier_detector(pipeline))
 
 
 def feed(types: Mapping[str, str], rows: pd.DataFrame) -> dict[str, Any]:
@@ -111,7 +155,9 @@ def feed(types: Mapping[str, str], rows: pd.DataFrame) -> dict[str, Any]:
         if "String" not in types.values():
             return {NUMERIC_INPUT: rows.to_numpy(np.float32)}
         return {
-            name: rows[[name]].fillna("").to_numpy(object) if kind == "String" else rows[[name]].to_numpy(np.float32)
+            name: rows[[name]].astype(object).fillna("").to_numpy(object)
+            if kind == "String"
+            else rows[[name]].to_numpy(np.float32)
             for name, kind in types.items()
         }
 
@@ -128,14 +174,15 @@ def name_of(pipeline: Pipeline) -> str:
     return " -> ".join(type(step).__name__ for _, step in pipeline.steps)
 
 
-def _export(pipeline: Pipeline, types: Mapping[str, str], rows: pd.DataFrame, *, double: bool) -> bytes:
+def _export(
+    pipeline: Pipeline, types: Mapping[str, str], rows: pd.DataFrame, wanted: tuple[Tensor, ...], way: Way
+) -> bytes:
     columns: dict[str, str] = {}
-    number = DoubleTensorType if double else FloatTensorType
+    number = FloatTensorType if way == "float" else DoubleTensorType
     if "String" in types.values():
-        if any(name in _RESERVED for name in types):
-            raise NotConvertibleError(
-                f"a feature is called {graph.PREDICT} or {graph.PROBABILITIES}, as an output is; rename it"
-            )
+        taken = [tensor.name for tensor in wanted if tensor.name in types]
+        if taken:
+            raise NotConvertibleError(f"a feature is called {taken[0]}, as an output is; rename it")
         # Names that skl2onnx leaves alone; it would rename 'mean radius'.
         columns = {f"column{position}": name for position, name in enumerate(types)}
         kinds = [StringTensorType if kind == "String" else number for kind in types.values()]
@@ -143,17 +190,17 @@ def _export(pipeline: Pipeline, types: Mapping[str, str], rows: pd.DataFrame, *,
     else:
         initial = [(NUMERIC_INPUT, number([None, len(types)]))]
     last = pipeline.steps[-1][1]
-    if double:
+    converters.register()
+    if way == "stitched":
         before = skl2onnx.convert_sklearn(pipeline[:-1], name="before", initial_types=initial, target_opset=OPSETS)
         width = pipeline[:-1].transform(rows.head(1)).shape[1]
         predictor = _predictor(last, last, [(stitching.FEATURES, FloatTensorType([None, width]))])
         model = stitching.stitch(before, predictor)
     else:
         model = _predictor(pipeline, last, initial)
-    labels = None
-    if is_classifier(pipeline):
-        labels = TensorProto.STRING if pipeline.classes_.dtype.kind in "UO" else TensorProto.INT64
-    return graph.finish(model, columns, probabilities=len(outputs(pipeline)) > 1, labels=labels)
+    if way == "double":
+        stitching.widen(model)
+    return graph.finish(model, columns, wanted)
 
 
 def _predictor(estimator: Any, last: Any, initial: list[tuple[str, Any]]) -> Any:
@@ -162,7 +209,7 @@ def _predictor(estimator: Any, last: Any, initial: list[tuple[str, Any]]) -> Any
     try:
         model = skl2onnx.convert_sklearn(estimator, **asked, options={"zipmap": False} if is_classifier(last) else None)
     except NameError:  # skl2onnx's word for an option that the estimator does not have
-        model = skl2onnx.convert_sklearn(estimator, **asked)
+        model = skl2onnx.convert_sklearn(estimator, **asked, options={id(last): {}})
     if isinstance(last, RandomForestClassifier | ExtraTreesClassifier):
         values = [tree.tree_.value for tree in last.estimators_]
         shares = np.concatenate([(value / value.sum(axis=-1, keepdims=True)).ravel() for value in values])
@@ -171,40 +218,49 @@ def _predictor(estimator: Any, last: Any, initial: list[tuple[str, Any]]) -> Any
 
 
 def _compare(
-    pipeline: Pipeline, session: Any, types: Mapping[str, str], rows: pd.DataFrame, spread: float
+    pipeline: Pipeline,
+    session: Any,
+    types: Mapping[str, str],
+    rows: pd.DataFrame,
+    expected: list[Any],
+    spread: float,
 ) -> Conversion:
-    names = [output.name for output in outputs(pipeline)]
-    sent = feed(types, rows)
+    names, sent = methods(pipeline), feed(types, rows)
     pieces = [slice(first, first + _BATCH) for first in range(0, len(rows), _BATCH)]
     alone = [slice(row, row + 1) for row in range(min(_ALONE, len(rows)))]
     differences, worst = 0, 0.0
-    expected = expect(pipeline, rows)
+    scale = scale_of(pipeline, expected, spread)
     for piece in (*pieces, *alone):
         answer = session.run(names, {name: value[piece] for name, value in sent.items()})
-        labels, distance = difference(pipeline, answer, [value[piece] for value in expected], spread)
+        labels, distance = difference(pipeline, answer, [value[piece] for value in expected], scale)
         differences, worst = differences + labels, max(worst, distance)
     return Conversion(len(rows), TOLERANCE, float(f"{worst:.3g}"), differences)
 
 
 def expect(pipeline: Pipeline, rows: pd.DataFrame) -> list[Any]:
     """What scikit-learn answers, in the order of `outputs`."""
-    answers = [pipeline.predict(rows)]
-    if len(outputs(pipeline)) > 1:
-        answers.append(pipeline.predict_proba(rows))
-    return answers
+    return [np.asarray(getattr(pipeline, name)(rows)) for name in methods(pipeline)]
 
 
-def difference(pipeline: Pipeline, found: list[Any], expected: list[Any], spread: float) -> tuple[int, float]:
-    """How many labels differ, and the largest distance of probabilities, or of predictions over the spread."""
+def scale_of(pipeline: Pipeline, expected: list[Any], spread: float) -> float:
+    """The unit of differences: 1 for probabilities, the spread for predictions, that of the scores for outliers."""
+    if is_outlier_detector(pipeline):
+        return float(np.std(expected[-1])) or 1.0
+    return 1.0 if is_labels(pipeline) else spread or 1.0
+
+
+def difference(pipeline: Pipeline, found: list[Any], expected: list[Any], scale: float) -> tuple[int, float]:
+    """How many labels differ, and the largest distance of all else in units of `scale`."""
     for one, other in zip(found, expected, strict=True):
         if np.shape(one) != np.shape(other):
             raise NotConvertibleError(
                 f"the converted model answers with shape {np.shape(one)} instead of {np.shape(other)}"
             )
-    if not is_classifier(pipeline):
-        return 0, _largest(found[0], expected[0]) / (spread or 1.0)
-    labels = int(np.sum(np.asarray(found[0]).astype(expected[0].dtype) != expected[0]))
-    return labels, _largest(found[1], expected[1]) if len(found) > 1 else 0.0
+    labels = 0
+    if is_labels(pipeline):
+        labels = int(np.sum(np.asarray(found[0]).astype(expected[0].dtype) != expected[0]))
+        found, expected = found[1:], expected[1:]
+    return labels, max((_largest(*pair) / scale for pair in zip(found, expected, strict=True)), default=0.0)
 
 
 def _largest(one: Any, other: Any) -> float:

@@ -59,16 +59,21 @@ def prepare(table: pa.Table, task: TrainingTask, *, classifier: bool) -> Data:
     if task.target not in types:
         raise TaskError("TargetMissing", f"data.target: {_absent(task.target, list(types))}")
     names = _feature_names(task, types)
+    frame = features_of(table, {name: types[name] for name in names})
+    target = _target(table.column(task.target), types[task.target], task.target, classifier=classifier)
+    return Data(frame, target, {name: types[name] for name in names}, task.target)
+
+
+def features_of(table: pa.Table, types: dict[str, str]) -> pd.DataFrame:
+    """The columns that `types` names, in that order, as `Data.features`."""
     columns: dict[str, Any] = {}
-    for name in names:
+    for name, kind in types.items():
         column = table.column(name)
-        if types[name] in _NUMERIC:
+        if kind in _NUMERIC:
             columns[name] = _as_served(column.cast(pa.float64(), safe=False).to_numpy())
         else:
             columns[name] = np.array([np.nan if value is None else value for value in column.to_pylist()], dtype=object)
-    frame = pd.DataFrame(columns, columns=names)
-    target = _target(table.column(task.target), types[task.target], task.target, classifier=classifier)
-    return Data(frame, target, {name: types[name] for name in names}, task.target)
+    return pd.DataFrame(columns, columns=list(types))
 
 
 def _as_served(values: Any) -> Any:

@@ -7,34 +7,55 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-PREDICT = "predict"
-PROBABILITIES = "predict_proba"
+from modelmill_contracts.artifact import Tensor
+
+_ELEMENTS = {"FP32": TensorProto.FLOAT, "INT64": TensorProto.INT64, "BYTES": TensorProto.STRING}
 
 
-def finish(model: Any, columns: Mapping[str, str], *, probabilities: bool, labels: int | None) -> bytes:
-    """The model's bytes, with inputs renamed by `columns` and the outputs `predict` and `predict_proba`.
+def finish(model: Any, columns: Mapping[str, str], wanted: Sequence[Tensor]) -> bytes:
+    """The model's bytes, with inputs renamed by `columns`, and its first outputs as they are `wanted`.
 
-    `labels` is the ONNX element type of a classifier's labels, None for a regressor.
+    ValueError where the model has fewer outputs.
     """
     graph = model.graph
-    kept = list(graph.output)[: 2 if probabilities else 1]
-    # Labels and predictions are one number a row, whatever shape the converter gives them.
-    flat = len(kept[0].type.tensor_type.shape.dim) == 1
-    raw = PREDICT if flat else f"{PREDICT}:raw"
-    wanted = {**columns, kept[0].name: raw}
-    if probabilities:
-        wanted[kept[1].name] = PROBABILITIES
-    _rename(graph, wanted, (PREDICT, *wanted.values()))
-    if not flat:
-        graph.initializer.append(helper.make_tensor(f"{PREDICT}:shape", TensorProto.INT64, [1], [-1]))
-        graph.node.append(helper.make_node("Reshape", [raw, f"{PREDICT}:shape"], [PREDICT], name=PREDICT))
+    kept = list(graph.output)[: len(wanted)]
+    if len(kept) < len(wanted):
+        raise ValueError(f"the converted model has {len(kept)} outputs, not {len(wanted)}")
+    # What is not yet as it is wanted keeps another name, and a node makes it so.
+    odd = [not _is(value, tensor) for value, tensor in zip(kept, wanted, strict=True)]
+    names = {
+        value.name: f"{tensor.name}:raw" if off else tensor.name
+        for value, tensor, off in zip(kept, wanted, odd, strict=True)
+    }
+    renamed = {**columns, **names}
+    _rename(graph, renamed, [*(tensor.name for tensor in wanted), *renamed.values()])
+    for tensor, off in zip(wanted, odd, strict=True):
+        if off:
+            _adapt(graph, tensor)
     del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info(PREDICT, labels or TensorProto.FLOAT, [None]))
-    if probabilities:
-        graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [None, None]))
+    for tensor in wanted:
+        shape = [None if size == -1 else size for size in tensor.shape]
+        graph.output.append(helper.make_tensor_value_info(tensor.name, _ELEMENTS[tensor.datatype], shape))
     _canonicalise(model)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _is(value: Any, tensor: Tensor) -> bool:
+    found = value.type.tensor_type
+    return len(found.shape.dim) == len(tensor.shape) and found.elem_type == _ELEMENTS[tensor.datatype]
+
+
+def _adapt(graph: Any, tensor: Tensor) -> None:
+    """Labels and predictions are one number a row, and numbers are float32, whatever the converter gives."""
+    name, last = tensor.name, f"{tensor.name}:raw"
+    graph.initializer.append(helper.make_tensor(f"{name}:shape", TensorProto.INT64, [len(tensor.shape)], tensor.shape))
+    graph.node.append(helper.make_node("Reshape", [last, f"{name}:shape"], [f"{name}:shaped"], name=f"{name}:shaped"))
+    element = _ELEMENTS[tensor.datatype]
+    if element == TensorProto.STRING:
+        graph.node.append(helper.make_node("Identity", [f"{name}:shaped"], [name], name=name))
+    else:
+        graph.node.append(helper.make_node("Cast", [f"{name}:shaped"], [name], name=name, to=element))
 
 
 def count_votes_exactly(model: Any, trees: int, shares: Any) -> None:

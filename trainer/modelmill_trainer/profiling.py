@@ -16,6 +16,7 @@ from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
 from modelmill_contracts.profile import Categorical, Numeric, Profile
+from modelmill_trainer.conversion import is_labels
 
 EDGES = 10  # of a feature or a regressor's prediction: 8 to 9 bins between them, below and above
 SCORE_EDGES = 19  # 20 bins
@@ -24,12 +25,7 @@ TOP_VALUES = 20  # of a text feature
 
 def profile(pipeline: Pipeline, train: pd.DataFrame, types: dict[str, str], expected: list[Any]) -> Profile:
     """`expected` is what scikit-learn answers on the test rows: labels or predictions, and probabilities if any."""
-    features = tuple(
-        categorical(name, train[name].tolist())
-        if types[name] == "String"
-        else numeric(name, train[name].to_numpy(), EDGES)
-        for name in types
-    )
+    features = _features(train, types)
     answers: Numeric | Categorical
     scores: Numeric | None
     if is_classifier(pipeline):
@@ -37,10 +33,33 @@ def profile(pipeline: Pipeline, train: pd.DataFrame, types: dict[str, str], expe
         classes = tuple(map(str, pipeline.classes_.tolist()))
         answers = Categorical("predict", classes, tuple(counts[name] for name in classes))
         scores = numeric("score", expected[1].max(axis=1), SCORE_EDGES) if len(expected) > 1 else None
+    elif is_labels(pipeline):
+        answers, scores = categorical("predict", list(map(str, expected[0].tolist()))), None
     else:
-        answers = numeric("predict", expected[0], EDGES)
-        scores = numeric("score", expected[0], SCORE_EDGES)
+        predictions = expected[0].ravel()  # of several targets, all together
+        answers = numeric("predict", predictions, EDGES)
+        scores = numeric("score", predictions, SCORE_EDGES)
     return Profile(rows=len(train), features=features, predictions=answers, scores=scores)
+
+
+def of_answers(rows: pd.DataFrame, types: dict[str, str], answers: list[Any], datatype: str) -> Profile:
+    """The profile of a model of which only the first output is known: labels where they are whole numbers or text."""
+    first = np.asarray(answers[0]).ravel()
+    predictions: Numeric | Categorical
+    if datatype.startswith("FP"):
+        predictions = numeric("predict", first, EDGES)
+    else:
+        predictions = categorical("predict", list(map(str, first.tolist())))
+    return Profile(rows=len(rows), features=_features(rows, types), predictions=predictions)
+
+
+def _features(rows: pd.DataFrame, types: dict[str, str]) -> tuple[Numeric | Categorical, ...]:
+    return tuple(
+        categorical(name, rows[name].tolist())
+        if types[name] == "String"
+        else numeric(name, rows[name].to_numpy(), EDGES)
+        for name in types
+    )
 
 
 def numeric(name: str, values: Any, edges: int) -> Numeric:

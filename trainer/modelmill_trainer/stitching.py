@@ -24,15 +24,20 @@ def stitch(before: Any, predictor: Any) -> Any:
     before = compose.add_prefix(before, "before.", rename_inputs=False)
     predictor = compose.add_prefix(predictor, "predictor.")
     graph = before.graph
-    _impute_in_double(graph)
-    for value in graph.input:
-        if value.type.tensor_type.elem_type == TensorProto.DOUBLE:
-            _widen(graph, value)
+    widen(before)
     output = graph.output[0]
     graph.node.append(helper.make_node("Cast", [output.name], ["seam"], name="seam", to=TensorProto.FLOAT))
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info("seam", TensorProto.FLOAT, [None, None]))
     return compose.merge_models(before, predictor, io_map=[("seam", f"predictor.{FEATURES}")], name="model")
+
+
+def widen(model: Any) -> None:
+    """Let a model that computes in double take its number inputs as float32."""
+    _impute_in_double(model.graph)
+    for value in model.graph.input:
+        if value.type.tensor_type.elem_type == TensorProto.DOUBLE:
+            _widen(model.graph, value)
 
 
 def _widen(graph: Any, value: Any) -> None:

@@ -27,7 +27,7 @@ from trainer_tasks import (
 
 from modelmill_contracts import artifact
 from modelmill_contracts.artifact import Tensor
-from modelmill_contracts.task import Estimator, StoreLocation
+from modelmill_contracts.task import Estimator, Step, StoreLocation
 
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 
@@ -162,16 +162,51 @@ def test_missing_values_may_be_sent_where_the_pipeline_imputes_them(store: Store
 
 
 def test_what_onnx_cannot_do_is_served_by_scikit_learn_and_says_so(store: StoreLocation) -> None:
-    answer = run(training(store, BREAST_CANCER, "benign", steps("sklearn.ensemble.HistGradientBoostingClassifier")))
+    answer = run(training(store, BREAST_CANCER, "benign", steps("sklearn.dummy.DummyClassifier")))
     assert answer.ok
     assert answer.result.runtime == "skops"
-    assert "HistGradientBoostingClassifier cannot be converted to ONNX" in answer.message
-    made = trained(store, BREAST_CANCER, "benign", steps("sklearn.ensemble.HistGradientBoostingClassifier"))
+    assert "DummyClassifier cannot be converted to ONNX" in answer.message
+    made = trained(store, BREAST_CANCER, "benign", steps("sklearn.dummy.DummyClassifier"))
     assert made.manifest.conversion is None
-    assert "HistGradientBoostingClassifier" in made.manifest.notes[0]
+    assert "DummyClassifier" in made.manifest.notes[0]
     assert {file.name for file in made.manifest.files} == {"model.skops", "profile.json", "card.md"}
     assert all(feature.missing for feature in made.manifest.features)  # it takes NaN by itself
     assert _estimator(made).predict(_numbers()).shape == (569,)
+
+
+@pytest.mark.parametrize("last", ["HistGradientBoostingClassifier", "HistGradientBoostingRegressor"])
+def test_histogram_gradient_boosting_is_onnx_and_takes_missing_values(store: StoreLocation, last: str) -> None:
+    target = "benign" if last.endswith("Classifier") else "mean_area"
+    made = trained(store, BREAST_CANCER, target, steps((f"sklearn.ensemble.{last}", {"max_iter": 20})))
+    assert (made.manifest.runtime, made.manifest.notes) == ("onnx", ())
+    assert all(feature.missing for feature in made.manifest.features)
+    rows = _numbers(target)
+    rows.iloc[::3, ::4] = np.nan
+    expected = _estimator(made).predict(rows.astype(np.float64))
+    found = _served(made, {"input": rows.to_numpy()})[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_splits_by_category_are_not_mistaken_for_thresholds(store: StoreLocation, tmp_path: Path) -> None:
+    rows = [f"{x % 7},{x},{(x % 7) in (1, 4)}" for x in range(300)]
+    last = ("sklearn.ensemble.HistGradientBoostingClassifier", {"categorical_features": [0]})
+    source = csv(tmp_path / "data.csv", "code,size,label", rows)
+    answer = run(training(store, source, "label", steps(last)))
+    assert answer.reason == "ModelNotPortable"  # skops does not hold such a model
+    assert "cannot be converted to ONNX" in answer.message
+
+
+def test_missing_text_is_imputed_as_in_training(store: StoreLocation, tmp_path: Path) -> None:
+    base = mixed_estimator()
+    impute = Step("fill", "sklearn.impute.SimpleImputer", {"strategy": "most_frequent"})
+    groups = tuple(
+        replace(group, steps=(impute, *group.steps)) if group.name == "text" else group for group in base.columns
+    )
+    rows = [row.replace("Oslo", "") if index % 9 == 0 else row for index, row in enumerate(mixed_rows(300))]
+    source = csv(tmp_path / "mixed.csv", MIXED_HEADER, rows)
+    made = trained(store, source, "label", replace(base, columns=groups))
+    assert made.manifest.runtime == "onnx", made.manifest.notes
+    assert {feature.name: feature.missing for feature in made.manifest.features}["city"]
 
 
 def test_a_feature_called_like_an_output(store: StoreLocation, tmp_path: Path) -> None:

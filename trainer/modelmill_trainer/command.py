@@ -1,0 +1,69 @@
+"""`modelmill`: what a person does on a machine of their own.  So far: `modelmill pack`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from modelmill_contracts import __version__
+from modelmill_trainer.pins import pin
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit code: 0 done, 1 refused (and said why), 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    pin(os.environ)  # before numpy is imported: the same model gives the same bytes
+    try:
+        from modelmill_trainer import packing  # noqa: PLC0415
+        from modelmill_trainer.failure import TaskError  # noqa: PLC0415
+    except ImportError as error:
+        return _refuse(f"{error}: install it with pip install 'modelmill[trainer]'")
+    if options.trusted:
+        print("warning: a pickle is opened, which runs whatever code its maker put into it", file=sys.stderr)
+    asked = packing.Asked(
+        options.model, options.rows, options.target, tuple(options.text), options.allow_missing, options.trusted
+    )
+    try:
+        packed = packing.pack(asked, options.out)
+    except TaskError as error:
+        return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"{error.filename}: {error.strerror}")
+    manifest = packed.manifest
+    print(f"{options.out} holds a model for {manifest.runtime}: {packed.digest}")
+    if manifest.conversion is not None:
+        found = manifest.conversion
+        print(f"it agrees with scikit-learn on {found.rows} rows to {found.max_difference:g}")
+    for note in manifest.notes:
+        print(f"note: {note}")
+    print(f"serve it: modelmill-server {options.out}")
+    return 0
+
+
+def _refuse(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="modelmill", description="Modelmill on your own machine.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    pack = commands.add_parser("pack", help="make an artifact folder from a model file of your own")
+    pack.add_argument("model", type=Path, help=".onnx, .skops, .joblib, .pkl, or an MLflow model folder")
+    pack.add_argument("--rows", type=Path, help="CSV or Parquet rows like those it was trained on")
+    pack.add_argument("--out", type=Path, required=True, help="the new folder")
+    pack.add_argument("--target", help="the column of the rows that is predicted, and no feature")
+    pack.add_argument("--text", action="append", default=[], metavar="COLUMN", help="text, although it looks a number")
+    pack.add_argument("--allow-missing", action="store_true", help="of an ONNX file: NaN may be sent")
+    pack.add_argument(
+        "--i-trust-this-pickle",
+        dest="trusted",
+        action="store_true",
+        help="open a pickle, which runs whatever code its maker put into it",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
