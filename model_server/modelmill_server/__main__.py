@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
             host=options.host,
             port=options.port,
             metrics_port=options.metrics_port,
+            grpc_port=options.grpc_port,
             drain_seconds=options.drain_seconds,
             limits=Limits(body=options.max_body, in_flight=options.max_in_flight),
         )
@@ -55,6 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--digest", help="what the artifact must be; without it, nothing is verified against")
     serve.add_argument("--host", default="127.0.0.1", help='the address to listen on, "" is all (%(default)s)')
     serve.add_argument("--port", type=int, default=environment.HTTP_PORT, help="(%(default)s)")
+    serve.add_argument(
+        "--grpc-port",
+        type=_optional_port,
+        default=environment.GRPC_PORT,
+        help='0 is any free one, "" is no gRPC (%(default)s)',
+    )
     serve.add_argument("--metrics-port", type=int, default=environment.METRICS_PORT, help="(%(default)s)")
     serve.add_argument(
         "--drain-seconds", type=float, default=10.0, help="how long to answer after SIGTERM (%(default)s)"
@@ -62,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--max-body", type=int, default=1 << 20, help="bytes of a request (%(default)s)")
     serve.add_argument("--max-in-flight", type=int, default=256, help="requests at once (%(default)s)")
     return parser
+
+
+def _optional_port(text: str) -> int | None:
+    return int(text) if text else None
 
 
 def _name(text: str) -> str:

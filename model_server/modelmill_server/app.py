@@ -17,8 +17,8 @@ from modelmill_contracts import __version__
 from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
 from modelmill_server import inference
 from modelmill_server.counters import Counters
-from modelmill_server.errors import DisconnectedError, RefusedError
-from modelmill_server.inference import Outcome
+from modelmill_server.errors import DisconnectedError, RefusedError, model_unknown, version_unknown
+from modelmill_server.inference import Codec, Outcome
 from modelmill_server.protocol import ShortCut
 
 if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
@@ -64,11 +64,11 @@ class App:
         self.short_cut = ShortCut(self._answer_now, limits.body)
         self._response = b""
         self._gets = {
-            "/v2": self._server_metadata,
+            "/v2": self.server_metadata,
             "/v2/health/live": self._live,
-            "/v2/health/ready": self._ready,
-            **dict.fromkeys(self._models, self._metadata),
-            **{f"{path}/ready": self._ready for path in self._models},
+            "/v2/health/ready": self.require_ready,
+            **dict.fromkeys(self._models, self.metadata),
+            **{f"{path}/ready": self.require_ready for path in self._models},
         }
 
     def serve(self, servable: "Servable") -> None:
@@ -108,32 +108,50 @@ class App:
         if self.servable is None:  # the short cut opens when the model is there
             raise AssertionError("the short cut was taken before the model was loaded")
         started = perf_counter()
-        outcome = inference.predict(self.servable, body)
-        self._count(outcome, perf_counter() - started)
+        outcome = inference.predict(self.servable, self.servable.codec, body)
+        self.count(outcome, perf_counter() - started)
         line = b"200 OK" if outcome.status == 200 else _status_line(outcome.status)
         return self._response % (line, outcome.seconds * 1e6, len(outcome.answer), outcome.answer)
+
+    async def predict_in_turn(self, codec: Codec, body: bytes, deadline: float | None = None) -> Outcome:
+        """The outcome of a request to a model that is too slow for the event loop.
+
+        RefusedError where the model was not free before `deadline`, a time of the event loop's clock.
+        """
+        loop = asyncio.get_running_loop()
+        servable = self.servable
+        if servable is None:
+            raise AssertionError("a request was admitted before the model was loaded")
+
+        def work() -> Outcome:
+            if deadline is not None and deadline <= loop.time():
+                late = "the model was busy until the request's deadline; try again later"
+                return inference.refused(RefusedError(504, "DeadlinePassed", late))
+            return inference.predict(servable, codec, body)
+
+        return await loop.run_in_executor(self._pool, work)
 
     async def _infer(self, scope: Scope, receive: Any, send: Any) -> None:
         started = 0.0
         try:
-            servable = self._admit()
+            servable = self.admit()
             body = await self._body(scope, receive)
             started = perf_counter()
             if servable.inline:
-                outcome = inference.predict(servable, body)
+                outcome = inference.predict(servable, servable.codec, body)
             else:
-                loop = asyncio.get_running_loop()
-                outcome = await loop.run_in_executor(self._pool, inference.predict, servable, body)
+                outcome = await self.predict_in_turn(servable.codec, body)
         except RefusedError as refusal:
             outcome = inference.refused(refusal)
         except DisconnectedError:
             self.counters.refused("Disconnected")
             return
-        self._count(outcome, perf_counter() - started if started else None)
+        self.count(outcome, perf_counter() - started if started else None)
         more = ((_COMPUTE, b"%.1f" % (outcome.seconds * 1e6)),)
         await self._send(send, outcome.status, outcome.answer, more)
 
-    def _count(self, outcome: Outcome, seconds: float | None) -> None:
+    def count(self, outcome: Outcome, seconds: float | None) -> None:
+        """Count one inference request; `seconds` from its body's end to its answer, None where it had no body."""
         counters = self.counters
         counters.answered(outcome.status)
         if outcome.reason:
@@ -144,7 +162,8 @@ class App:
         if seconds is not None:
             counters.request.add(seconds)
 
-    def _admit(self) -> "Servable":
+    def admit(self) -> "Servable":
+        """The model, for a request that was counted into `in_flight`; RefusedError where it has to wait."""
         if self.servable is None:
             raise RefusedError(503, "NotReady", "the model is not loaded yet; try again in a second")
         if self.counters.in_flight > self._limits.in_flight:
@@ -161,7 +180,7 @@ class App:
         for name, value in scope["headers"]:
             if name == b"content-length":
                 if int(value) > limit:
-                    raise self._too_large()
+                    raise self.too_large()
                 break
         message = await receive()
         if message["type"] != "http.request":
@@ -178,7 +197,7 @@ class App:
                     f"the body was not complete after {self._limits.body_seconds:g} s; send it again",
                 ) from error
         if len(body) > limit:
-            raise self._too_large()
+            raise self.too_large()
         return body
 
     async def _rest(self, first: bytes, receive: Any) -> bytes:
@@ -194,10 +213,10 @@ class App:
                 break
             more = message["more_body"]
         if size > self._limits.body:
-            raise self._too_large()
+            raise self.too_large()
         return b"".join(parts)
 
-    def _too_large(self) -> RefusedError:
+    def too_large(self) -> RefusedError:
         return RefusedError(
             413, "BodyTooLarge", f"the body is over {self._limits.body} bytes; send fewer rows per request"
         )
@@ -230,29 +249,26 @@ class App:
         if path.startswith("/v2/models/"):
             _, _, _, model, *rest = path.split("/")
             if model != self.name:
-                raise RefusedError(404, "ModelUnknown", f"this server has one model, '{self.name}'; use its name")
+                raise model_unknown(self.name)
             if rest[:1] == ["versions"] and len(rest) > 1 and rest[1] != self.version:
-                raise RefusedError(
-                    404,
-                    "VersionUnknown",
-                    f"version '{self.version}' of model '{self.name}' is served; use it or none",
-                )
+                raise version_unknown(self.name, self.version)
         raise RefusedError(404, "PathUnknown", f"nothing is here; predictions are at {self._models[0]}/infer")
 
-    def _server_metadata(self) -> dict[str, Any]:
+    def server_metadata(self) -> dict[str, Any]:
         return {"name": "modelmill", "version": __version__, "extensions": _EXTENSIONS}
 
     def _live(self) -> dict[str, Any]:
         return {"live": True}
 
-    def _ready(self) -> dict[str, Any]:
+    def require_ready(self) -> dict[str, Any]:
+        """What the ready routes answer; RefusedError where new requests are not welcome."""
         if self.servable is None:
             raise RefusedError(503, "NotReady", "the model is not loaded yet; try again in a second")
         if not self.counters.ready:
             raise RefusedError(503, "Draining", "the server is about to stop; send new requests to another one")
         return {"name": self.name, "ready": True}
 
-    def _metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         if self.servable is None:
             raise RefusedError(503, "NotReady", "the model is not loaded yet; try again in a second")
         manifest = self.servable.manifest

@@ -5,7 +5,7 @@ Nothing here knows HTTP or counts anything, so that it may run in a thread.
 
 import traceback
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -14,6 +14,7 @@ from modelmill_server.errors import RefusedError
 
 if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
     from modelmill_server.model import Servable
+    from modelmill_server.tensors import Array
 
 
 class Outcome(msgspec.Struct, gc=False):
@@ -24,28 +25,36 @@ class Outcome(msgspec.Struct, gc=False):
     reason: str = ""
     seconds: float = 0.0
     rows: int = 0
+    error: str = ""  # what is wrong, for a protocol that is not JSON
 
 
-def predict(servable: "Servable", body: bytes) -> Outcome:
+class Codec(Protocol):
+    """What a protocol makes of a request's body and of a model's outputs."""
+
+    def decode(self, body: bytes) -> Any: ...
+
+    def encode(self, call: Any, arrays: "list[Array]") -> bytes: ...
+
+
+def predict(servable: "Servable", codec: Codec, body: bytes) -> Outcome:
     """Answer one request.  It may run in a thread: it touches nothing that others see."""
     try:
-        call = servable.codec.decode(body)
+        call = codec.decode(body)
         before = perf_counter()
         arrays = servable.runtime.predict(call.feeds)
         seconds = perf_counter() - before
-        return Outcome(200, servable.codec.encode(call, arrays), "", seconds, call.rows)
+        return Outcome(200, codec.encode(call, arrays), "", seconds, call.rows)
     except RefusedError as refusal:
         return refused(refusal)
     except Exception as error:
         # Neither the answer nor the log may hold what the caller sent, and an exception's text might.
         where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
         log.error("a request failed", exception=type(error).__name__, where=where[-5:])
-        answer = _json({"error": "the server failed to answer; its log says where"})
-        return Outcome(500, answer, "InternalError")
+        return refused(RefusedError(500, "InternalError", "the server failed to answer; its log says where"))
 
 
 def refused(refusal: RefusedError) -> Outcome:
-    return Outcome(refusal.status, _json({"error": refusal.message}), refusal.reason)
+    return Outcome(refusal.status, _json({"error": refusal.message}), refusal.reason, error=refusal.message)
 
 
 _json = msgspec.json.Encoder().encode

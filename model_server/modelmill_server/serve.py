@@ -3,7 +3,8 @@
                  SIGTERM                      drain time over                   nothing in flight
     serving ---------------> draining -----------------------------> closing -------------------> exit 0
                              not ready, answers everything,          no new connections,
-                             "connection: close" on each answer      finishes what is in flight
+                             asks for new connections: "connection:   finishes what is in flight
+                             close" on each answer, gRPC's GOAWAY
 
 SIGINT (a person's Ctrl-C) skips the draining; a second one ends at once.
 """
@@ -50,6 +51,7 @@ class Settings:
     host: str  # "" is every interface
     port: int  # 0 is any free one
     metrics_port: int
+    grpc_port: int | None  # None is no gRPC
     drain_seconds: float
     limits: Limits
 
@@ -91,12 +93,35 @@ class _Listener:
             connection.shutdown()
 
 
+class _Grpc:
+    """The port for gRPC, whose modules are loaded only where it is asked for."""
+
+    def __init__(self, app: App, limits: Limits) -> None:
+        from modelmill_server import grpc, http2  # noqa: PLC0415
+
+        self._service = grpc.Service(app, limits)
+        self.calls = http2.Server(self._service, limits.body_seconds)
+
+    async def open(self, host: str, port: int) -> int:
+        """Listen; the port that was bound."""
+        sock = _bind(host, port)
+        await self.calls.open(sock, _BACKLOG)
+        return int(sock.getsockname()[1])
+
+    def serve(self, servable: "Servable") -> None:
+        """Become ready."""
+        from modelmill_server.grpc_codec import Codec  # noqa: PLC0415 - after the ports are open: it needs numpy
+
+        self._service.serve(Codec(servable.name, servable.version, servable.signature, servable.codec))
+
+
 class _Life:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._counters = Counters()
         self._app = App(settings.name, settings.version, settings.limits, self._counters)
         self._callers = _Listener(self._app, self._counters, self._app.short_cut)
+        self._grpc = None if settings.grpc_port is None else _Grpc(self._app, settings.limits)
         self._metrics = _Listener(MetricsApp(self._app), Counters(), None)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()  # no draining
@@ -107,13 +132,16 @@ class _Life:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, self._interrupted)
+        ports: dict[str, int] = {}
         try:
             port = await self._callers.open(settings.host, settings.port)
             metrics_port = await self._metrics.open(settings.host, settings.metrics_port)
+            if self._grpc is not None and settings.grpc_port is not None:
+                ports["grpc_port"] = await self._grpc.open(settings.host, settings.grpc_port)
         except OSError as error:
             return termination.fail("PortUnavailable", f"cannot listen: {error}; choose other ports")
         dates = asyncio.create_task(self._dates())
-        log.info("listening", port=port, metrics_port=metrics_port)
+        log.info("listening", port=port, metrics_port=metrics_port, **ports)
         if settings.digest is None:
             log.warning("no --digest was given: the files agree with their manifest, but anybody may have made it")
         try:
@@ -122,6 +150,8 @@ class _Life:
             return termination.fail(error.reason, f"cannot serve {settings.folder}: {error}")
         if servable is not None:
             self._app.serve(servable)
+            if self._grpc is not None:
+                self._grpc.serve(servable)
             log.info(
                 "ready",
                 model=servable.name,
@@ -148,6 +178,8 @@ class _Life:
                 from modelmill_server import model  # noqa: PLC0415 - see there
 
                 servable = model.load(settings.folder, settings.digest, settings.name, settings.version)
+                if self._grpc is not None:
+                    from modelmill_server import grpc_codec  # noqa: F401, PLC0415 - so that the loop need not wait
             except Exception as error:
                 outcome, value = future.set_exception, error
             else:
@@ -168,20 +200,30 @@ class _Life:
     async def _end(self) -> None:
         drain = self._settings.drain_seconds
         self._app.drain()
+        if self._grpc is not None:
+            self._grpc.calls.drain()
         if not self._hurry.is_set():
             log.info("draining: not ready, still answering", seconds=drain)
             await _wait(self._hurry, drain)
         self._callers.close()
+        if self._grpc is not None:
+            self._grpc.calls.close()
         await _wait(self._now, _LINGER_SECONDS)
         self._callers.release()
+        if self._grpc is not None:
+            self._grpc.calls.release()
         deadline = time.monotonic() + _CLOSING_SECONDS
-        while (self._counters.in_flight or self._callers.state.connections) and not self._now.is_set():
+        while (self._counters.in_flight or self._connections()) and not self._now.is_set():
             if time.monotonic() > deadline:
                 log.warning("requests hung and were given up", in_flight=self._counters.in_flight)
                 break
             await asyncio.sleep(0.02)
         self._metrics.close()
         self._metrics.release()
+
+    def _connections(self) -> int:
+        """Of callers."""
+        return len(self._callers.state.connections) + (0 if self._grpc is None else len(self._grpc.calls.connections))
 
     def _interrupted(self) -> None:
         if self._stop.is_set():

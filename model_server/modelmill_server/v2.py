@@ -24,7 +24,9 @@ class _Floats(msgspec.Struct, gc=False):
     parameters: msgspec.Raw = msgspec.Raw()
 
 
-class _Tensor(msgspec.Struct):
+class Tensor(msgspec.Struct):
+    """One input.  `data` are JSON's values, or a memoryview of raw ones."""
+
     name: str
     shape: list[int]
     datatype: str
@@ -45,7 +47,7 @@ class _FastRequest(msgspec.Struct, gc=False):
 
 
 class _Request(msgspec.Struct):
-    inputs: list[_Tensor]
+    inputs: list[Tensor]
     id: str | None = None
     parameters: msgspec.Raw = msgspec.Raw()
     outputs: list[_Requested] | None = None
@@ -112,7 +114,7 @@ class Codec:
             ) from error
         except RecursionError as error:
             raise invalid("JsonTooDeep", "the body's JSON is nested too deep; a tensor needs few levels") from error
-        rows, feeds = self._feeds(request.inputs)
+        rows, feeds = self.feeds(request.inputs)
         return Call(rows, feeds, request.id, self._select(request.outputs))
 
     def encode(self, call: Call, arrays: list[Array]) -> bytes:
@@ -170,11 +172,12 @@ class Codec:
             selected.append(position)
         return selected
 
-    def _feeds(self, inputs: list[_Tensor]) -> tuple[int, dict[str, Array]]:
+    def feeds(self, inputs: list[Tensor]) -> tuple[int, dict[str, Array]]:
+        """How many rows `inputs` are, and the model's inputs; RefusedError where they are not for this model."""
         signature = self._signature
         for index, tensor in enumerate(inputs):
             where = f"inputs[{index}]"
-            tensors.check_datatype(tensor.datatype, where)
+            tensors.check_datatype(tensor.datatype, where, raw=type(tensor.data) is memoryview)
             if tensor.data is msgspec.UNSET:
                 raise invalid(
                     "DataMissing",
@@ -184,19 +187,16 @@ class Codec:
             return self._matrix(inputs[0])
         return self._columns(inputs)
 
-    def _matrix(self, tensor: _Tensor) -> tuple[int, dict[str, Array]]:
+    def _matrix(self, tensor: Tensor) -> tuple[int, dict[str, Array]]:
         signature, where, width = self._signature, "inputs[0]", self._width
         if len(tensor.shape) != 2 or tensor.shape[1] != width or tensor.shape[0] < 1:
             raise invalid("ShapeMismatch", f"{where}.shape: must be [rows, {width}] with at least one row")
-        values = tensors.flatten(tensor.data, tensor.shape, where)
         allowed = [column.missing for column in signature.columns.values()] or [False] * width
-        array = tensors.numbers(
-            values, tensor.datatype, signature.datatype, where, lambda index: allowed[index % width]
-        )
+        array = _values(tensor, signature.datatype, where, lambda index: allowed[index % width])
         rows = tensor.shape[0]
         return rows, {tensor.name: array.reshape(rows, width)}
 
-    def _columns(self, inputs: list[_Tensor]) -> tuple[int, dict[str, Array]]:
+    def _columns(self, inputs: list[Tensor]) -> tuple[int, dict[str, Array]]:
         signature = self._signature
         arrays: dict[str, Array] = {}
         rows = 0
@@ -228,11 +228,23 @@ class Codec:
         return {signature.matrix: np.stack([arrays[name] for name in signature.columns], axis=1)}
 
 
-def _column(tensor: _Tensor, column: Column, where: str) -> Array:
+def _column(tensor: Tensor, column: Column, where: str) -> Array:
     """One feature's values, [rows]."""
     if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]) or tensor.shape[0] < 1:
         raise invalid("ShapeMismatch", f"{where}.shape: must be [rows] or [rows, 1] with at least one row")
-    values = tensors.flatten(tensor.data, tensor.shape, where)
-    if column.datatype == "BYTES":
-        return tensors.strings(values, tensor.datatype, where, lambda _: column.missing)
-    return tensors.numbers(values, tensor.datatype, column.datatype, where, lambda _: column.missing)
+    return _values(tensor, column.datatype, where, lambda _: column.missing)
+
+
+def _values(tensor: Tensor, wanted: str, where: str, missing: tensors.Missing) -> Array:
+    """The values of a tensor, flat, as datatype `wanted`."""
+    data, declared, place = tensor.data, tensor.datatype, f"{where}.data"
+    if type(data) is memoryview:
+        elements = tensors.count(tensor.shape, where)
+        if declared != "BYTES":
+            return tensors.raw_numbers(data, elements, declared, wanted, place, missing)
+        values: list[Any] = tensors.raw_strings(data, elements, place)
+    else:
+        values = tensors.flatten(data, tensor.shape, where)
+    if wanted != "BYTES":
+        return tensors.numbers(values, declared, wanted, place, missing)
+    return tensors.strings(values, declared, place, missing)

@@ -1,0 +1,311 @@
+"""The Open Inference Protocol's protobuf: a ModelInferRequest to arrays, arrays to a ModelInferResponse.
+
+Tensors come in `contents`, typed, or in `raw_input_contents`, all or none; an answer is like its request.  The checks
+are those of the JSON: a tensor becomes one of `v2` first.  Only the usual FP32 matrix goes straight to its array.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from modelmill_server import protobuf, tensors, v2
+from modelmill_server.errors import RefusedError, invalid, model_unknown, version_unknown
+from modelmill_server.protobuf import WireError, field, fields, signed, tag, varint, varints
+from modelmill_server.signature import NUMPY_TYPES, Signature
+from modelmill_server.tensors import Array
+
+# Tags of ModelInferRequest ...
+_MODEL_NAME, _MODEL_VERSION, _ID, _INPUTS, _OUTPUTS, _RAW = (tag(n, protobuf.BYTES) for n in (1, 2, 3, 5, 6, 7))
+# ... and of its tensors, requested ones included.
+_NAME, _DATATYPE, _SHAPE, _CONTENTS = (tag(n, protobuf.BYTES) for n in (1, 2, 3, 5))
+_SIZE = tag(3, protobuf.VARINT)  # one of the shape, not packed
+
+# The field of `contents` that a datatype's values are in.
+_FIELDS = {
+    "BOOL": (1, "bool_contents"),
+    **dict.fromkeys(("INT8", "INT16", "INT32"), (2, "int_contents")),
+    "INT64": (3, "int64_contents"),
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), (4, "uint_contents")),
+    "UINT64": (5, "uint64_contents"),
+    "FP32": (6, "fp32_contents"),
+    "FP64": (7, "fp64_contents"),
+    "BYTES": (8, "bytes_contents"),
+}
+_LONGEST = 10  # bytes of a varint
+_VIEWED = 4096  # bytes of a message from which on its parts are not copied
+
+
+class Call(msgspec.Struct, gc=False):
+    """A decoded request.  `feeds` are the model's inputs, `outputs` indices of the signature's outputs."""
+
+    rows: int
+    feeds: dict[str, Array]
+    id: str
+    outputs: list[int] | None  # none: all
+    raw: bool
+
+
+class _Input(msgspec.Struct, gc=False):
+    name: str
+    datatype: str
+    shape: list[int]
+    contents: Any  # bytes or a memoryview; None where there is none
+
+
+class Codec:
+    """Decodes and encodes for one model version."""
+
+    def __init__(self, name: str, version: str, signature: Signature, json: v2.Codec) -> None:
+        self._name = name
+        self._version = version
+        self._json = json
+        fast = signature.matrix is not None and signature.datatype == "FP32"
+        self._fast_input = signature.matrix if fast else None
+        self._width = signature.width
+        self._head = field(1, name) + field(2, version)
+        self._outputs = [(tensor.name, tensor.datatype) for tensor in signature.outputs]
+        self._output_heads = [field(1, name) + field(2, datatype) for name, datatype in self._outputs]
+
+    def decode(self, body: bytes) -> Call:
+        """The request in `body`; RefusedError where it is not one for this model."""
+        try:
+            return self._decode(body if len(body) < _VIEWED else memoryview(body))
+        except (WireError, UnicodeDecodeError) as error:
+            # Their texts never repeat what was sent, but for UnicodeDecodeError's, which is left out.
+            why = error if isinstance(error, WireError) else "a string is not UTF-8"
+            raise invalid("ProtobufInvalid", f"the message is not a ModelInferRequest: {why}") from error
+
+    def encode(self, call: Call, arrays: list[Array]) -> bytes:
+        """The answer to `call`: `arrays` are all of the model's outputs, in order."""
+        parts = [self._head]
+        if call.id:
+            parts.append(field(3, call.id))
+        raw = []
+        for index in range(len(arrays)) if call.outputs is None else call.outputs:
+            array, datatype = arrays[index], self._outputs[index][1]
+            tensor = self._output_heads[index] + field(3, b"".join(map(varint, array.shape)))
+            if call.raw:
+                raw.append(field(6, tensors.to_raw(array, datatype)))
+            else:
+                tensor += field(5, _typed(array, datatype))
+            parts.append(field(5, tensor))
+        return b"".join((*parts, *raw))
+
+    def _decode(self, body: Any) -> Call:
+        texts = {_MODEL_NAME: b"", _MODEL_VERSION: b"", _ID: b""}
+        inputs, outputs, raw = [], [], []
+        for mark, value in fields(body):
+            if mark == _INPUTS:
+                inputs.append(_input(value))
+            elif mark == _RAW:
+                raw.append(value)
+            elif mark in texts:
+                texts[mark] = value
+            elif mark == _OUTPUTS:
+                outputs.append(_name_of(value))
+        name, version, id_ = (str(text, "utf-8") for text in texts.values())
+        if name != self._name:
+            raise model_unknown(self._name)
+        if version not in ("", self._version):
+            raise version_unknown(self._name, self._version)
+        if raw:
+            _check_raw(inputs, raw)
+        selected = self._select(outputs, raw=bool(raw))
+        rows, feeds = self._fast(inputs, raw) or self._json.feeds(_tensors(inputs, raw))
+        return Call(rows, feeds, id_, selected, bool(raw))
+
+    def _fast(self, inputs: list[_Input], raw: list[Any]) -> tuple[int, dict[str, Array]] | None:
+        """The feeds if they are one FP32 matrix as it should be, else None."""
+        if len(inputs) != 1:
+            return None
+        (tensor,) = inputs
+        if tensor.name != self._fast_input or tensor.datatype != "FP32" or len(tensor.shape) != 2:
+            return None
+        rows, width = tensor.shape
+        if raw:
+            values = raw[0]
+        elif tensor.contents is None:
+            return None
+        else:
+            parts = fields(tensor.contents)
+            if len(parts) != 1 or parts[0][0] != tag(6, protobuf.BYTES):
+                return None
+            values = parts[0][1]
+        if width != self._width or rows < 1 or len(values) != rows * width * 4:
+            return None
+        array: Array = np.frombuffer(values, "<f4")
+        if not np.isfinite(array).all():
+            return None
+        if not array.flags.aligned:
+            array = array.copy()
+        return rows, {tensor.name: array.reshape(rows, width)}
+
+    def _select(self, requested: list[str], *, raw: bool) -> list[int] | None:
+        names = [name for name, _ in self._outputs]
+        selected: list[int] = []
+        for index, name in enumerate(requested):
+            where = f"outputs[{index}]"
+            if name not in names:
+                raise invalid("OutputUnknown", f"{where}.name: unknown; the model gives {', '.join(names)}")
+            if (position := names.index(name)) in selected:
+                raise invalid("OutputUnknown", f"{where}.name: is listed twice; list it once")
+            selected.append(position)
+        if not raw:
+            for index in selected or range(len(names)):
+                if self._outputs[index][1] == "FP16":
+                    raise invalid(
+                        "DatatypeMismatch",
+                        f"output '{names[index]}' is FP16, which has no typed form; send raw_input_contents, and it"
+                        " comes raw",
+                    )
+        return selected or None
+
+
+def _input(data: Any) -> _Input:
+    name = datatype = b""
+    shape: list[int] = []
+    contents = None
+    for mark, value in fields(data):
+        if mark == _SHAPE:
+            shape += map(signed, varints(value))
+        elif mark == _CONTENTS:
+            # A message that comes in parts is their concatenation.
+            contents = value if contents is None else bytes(contents) + bytes(value)
+        elif mark == _NAME:
+            name = value
+        elif mark == _DATATYPE:
+            datatype = value
+        elif mark == _SIZE:
+            shape.append(signed(value))
+    return _Input(str(name, "utf-8"), str(datatype, "utf-8"), shape, contents)
+
+
+def _name_of(data: Any) -> str:
+    name = b""
+    for mark, value in fields(data):
+        if mark == _NAME:
+            name = value
+    return str(name, "utf-8")
+
+
+def _check_raw(inputs: list[_Input], raw: list[Any]) -> None:
+    if len(inputs) != len(raw):
+        raise invalid(
+            "DataInvalid",
+            f"raw_input_contents: holds {len(raw)} tensors for {len(inputs)} inputs; send one for each, or none",
+        )
+    for index, tensor in enumerate(inputs):
+        if tensor.contents:
+            raise invalid("DataInvalid", f"inputs[{index}].contents: must be empty beside raw_input_contents")
+
+
+def _tensors(inputs: list[_Input], raw: list[Any]) -> list[v2.Tensor]:
+    """The inputs as those of a JSON request: numbers as raw bytes, texts as a list or, where they came raw, too."""
+    made = []
+    for index, tensor in enumerate(inputs):
+        where = f"inputs[{index}]"
+        if raw:
+            tensors.check_datatype(tensor.datatype, where, raw=True)
+            data: Any = memoryview(raw[index])
+        elif tensor.datatype == "FP16":
+            raise invalid("DatatypeMismatch", f"{where}.datatype: FP16 has no typed form; send FP32, or send it raw")
+        else:
+            tensors.check_datatype(tensor.datatype, where)
+            data = _untyped(tensor, where)
+        made.append(v2.Tensor(tensor.name, tensor.shape, tensor.datatype, data))
+    return made
+
+
+def _untyped(tensor: _Input, where: str) -> Any:
+    """The values in `contents`: numbers as little-endian bytes, texts as a list."""
+    datatype = tensor.datatype
+    number, name = _FIELDS[datatype]
+    if tensor.contents is None:
+        raise invalid("DataMissing", f"{where}.data: is missing; send it in contents.{name} or raw_input_contents")
+    kind = np.dtype(NUMPY_TYPES[datatype])
+    alone = {"BYTES": protobuf.BYTES, "FP32": protobuf.FIXED32, "FP64": protobuf.FIXED64}.get(datatype, protobuf.VARINT)
+    parts = []
+    for mark, value in fields(tensor.contents):
+        if mark not in (tag(number, protobuf.BYTES), tag(number, alone)):
+            if 1 <= mark >> 3 <= max(number for number, _ in _FIELDS.values()):
+                raise invalid("DataInvalid", f"{where}.data: {datatype} data are in contents.{name}; send it there")
+            continue  # of a newer protocol
+        parts.append(varint(value) if type(value) is int else value)
+    if datatype == "BYTES":
+        _check_count(len(parts), tensor.shape, where)
+        return [_text(value, index, where) for index, value in enumerate(parts)]
+    packed = parts[0] if len(parts) == 1 else b"".join(parts)
+    if kind.kind != "f":
+        values = _integers(packed)
+        _check_count(len(values), tensor.shape, where)
+        return memoryview(_narrowed(values, datatype, where).tobytes())
+    if len(packed) % kind.itemsize:
+        raise WireError("the message ends within a number")
+    _check_count(len(packed) // kind.itemsize, tensor.shape, where)
+    return memoryview(packed)
+
+
+def _narrowed(values: Array, datatype: str, where: str) -> Array:
+    """Varints, as uint64, as little-endian integers of `datatype`, or bytes 0 and 1."""
+    kind = np.dtype(NUMPY_TYPES[datatype])
+    if kind.kind == "b":
+        truths: Array = np.where(values != 0, np.uint8(1), np.uint8(0))
+        return truths
+    wide = values.view(np.int64) if kind.kind == "i" else values
+    if kind.itemsize < 8:
+        wide = wide.astype(np.int32 if kind.kind == "i" else np.uint32)  # what the field holds
+    limits = np.iinfo(kind)
+    low, high = int(limits.min), int(limits.max)
+    bad = (wide < low) | (wide > high)
+    if bad.any():
+        raise _out_of_range(int(bad.argmax()), low, high, datatype, where)
+    narrow: Array = wide.astype(kind.newbyteorder("<"))
+    return narrow
+
+
+def _out_of_range(index: int, low: int, high: int, datatype: str, where: str) -> RefusedError:
+    return invalid("ValueOutOfRange", f"{where}.data: value {index} must be {low} to {high}, as {datatype} is; mend it")
+
+
+def _check_count(count: int, shape: Sequence[int], where: str) -> None:
+    elements = tensors.count(shape, where)
+    if count != elements:
+        raise invalid(
+            "ShapeMismatch", f"{where}.data: has {count} values, but its shape means {elements}; make them agree"
+        )
+
+
+def _text(value: Any, index: int, where: str) -> str:
+    try:
+        return str(value, "utf-8")
+    except UnicodeDecodeError as error:
+        raise invalid("DataInvalid", f"{where}.data: value {index} is not text in UTF-8; encode it") from error
+
+
+def _integers(packed: Any) -> Array:
+    """The values of packed varints, as uint64."""
+    raw = np.frombuffer(packed, np.uint8)
+    if not len(raw):
+        return np.empty(0, np.uint64)
+    ends = np.flatnonzero(raw < 0x80)
+    if not len(ends) or ends[-1] != len(raw) - 1:
+        raise WireError("the message ends within a number")
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    sizes = ends - starts + 1
+    if sizes.max() > _LONGEST:
+        raise WireError("a number is too long")
+    shifts = (np.arange(len(raw)) - np.repeat(starts, sizes)) * 7
+    sevens = (raw & 0x7F).astype(np.uint64) << shifts.astype(np.uint64)
+    return np.bitwise_or.reduceat(sevens, starts)
+
+
+def _typed(array: Array, datatype: str) -> bytes:
+    """The message InferTensorContents of an output."""
+    number, _ = _FIELDS[datatype]
+    if datatype == "BYTES":
+        return b"".join(field(number, value) for value in array.ravel().tolist())
+    if array.dtype.kind == "f":
+        return field(number, tensors.to_raw(array, datatype))
+    return field(number, b"".join(map(varint, array.ravel().tolist())))
