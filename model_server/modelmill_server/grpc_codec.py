@@ -4,14 +4,14 @@ Tensors come in `contents`, typed, or in `raw_input_contents`, all or none; an a
 are those of the JSON: a tensor becomes one of `v2` first.  Only the usual FP32 matrix goes straight to its array.
 """
 
-from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from modelmill_server import protobuf, tensors, v2
-from modelmill_server.errors import RefusedError, invalid, model_unknown, version_unknown
+from modelmill_server.errors import invalid, model_unknown, version_unknown
 from modelmill_server.protobuf import WireError, field, fields, signed, tag, varint, varints
 from modelmill_server.signature import NUMPY_TYPES, Signature
 from modelmill_server.tensors import Array
@@ -219,62 +219,52 @@ def _tensors(inputs: list[_Input], raw: list[Any]) -> list[v2.Tensor]:
 
 
 def _untyped(tensor: _Input, where: str) -> Any:
-    """The values in `contents`: numbers as little-endian bytes, texts as a list."""
-    datatype = tensor.datatype
+    """The values in `contents`: numbers as little-endian bytes, texts as a list.
+
+    Numbers that are too many, too few, or out of their datatype's range are a list, too: then what is wrong with them
+    is said as for JSON.
+    """
+    datatype, elements = tensor.datatype, prod(tensor.shape)
     number, name = _FIELDS[datatype]
-    if tensor.contents is None:
+    if tensor.contents is None and elements:
         raise invalid("DataMissing", f"{where}.data: is missing; send it in contents.{name} or raw_input_contents")
-    kind = np.dtype(NUMPY_TYPES[datatype])
-    alone = {"BYTES": protobuf.BYTES, "FP32": protobuf.FIXED32, "FP64": protobuf.FIXED64}.get(datatype, protobuf.VARINT)
-    parts = []
-    for mark, value in fields(tensor.contents):
-        if mark not in (tag(number, protobuf.BYTES), tag(number, alone)):
-            if 1 <= mark >> 3 <= max(number for number, _ in _FIELDS.values()):
-                raise invalid("DataInvalid", f"{where}.data: {datatype} data are in contents.{name}; send it there")
-            continue  # of a newer protocol
-        parts.append(varint(value) if type(value) is int else value)
+    parts = _parts(tensor, number, where)
     if datatype == "BYTES":
-        _check_count(len(parts), tensor.shape, where)
         return [_text(value, index, where) for index, value in enumerate(parts)]
     packed = parts[0] if len(parts) == 1 else b"".join(parts)
-    if kind.kind != "f":
-        values = _integers(packed)
-        _check_count(len(values), tensor.shape, where)
-        return memoryview(_narrowed(values, datatype, where).tobytes())
-    if len(packed) % kind.itemsize:
-        raise WireError("the message ends within a number")
-    _check_count(len(packed) // kind.itemsize, tensor.shape, where)
-    return memoryview(packed)
-
-
-def _narrowed(values: Array, datatype: str, where: str) -> Array:
-    """Varints, as uint64, as little-endian integers of `datatype`, or bytes 0 and 1."""
     kind = np.dtype(NUMPY_TYPES[datatype])
+    if kind.kind == "f" and len(packed) % kind.itemsize:
+        raise WireError("the message ends within a number")
+    values = np.frombuffer(packed, kind.newbyteorder("<")) if kind.kind == "f" else _integers(packed, kind)
+    if len(values) != elements or values.dtype.itemsize != kind.itemsize:
+        return values.tolist()
+    return memoryview(values.tobytes())
+
+
+def _parts(tensor: _Input, number: int, where: str) -> list[Any]:
+    """The occurrences of field `number` in `contents`, as bytes; nothing else may be there."""
+    datatype = tensor.datatype
+    alone = {"BYTES": protobuf.BYTES, "FP32": protobuf.FIXED32, "FP64": protobuf.FIXED64}.get(datatype, protobuf.VARINT)
+    parts = []
+    for mark, value in fields(tensor.contents or b""):
+        if mark in (tag(number, protobuf.BYTES), tag(number, alone)):
+            parts.append(varint(value) if type(value) is int else value)
+        elif any(mark >> 3 == known for known, _ in _FIELDS.values()):
+            name = _FIELDS[datatype][1]
+            raise invalid("DataInvalid", f"{where}.data: {datatype} data are in contents.{name}; send it there")
+    return parts
+
+
+def _integers(packed: Any, kind: np.dtype[Any]) -> Array:
+    """The values of packed varints as little-endian integers of `kind`; wider where one does not fit."""
+    values = _varints(packed)
     if kind.kind == "b":
-        truths: Array = np.where(values != 0, np.uint8(1), np.uint8(0))
-        return truths
-    wide = values.view(np.int64) if kind.kind == "i" else values
+        return np.where(values != 0, np.uint8(1), np.uint8(0))
+    wide: Array = values.view(np.int64) if kind.kind == "i" else values
     if kind.itemsize < 8:
         wide = wide.astype(np.int32 if kind.kind == "i" else np.uint32)  # what the field holds
-    limits = np.iinfo(kind)
-    low, high = int(limits.min), int(limits.max)
-    bad = (wide < low) | (wide > high)
-    if bad.any():
-        raise _out_of_range(int(bad.argmax()), low, high, datatype, where)
     narrow: Array = wide.astype(kind.newbyteorder("<"))
-    return narrow
-
-
-def _out_of_range(index: int, low: int, high: int, datatype: str, where: str) -> RefusedError:
-    return invalid("ValueOutOfRange", f"{where}.data: value {index} must be {low} to {high}, as {datatype} is; mend it")
-
-
-def _check_count(count: int, shape: Sequence[int], where: str) -> None:
-    elements = tensors.count(shape, where)
-    if count != elements:
-        raise invalid(
-            "ShapeMismatch", f"{where}.data: has {count} values, but its shape means {elements}; make them agree"
-        )
+    return narrow if np.array_equal(narrow, wide) else wide
 
 
 def _text(value: Any, index: int, where: str) -> str:
@@ -284,7 +274,7 @@ def _text(value: Any, index: int, where: str) -> str:
         raise invalid("DataInvalid", f"{where}.data: value {index} is not text in UTF-8; encode it") from error
 
 
-def _integers(packed: Any) -> Array:
+def _varints(packed: Any) -> Array:
     """The values of packed varints, as uint64."""
     raw = np.frombuffer(packed, np.uint8)
     if not len(raw):

@@ -186,12 +186,6 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         self._server.connections.add(self)
-        # A stream's window holds the largest body, so that it needs no new credit.
-        window = min(max(self._service.limit + 1024, _DEFAULT_WINDOW), _MAX_WINDOW)
-        settings = ((_CONCURRENT, MAX_STREAMS), (_INITIAL_WINDOW, window), (_HEADER_LIST_SIZE, MAX_HEAD))
-        self._frame(_SETTINGS, 0, 0, b"".join(_SETTING.pack(*setting) for setting in settings))
-        self._frame(_WINDOW_UPDATE, 0, 0, _WORD.pack(_WINDOW - _DEFAULT_WINDOW))
-        self._flush()
         self._idle_timer = self._loop.call_later(IDLE_SECONDS, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -260,6 +254,11 @@ class Connection(asyncio.Protocol):
         """How much of `data` is the preface that each connection starts with; 0 where it is not all there."""
         if data[: len(PREFACE)] == PREFACE:
             self._greeted = True
+            # A stream's window holds the largest body, so that it needs no new credit.
+            window = min(max(self._service.limit + 1024, _DEFAULT_WINDOW), _MAX_WINDOW)
+            settings = ((_CONCURRENT, MAX_STREAMS), (_INITIAL_WINDOW, window), (_HEADER_LIST_SIZE, MAX_HEAD))
+            self._frame(_SETTINGS, 0, 0, b"".join(_SETTING.pack(*setting) for setting in settings))
+            self._frame(_WINDOW_UPDATE, 0, 0, _WORD.pack(_WINDOW - _DEFAULT_WINDOW))
             return len(PREFACE)
         if not PREFACE.startswith(data):
             self._service.invalid()
