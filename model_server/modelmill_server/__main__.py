@@ -56,6 +56,7 @@ def _serve(options: argparse.Namespace, place: Path) -> int:
             host=options.host,
             port=options.port,
             metrics_port=options.metrics_port,
+            grpc_port=options.grpc_port,
             drain_seconds=options.drain_seconds,
             limits=Limits(
                 body=options.max_body,
@@ -92,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
         help='the address to listen on, "" is all (%(default)s)',
     )
     serve.add_argument("--port", type=int, default=environment.HTTP_PORT, help="(%(default)s)")
+    serve.add_argument(
+        "--grpc-port",
+        type=_optional_port,
+        default=environment.GRPC_PORT,
+        help='0 is any free one, "" is no gRPC (%(default)s)',
+    )
     serve.add_argument("--metrics-port", type=int, default=environment.METRICS_PORT, help="(%(default)s)")
     serve.add_argument(
         "--drain-seconds", type=float, default=10.0, help="how long to answer after SIGTERM (%(default)s)"
@@ -106,6 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--arm", type=_arm, default="", help="the arm of a rollout, a label of all metrics")
     return parser
+
+
+def _optional_port(text: str) -> int | None:
+    return int(text) if text else None
 
 
 def _workers(text: str) -> int | str:

@@ -6,6 +6,7 @@ here; the application counts it out when it is answered.
 
 import asyncio
 import http
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,8 @@ from modelmill_contracts import __version__
 from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
 from modelmill_server import framing, inference
 from modelmill_server.counters import Counters
-from modelmill_server.errors import DisconnectedError, RefusedError, invalid
-from modelmill_server.inference import Outcome
+from modelmill_server.errors import DisconnectedError, RefusedError, invalid, model_unknown, version_unknown
+from modelmill_server.inference import Codec, Outcome
 from modelmill_server.protocol import ShortCut
 
 if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
@@ -80,13 +81,13 @@ class App:
         self._response = self._binary_response = b""
         self._openapi = msgspec.Raw()
         self._gets = {
-            "/v2": self._server_metadata,
+            "/v2": self.server_metadata,
             "/v2/health/live": self._live,
-            "/v2/health/ready": self._ready,
-            **dict.fromkeys(self._models, self._metadata),
-            **{f"{path}/ready": self._ready for path in self._models},
+            "/v2/health/ready": self.require_ready,
+            **dict.fromkeys(self._models, self.metadata),
+            **{f"{path}/ready": self.require_ready for path in self._models},
             "/v1/models": lambda: {"models": [name]},
-            self._v1_model: self._ready,
+            self._v1_model: self.require_ready,
             _OPENAPI: self._document,
         }
 
@@ -131,9 +132,7 @@ class App:
         """The whole response to an inference request, computed here: the short cut of `protocol`."""
         if self.servable is None:  # the short cut opens when the model is there
             raise AssertionError("the short cut was taken before the model was loaded")
-        started = perf_counter()
-        outcome = inference.predict(self.servable, self.servable.codec, body, json_size)
-        self._count(outcome, perf_counter() - started)
+        outcome = self._predict_now(self.servable, self.servable.codec, body, json_size)
         line = b"200 OK" if outcome.status == 200 else _status_line(outcome.status)
         answer = outcome.answer
         if outcome.json_size is None:
@@ -141,30 +140,70 @@ class App:
         return self._binary_response % (line, outcome.seconds * 1e6, len(answer), outcome.json_size, answer)
 
     async def _infer(self, scope: Scope, receive: Any, send: Any, *, v1: bool) -> None:
-        started = 0.0
         try:
-            servable = self._admit()
+            servable = self.admit()
             json_size = framing.json_size(scope["headers"])
-            deadline = None if self._batches is None else self._deadline(scope)
+            deadline = None if self._batches is None else self.deadline(_patience(scope))
             body = await self._body(scope, receive)
-            started = perf_counter()
-            codec = servable.v1_codec if v1 else servable.codec
-            if self._batches is None:
-                outcome = inference.predict(servable, codec, body, json_size)
-            else:
-                outcome = await inference.predict_in_turn(self._batches, codec, body, json_size, deadline)
         except RefusedError as refusal:
-            outcome = inference.refused(refusal)
+            outcome = self.refuse(refusal)
         except DisconnectedError:
             self.counters.refused("Disconnected")
             return
-        self._count(outcome, perf_counter() - started if started else None)
+        else:
+            found = self.predict(servable.v1_codec if v1 else servable.codec, body, json_size, deadline)
+            outcome = found if isinstance(found, Outcome) else await found
         more = [(_COMPUTE, b"%.1f" % (outcome.seconds * 1e6))]
         if outcome.json_size is not None:
             more.append((framing.JSON_SIZE_NAME, b"%d" % outcome.json_size))
         await self._send(send, outcome.status, outcome.answer, more)
 
+    def deadline(self, seconds: float | None) -> float | None:
+        """When a request must have been given to the model, on the event loop's clock.
+
+        `seconds` are what its caller waits from now on; None where it does not say.
+        """
+        most = self._limits.deadline
+        if seconds is None or (most is not None and most < seconds):
+            seconds = most
+        return None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+    def predict(
+        self, codec: Codec, body: bytes, json_size: int | None = None, deadline: float | None = None
+    ) -> Outcome | Awaitable[Outcome]:
+        """Answer and count one request that was admitted, whatever protocol it came by.
+
+        A fast model answers here and now, whatever the deadline.  A slow one answers when it is free; the request may
+        wait for that, until `deadline` at most, and go together with others.
+        """
+        if self.servable is None:
+            raise AssertionError("a request was admitted before the model was loaded")
+        if self._batches is None:
+            return self._predict_now(self.servable, codec, body, json_size)
+        return self._predict_in_turn(self._batches, codec, body, json_size, deadline)
+
+    def _predict_now(self, servable: "Servable", codec: Codec, body: bytes, json_size: int | None) -> Outcome:
+        started = perf_counter()
+        outcome = inference.predict(servable, codec, body, json_size)
+        self._count(outcome, perf_counter() - started)
+        return outcome
+
+    async def _predict_in_turn(
+        self, batches: "Batches", codec: Codec, body: bytes, json_size: int | None, deadline: float | None
+    ) -> Outcome:
+        started = perf_counter()
+        outcome = await inference.predict_in_turn(batches, codec, body, json_size, deadline)
+        self._count(outcome, perf_counter() - started)
+        return outcome
+
+    def refuse(self, refusal: RefusedError) -> Outcome:
+        """Count an inference request that is refused before it is decoded."""
+        outcome = inference.refused(refusal)
+        self._count(outcome, None)
+        return outcome
+
     def _count(self, outcome: Outcome, seconds: float | None) -> None:
+        """Count one inference request; `seconds` from its body's end to its answer, None where it had no body."""
         counters = self.counters
         if seconds is not None and outcome.arrays is not None and outcome.feeds is not None:
             counters.predicted(outcome.rows, outcome.seconds, seconds)
@@ -176,24 +215,16 @@ class App:
         if seconds is not None:
             counters.request.add(seconds)
 
-    def _admit(self) -> "Servable":
+    def admit(self) -> "Servable":
+        """The model, for a request that was counted into `in_flight`; RefusedError where it has to come again."""
         servable = self._loaded()
         if self.counters.in_flight > self._limits.in_flight:
             raise RefusedError(
                 429,
                 "QueueFull",
-                f"{self._limits.in_flight} requests are in flight already; try again after Retry-After",
+                f"{self._limits.in_flight} requests are in flight already; try again in a second",
             )
         return servable
-
-    def _deadline(self, scope: Scope) -> float | None:
-        """When a request must have been given to the model, on the event loop's clock."""
-        seconds = self._limits.deadline
-        for name, value in scope["headers"]:
-            if (unit := _DEADLINES.get(name)) is not None:
-                asked = _seconds(value) * unit
-                seconds = asked if seconds is None else min(seconds, asked)
-        return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
     async def _body(self, scope: Scope, receive: Any) -> bytes:
         """The request's body; RefusedError where it is too large, if possible before it is read."""
@@ -201,7 +232,7 @@ class App:
         for name, value in scope["headers"]:
             if name == b"content-length":
                 if int(value) > limit:
-                    raise self._too_large()
+                    raise self.too_large()
                 break
         message = await receive()
         if message["type"] != "http.request":
@@ -218,7 +249,7 @@ class App:
                     f"the body was not complete after {self._limits.body_seconds:g} s; send it again",
                 ) from error
         if len(body) > limit:
-            raise self._too_large()
+            raise self.too_large()
         return body
 
     async def _rest(self, first: bytes, receive: Any) -> bytes:
@@ -234,10 +265,10 @@ class App:
                 break
             more = message["more_body"]
         if size > self._limits.body:
-            raise self._too_large()
+            raise self.too_large()
         return b"".join(parts)
 
-    def _too_large(self) -> RefusedError:
+    def too_large(self) -> RefusedError:
         return RefusedError(
             413, "BodyTooLarge", f"the body is over {self._limits.body} bytes; send fewer rows per request"
         )
@@ -282,13 +313,9 @@ class App:
             if protocol == "v1":
                 model = model.partition(":")[0]
             if model != self.name:
-                raise RefusedError(404, "ModelUnknown", f"this server has one model, '{self.name}'; use its name")
+                raise model_unknown(self.name)
             if rest[0] == "versions" and rest[1] and rest[1] != self.version and protocol == "v2":
-                raise RefusedError(
-                    404,
-                    "VersionUnknown",
-                    f"version '{self.version}' of model '{self.name}' is served; use it or none",
-                )
+                raise version_unknown(self.name, self.version)
         raise RefusedError(
             404,
             "PathUnknown",
@@ -307,13 +334,14 @@ class App:
         entry = {"name": self.name, "version": self.version, "state": state, "reason": reason}
         return _json([entry] if ready or not asked.ready else [])
 
-    def _server_metadata(self) -> dict[str, Any]:
+    def server_metadata(self) -> dict[str, Any]:
         return {"name": "modelmill", "version": __version__, "extensions": _EXTENSIONS}
 
     def _live(self) -> dict[str, Any]:
         return {"live": True}
 
-    def _ready(self) -> dict[str, Any]:
+    def require_ready(self) -> dict[str, Any]:
+        """What the ready routes answer; RefusedError where new requests are not welcome."""
         self._loaded()
         if not self.counters.ready:
             raise RefusedError(503, "Draining", "the server is about to stop; send new requests to another one")
@@ -336,7 +364,7 @@ class App:
             raise RefusedError(503, "NotReady", "the model is not loaded yet; try again in a second")
         return self.servable
 
-    def _metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         servable = self._loaded()
         manifest = servable.manifest
         return {
@@ -351,6 +379,12 @@ class App:
                 "classes": list(manifest.classes),
             },
         }
+
+
+def _patience(scope: Scope) -> float | None:
+    """How many seconds the caller waits; None where no header says it."""
+    asked = [_seconds(value) * _DEADLINES[name] for name, value in scope["headers"] if name in _DEADLINES]
+    return min(asked, default=None)
 
 
 def _seconds(value: bytes) -> float:

@@ -30,3 +30,11 @@ class NotServableError(Exception):
 def invalid(reason: str, message: str) -> RefusedError:
     """A 400: the request itself must be changed."""
     return RefusedError(400, reason, message)
+
+
+def model_unknown(name: str) -> RefusedError:
+    return RefusedError(404, "ModelUnknown", f"this server has one model, '{name}'; use its name")
+
+
+def version_unknown(name: str, version: str) -> RefusedError:
+    return RefusedError(404, "VersionUnknown", f"version '{version}' of model '{name}' is served; use it or none")

@@ -1,11 +1,11 @@
 """One inference request, from its body to the answer's: decode, run the model, encode.
 
-Nothing here knows HTTP or counts anything, so that it may run in a thread.
+Nothing here knows HTTP or counts anything.
 """
 
 import traceback
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -13,14 +13,16 @@ from modelmill_server import log
 from modelmill_server.errors import RefusedError
 
 if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
-    from modelmill_server import v1, v2
     from modelmill_server.batching import Batches
     from modelmill_server.model import Servable
     from modelmill_server.tensors import Array
+    from modelmill_server.v2 import Call
 
 
 class Outcome(msgspec.Struct, gc=False):
-    """How an inference request ended.  `seconds` are the model's, `reason` is "" where it was answered.
+    """How an inference request ended.  `seconds` are the model's, `reason` and `error` are "" where it was answered.
+
+    `error` is what is wrong, as `answer` says it, too: for a protocol that is not JSON.
 
     `json_size` is the size of the answer's JSON where raw tensors follow it.  `feeds` and `arrays` are what the
     model saw and gave; the arrays may be overwritten by the next prediction.
@@ -31,13 +33,22 @@ class Outcome(msgspec.Struct, gc=False):
     reason: str = ""
     seconds: float = 0.0
     rows: int = 0
+    error: str = ""
     json_size: int | None = None
     feeds: "dict[str, Array] | None" = None
     arrays: "list[Array] | None" = None
 
 
-def predict(servable: "Servable", codec: "v1.Codec | v2.Codec", body: bytes, json_size: int | None = None) -> Outcome:
-    """Answer one request.  It may run in a thread: it touches nothing that others see.
+class Codec(Protocol):
+    """What a protocol makes of a request's body, and of the model's outputs: see `v2.Codec`."""
+
+    def decode(self, body: bytes, json_size: int | None) -> "Call": ...
+
+    def encode(self, call: "Call", arrays: "list[Array]") -> tuple[bytes, int | None]: ...
+
+
+def predict(servable: "Servable", codec: Codec, body: bytes, json_size: int | None) -> Outcome:
+    """Answer one request, of a protocol that `codec` speaks.
 
     Raw tensors follow the first `json_size` bytes of `body`, where that is given.
     """
@@ -47,7 +58,7 @@ def predict(servable: "Servable", codec: "v1.Codec | v2.Codec", body: bytes, jso
         arrays = servable.runtime.predict(call.feeds)
         seconds = perf_counter() - before
         answer, size = codec.encode(call, arrays)
-        return Outcome(200, answer, "", seconds, call.rows, size, call.feeds, arrays)
+        return Outcome(200, answer, "", seconds, call.rows, "", size, call.feeds, arrays)
     except RefusedError as refusal:
         return refused(refusal)
     except Exception as error:
@@ -55,14 +66,14 @@ def predict(servable: "Servable", codec: "v1.Codec | v2.Codec", body: bytes, jso
 
 
 async def predict_in_turn(
-    batches: "Batches", codec: "v1.Codec | v2.Codec", body: bytes, json_size: int | None, deadline: float | None
+    batches: "Batches", codec: Codec, body: bytes, json_size: int | None, deadline: float | None
 ) -> Outcome:
     """The same for a slow model: it may wait, until `deadline` at most, and go together with others."""
     try:
         call = codec.decode(body, json_size)
         arrays, seconds = await batches.predict(call.feeds, call.rows, deadline)
         answer, size = codec.encode(call, arrays)
-        return Outcome(200, answer, "", seconds, call.rows, size, call.feeds, arrays)
+        return Outcome(200, answer, "", seconds, call.rows, "", size, call.feeds, arrays)
     except RefusedError as refusal:
         return refused(refusal)
     except Exception as error:
@@ -73,11 +84,12 @@ def _failed(error: Exception) -> Outcome:
     # Neither the answer nor the log may hold what the caller sent, and an exception's text might.
     where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
     log.error("a request failed", exception=type(error).__name__, where=where[-5:])
-    return Outcome(500, _json({"error": "the server failed to answer; its log says where"}), "InternalError")
+    return refused(RefusedError(500, "InternalError", "the server failed to answer; its log says where"))
 
 
 def refused(refusal: RefusedError) -> Outcome:
-    return Outcome(refusal.status, _json({"error": refusal.message}), refusal.reason)
+    error = refusal.message
+    return Outcome(refusal.status, _json({"error": error}), refusal.reason, error=error)
 
 
 _json = msgspec.json.Encoder().encode

@@ -15,7 +15,7 @@ import numpy as np
 
 from modelmill_contracts import artifact, digest, folder, profile
 from modelmill_contracts.artifact import Manifest
-from modelmill_server import batching, log, v1, v2
+from modelmill_server import batching, grpc_codec, log, v1, v2
 from modelmill_server import signature as signatures
 from modelmill_server.bins import Layout
 from modelmill_server.errors import NotServableError
@@ -47,6 +47,7 @@ class Servable(msgspec.Struct):
     signature: Signature
     codec: v2.Codec
     v1_codec: v1.Codec
+    grpc_codec: grpc_codec.Codec
     runtime: Runtime
     inline: bool  # whether it runs in the event loop, or in a thread
     together: int = 1  # rows of several requests that may go through the model at once
@@ -66,14 +67,16 @@ def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
     seconds = _warm_up(runtime, manifest, signature, _typical(known, signature))
     inline = manifest.runtime == "onnx" and seconds < INLINE_SECONDS
     together = 1 if inline else _together(runtime, manifest, signature, known)
+    codec = v2.Codec(name, version, signature)
     return Servable(
         name=name,
         version=version,
         digest=expected or "",
         manifest=manifest,
         signature=signature,
-        codec=v2.Codec(name, version, signature),
+        codec=codec,
         v1_codec=v1.Codec(signature),
+        grpc_codec=grpc_codec.Codec(name, version, signature, codec),
         runtime=runtime.reusing() if inline else runtime,
         inline=inline,
         together=together,

@@ -3,7 +3,8 @@
                  SIGTERM                      drain time over                   nothing in flight
     serving ---------------> draining -----------------------------> closing -------------------> exit 0
                              not ready, answers everything,          no new connections,
-                             "connection: close" on each answer      finishes what is in flight
+                             asks for new connections: "connection:   finishes what is in flight
+                             close" on each answer, gRPC's GOAWAY
 
 SIGINT (a person's Ctrl-C) skips the draining; a second one ends at once.
 """
@@ -15,10 +16,10 @@ import signal
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import uvloop
 from uvicorn.server import ServerState
@@ -32,6 +33,7 @@ from modelmill_server.exposition import MetricsApp
 from modelmill_server.outbox import Outbox
 
 if TYPE_CHECKING:
+    from modelmill_server import http2
     from modelmill_server.model import Servable
 
 _BACKLOG = 2048
@@ -49,6 +51,7 @@ class Settings:
     digest: str | None
     host: str  # "" is every interface
     port: int  # 0 is any free one
+    grpc_port: int | None  # None is no gRPC
     metrics_port: int
     drain_seconds: float
     limits: Limits
@@ -56,41 +59,64 @@ class Settings:
     arm: str = ""  # of a rollout, a label of the counters
 
 
-@dataclass(frozen=True, slots=True)
-class Sockets:
-    """What a server listens on."""
+class Sockets(NamedTuple):
+    """What callers of one process connect to."""
 
-    callers: socket.socket
-    metrics: socket.socket
+    http: socket.socket
+    grpc: socket.socket | None
+
+    def close(self) -> None:
+        for sock in self:
+            if sock is not None:
+                sock.close()
 
 
 def main(settings: Settings) -> int:
     """Serve until a signal says stop; the exit code."""
     try:
-        sockets = Sockets(bind(settings.host, settings.port), bind(settings.host, settings.metrics_port))
+        sockets = listen(settings)
+        metrics = _bind(settings.host, settings.metrics_port)
     except OSError as error:
         return termination.fail("PortUnavailable", f"cannot listen: {error}; choose other ports")
+    settings = replace(
+        settings,
+        port=_port(sockets.http),
+        grpc_port=None if sockets.grpc is None else _port(sockets.grpc),
+        metrics_port=_port(metrics),
+    )
     if settings.workers > 1:
         from modelmill_server import workers  # noqa: PLC0415 - it imports what workers need
 
-        return workers.main(settings, sockets)
-    return live(settings, sockets, Board(), 0, None)
+        return workers.main(settings, sockets, metrics)
+    return live(settings, sockets, metrics, Board())
 
 
-def ports(sockets: Sockets) -> tuple[int, int]:
-    return sockets.callers.getsockname()[1], sockets.metrics.getsockname()[1]
+def listen(settings: Settings, *, shared: bool = False) -> Sockets:
+    """Sockets that listen on the callers' ports; of those that are `shared`, each process can have its own."""
+    grpc_port = settings.grpc_port
+    return Sockets(
+        _bind(settings.host, settings.port, shared=shared),
+        None if grpc_port is None else _bind(settings.host, grpc_port, shared=shared),
+    )
 
 
-def announce(settings: Settings, sockets: Sockets) -> None:
-    port, metrics_port = ports(sockets)
-    log.info("listening", port=port, metrics_port=metrics_port)
+def announce(settings: Settings) -> None:
+    grpc = {} if settings.grpc_port is None else {"grpc_port": settings.grpc_port}
+    log.info("listening", port=settings.port, metrics_port=settings.metrics_port, **grpc)
     if settings.digest is None:
         log.warning("no --digest was given: the files agree with their manifest, but anybody may have made it")
 
 
-def live(settings: Settings, sockets: Sockets, board: Board, index: int, alive: int | None) -> int:
-    """One worker's life: it counts into slab `index` of `board`; at the end of file `alive` it ends."""
-    return uvloop.run(_Life(settings, sockets, board, index, alive).run())
+def live(
+    settings: Settings,
+    sockets: Sockets,
+    metrics: socket.socket,
+    board: Board,
+    index: int = 0,
+    alive: int | None = None,
+) -> int:
+    """One process' life.  It counts into slab `index` of `board`; a worker ends at the end of file `alive`."""
+    return uvloop.run(_Life(settings, sockets, metrics, board, index, alive).run())
 
 
 class _Listener:
@@ -103,14 +129,19 @@ class _Listener:
         self._server: asyncio.Server | None = None
         self.state = ServerState()
 
-    async def open(self, sock: socket.socket) -> None:
+    async def open(self, sock: socket.socket, backlog: int) -> None:
+        """Listen on `sock`, which is bound."""
         loop = asyncio.get_running_loop()
         outbox = Outbox(loop)
         self._server = await loop.create_server(
             lambda: protocol.Protocol(self._config, self.state, self._counters, self._short_cut, outbox, loop),
             sock=sock,
-            backlog=_BACKLOG,
+            backlog=backlog,
         )
+
+    @property
+    def connections(self) -> set[Any]:
+        return self.state.connections
 
     def close(self) -> None:
         """Take no new connections."""
@@ -119,21 +150,34 @@ class _Listener:
 
     def release(self) -> None:
         """Close idle connections now, and the others after their answer."""
-        for connection in list(self.state.connections):
+        for connection in list(self.connections):
             connection.shutdown()
 
 
 class _Life:
-    def __init__(self, settings: Settings, sockets: Sockets, board: Board, index: int, alive: int | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sockets: Sockets,
+        metrics: socket.socket,
+        board: Board,
+        index: int,
+        alive: int | None,
+    ) -> None:
         self._settings = settings
-        self._sockets = sockets
+        self._metrics_socket = metrics
         self._board = board
         self._index = index
         self._alive = alive
         self._counters = board.workers[index]
         self._counters.start()
         self._app = App(settings.name, settings.version, settings.limits, self._counters, settings.arm)
-        self._callers = _Listener(self._app, self._counters, self._app.short_cut)
+        self._http = _Listener(self._app, self._counters, self._app.short_cut)
+        self._callers: list[tuple[_Listener | http2.Server, socket.socket]] = [(self._http, sockets.http)]
+        self._grpc: http2.Server | None = None
+        if sockets.grpc is not None:
+            self._grpc = _grpc_server(self._app, settings.limits)
+            self._callers.append((self._grpc, sockets.grpc))
         self._metrics = _Listener(MetricsApp(self._app, board), Counters(), None)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()  # no draining
@@ -151,10 +195,10 @@ class _Life:
         # A worker that takes a dead one's place lets its callers wait, and does not answer that it is not ready.
         late = self._counters.was_ready
         if not late:
-            await self._callers.open(self._sockets.callers)
-        await self._metrics.open(self._sockets.metrics)
+            await self._open()
+        await self._metrics.open(self._metrics_socket, _BACKLOG)
         if self._alive is None:
-            announce(settings, self._sockets)
+            announce(settings)
         dates = asyncio.create_task(self._dates())
         try:
             servable = await self._load()
@@ -165,8 +209,7 @@ class _Life:
                 self._board.bin_rows(servable.bins)
             self._app.serve(servable)
             if late:
-                await self._callers.open(self._sockets.callers)
-            port, metrics_port = ports(self._sockets)
+                await self._open()
             log.info(
                 "ready" if self._alive is None else f"worker {self._index} is ready",
                 model=servable.name,
@@ -174,10 +217,10 @@ class _Life:
                 digest=servable.digest,
                 runtime=servable.manifest.runtime,
                 seconds=round(time.perf_counter() - began, 3),
-                infer=f"http://{settings.host or 'localhost'}:{port}/v2/models/{servable.name}/infer",
+                infer=f"http://{settings.host or 'localhost'}:{settings.port}/v2/models/{servable.name}/infer",
             )
             if self._alive is None:
-                welcome.show(settings, servable.manifest, port, metrics_port)
+                welcome.show(settings, servable.manifest)
             await self._stop.wait()
             await self._end()
         dates.cancel()
@@ -185,6 +228,10 @@ class _Life:
         if self._alive is None:
             log.info("stopped")
         return 0
+
+    async def _open(self) -> None:
+        for listener, sock in self._callers:
+            await listener.open(sock, _BACKLOG)
 
     async def _load(self) -> "Servable | None":
         """The model, loaded in a thread so that probes are answered; None where a signal came first."""
@@ -217,20 +264,27 @@ class _Life:
     async def _end(self) -> None:
         drain = self._settings.drain_seconds
         self._app.drain()
+        if self._grpc is not None:
+            self._grpc.drain()
         if not self._hurry.is_set():
             log.info("draining: not ready, still answering", seconds=drain)
             await _wait(self._hurry, drain)
-        self._callers.close()
+        for listener, _ in self._callers:
+            listener.close()
         await _wait(self._now, _LINGER_SECONDS)
-        self._callers.release()
+        for listener, _ in self._callers:
+            listener.release()
         deadline = time.monotonic() + _CLOSING_SECONDS
-        while (self._counters.in_flight or self._callers.state.connections) and not self._now.is_set():
+        while self._has_callers() and not self._now.is_set():
             if time.monotonic() > deadline:
                 log.warning("requests hung and were given up", in_flight=self._counters.in_flight)
                 break
             await asyncio.sleep(0.02)
         self._metrics.close()
         self._metrics.release()
+
+    def _has_callers(self) -> bool:
+        return bool(self._counters.in_flight) or any(listener.connections for listener, _ in self._callers)
 
     def _orphaned(self) -> None:
         """The parent has died, and with it what would restart and stop workers."""
@@ -248,9 +302,15 @@ class _Life:
         """The Date header, which HTTP asks a server for, made once a second."""
         while True:
             date = formatdate(usegmt=True)
-            self._callers.state.default_headers = [(b"date", date.encode())]
+            self._http.state.default_headers = [(b"date", date.encode())]
             self._app.set_date(date)
             await asyncio.sleep(1.0)
+
+
+def _grpc_server(app: App, limits: Limits) -> "http2.Server":
+    from modelmill_server import grpc, http2  # noqa: PLC0415 - only where it is asked for
+
+    return http2.Server(grpc.Service(app, limits), limits.body_seconds)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
@@ -258,8 +318,11 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(event.wait(), seconds)
 
 
-def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A listening socket; of those that are `shared`, several can have one port."""
+def _port(sock: socket.socket) -> int:
+    return int(sock.getsockname()[1])
+
+
+def _bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     if not host:
         with contextlib.suppress(OSError, ValueError):  # a machine without IPv6

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from modelmill_contracts.artifact import Tensor
+from modelmill_contracts import artifact
 from modelmill_server import tensors
 from modelmill_server.errors import RefusedError, invalid
 from modelmill_server.framing import JSON_SIZE_HEADER
@@ -80,16 +80,18 @@ class _RawRequest(msgspec.Struct, gc=False):
     outputs: list[_Requested] | None = None
 
 
-class _Tensor(msgspec.Struct):
+class Tensor(msgspec.Struct):
+    """One input.  `data` are JSON's values, or a memoryview of raw ones."""
+
     name: str
     shape: list[int]
     datatype: str
-    data: Any = msgspec.UNSET  # a memoryview where it is binary
+    data: Any = msgspec.UNSET
     parameters: _TensorParameters | None = None
 
 
 class _Request(msgspec.Struct):
-    inputs: list[_Tensor]
+    inputs: list[Tensor]
     id: str | None = None
     parameters: _RequestParameters | None = None
     outputs: list[_Requested] | None = None
@@ -290,8 +292,21 @@ class Codec:
         default = request.parameters.content_type if request.parameters is not None else None
         for index, tensor in enumerate(request.inputs):
             _check_tensor(tensor, default, f"inputs[{index}]")
-        rows, feeds = self._feeds(request.inputs)
+        rows, feeds = self.feeds(request.inputs)
         return Call(rows, feeds, request.id, *self._select(request.outputs, request.parameters))
+
+    def positions(self, requested: list[str]) -> list[int]:
+        """Which of the model's outputs are asked for by name; RefusedError where it gives no such output."""
+        names = [name for name, _ in self._outputs]
+        selected: list[int] = []
+        for index, name in enumerate(requested):
+            where = f"outputs[{index}].name"
+            if name not in names:
+                raise invalid("OutputUnknown", f"{where}: unknown; the model gives {', '.join(names)}")
+            if (position := names.index(name)) in selected:
+                raise invalid("OutputUnknown", f"{where}: is listed twice; list it once")
+            selected.append(position)
+        return selected
 
     def _select(self, requested: list[_Requested] | None, parameters: _RequestParameters | None) -> _Selection:
         """Which outputs are asked for, and which of them as raw bytes."""
@@ -301,16 +316,11 @@ class Codec:
         selected: list[int] | None = None
         binary = [default] * len(self._outputs)
         if requested:
-            selected, binary = [], []
-            names = [name for name, _ in self._outputs]
-            for index, output in enumerate(requested):
-                where = f"outputs[{index}]"
-                if output.name not in names:
-                    raise invalid("OutputUnknown", f"{where}.name: unknown; the model gives {', '.join(names)}")
-                if (position := names.index(output.name)) in selected:
-                    raise invalid("OutputUnknown", f"{where}.name: is listed twice; list it once")
-                selected.append(position)
-                binary.append(_wants_binary(output.parameters, where, default=default))
+            selected = self.positions([output.name for output in requested])
+            binary = [
+                _wants_binary(output.parameters, f"outputs[{index}]", default=default)
+                for index, output in enumerate(requested)
+            ]
         if self._without_json:
             for raw, position in zip(binary, selected or range(len(binary)), strict=True):
                 if not raw and (name := self._outputs[position][0]) in self._without_json:
@@ -321,7 +331,11 @@ class Codec:
                     )
         return selected, binary if True in binary else None
 
-    def _feeds(self, inputs: list[_Tensor]) -> tuple[int, dict[str, Array]]:
+    def feeds(self, inputs: list[Tensor]) -> tuple[int, dict[str, Array]]:
+        """How many rows `inputs` are, and the model's inputs; RefusedError where they are not for this model.
+
+        Their datatypes are known ones.
+        """
         signature = self._signature
         if signature.tensors:
             return self._tensors(inputs)
@@ -329,7 +343,7 @@ class Codec:
             return self._matrix(inputs[0])
         return self._columns(inputs)
 
-    def _matrix(self, tensor: _Tensor) -> tuple[int, dict[str, Array]]:
+    def _matrix(self, tensor: Tensor) -> tuple[int, dict[str, Array]]:
         signature, where, width = self._signature, "inputs[0]", self._width
         if len(tensor.shape) != 2 or tensor.shape[1] != width or tensor.shape[0] < 1:
             raise invalid("ShapeMismatch", f"{where}.shape: must be [rows, {width}] with at least one row")
@@ -338,7 +352,7 @@ class Codec:
         rows = tensor.shape[0]
         return rows, {tensor.name: array.reshape(rows, width)}
 
-    def _columns(self, inputs: list[_Tensor]) -> tuple[int, dict[str, Array]]:
+    def _columns(self, inputs: list[Tensor]) -> tuple[int, dict[str, Array]]:
         signature = self._signature
         arrays: dict[str, Array] = {}
         rows = 0
@@ -360,7 +374,7 @@ class Codec:
             raise invalid("TensorMissing", f"inputs: is empty; the model takes {signature.takes}")
         return rows, signature.arranged(arrays, rows)
 
-    def _tensors(self, inputs: list[_Tensor]) -> tuple[int, dict[str, Array]]:
+    def _tensors(self, inputs: list[Tensor]) -> tuple[int, dict[str, Array]]:
         signature = self._signature
         known = {tensor.name: tensor for tensor in signature.tensors}
         feeds: dict[str, Array] = {}
@@ -384,7 +398,7 @@ def too_deep() -> RefusedError:
     return invalid("JsonTooDeep", "the body's JSON is nested too deep; a tensor needs few levels")
 
 
-def _attach(inputs: list[_Tensor], raw: memoryview) -> None:
+def _attach(inputs: list[Tensor], raw: memoryview) -> None:
     """Give each binary tensor its part of `raw`, in the order of `inputs`."""
     position = 0
     for index, tensor in enumerate(inputs):
@@ -409,7 +423,7 @@ def _attach(inputs: list[_Tensor], raw: memoryview) -> None:
         )
 
 
-def _check_tensor(tensor: _Tensor, content_type: str | None, where: str) -> None:
+def _check_tensor(tensor: Tensor, content_type: str | None, where: str) -> None:
     known = tensor.parameters
     if known is not None and known.shared_memory_region is not None:
         raise invalid("ExtensionUnknown", f"{where}.parameters: shared memory is not served; send the data")
@@ -441,14 +455,14 @@ def _wants_binary(known: _OutputParameters | None, where: str, *, default: bool)
     return default if known.binary_data is None else known.binary_data
 
 
-def _column(tensor: _Tensor, column: Column, where: str) -> Array:
+def _column(tensor: Tensor, column: Column, where: str) -> Array:
     """One feature's values, [rows]."""
     if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]) or tensor.shape[0] < 1:
         raise invalid("ShapeMismatch", f"{where}.shape: must be [rows] or [rows, 1] with at least one row")
     return _values(tensor, column.datatype, where, lambda _: column.missing)
 
 
-def _tensor(tensor: _Tensor, declared: Tensor, where: str) -> Array:
+def _tensor(tensor: Tensor, declared: artifact.Tensor, where: str) -> Array:
     """A tensor as it is; its free sizes, -1, are at least 1."""
     fits = len(tensor.shape) == len(declared.shape) and all(
         found == size or (size < 0 and found > 0) for found, size in zip(tensor.shape, declared.shape, strict=True)
@@ -460,7 +474,7 @@ def _tensor(tensor: _Tensor, declared: Tensor, where: str) -> Array:
     return _values(tensor, declared.datatype, where, lambda _: text).reshape(tensor.shape)
 
 
-def _values(tensor: _Tensor, wanted: str, where: str, missing: tensors.Missing) -> Array:
+def _values(tensor: Tensor, wanted: str, where: str, missing: tensors.Missing) -> Array:
     """The values of a tensor, flat, as datatype `wanted`."""
     data, declared = tensor.data, tensor.datatype
     place = f"{where}.data"

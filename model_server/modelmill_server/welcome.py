@@ -13,25 +13,25 @@ _LISTED = 12  # tensors
 _BOLD, _RESET = "\033[1m", "\033[0m"
 
 
-def show(settings: "Settings", manifest: "Manifest", port: int, metrics_port: int) -> None:
+def show(settings: "Settings", manifest: "Manifest") -> None:
     """Print it where a person looks; elsewhere the log has said everything."""
     if sys.stdout.isatty():
-        print(text(settings, manifest, port, metrics_port, colours=True), flush=True)
+        print(text(settings, manifest, colours=True), flush=True)
 
 
-def text(settings: "Settings", manifest: "Manifest", port: int, metrics_port: int, *, colours: bool) -> str:
+def text(settings: "Settings", manifest: "Manifest", *, colours: bool) -> str:
     host = settings.host
     bold, reset = (_BOLD, _RESET) if colours else ("", "")
     where = host if host not in ("", "0.0.0.0", "::") else "localhost"  # noqa: S104 - compared, not bound
     where = f"[{where}]" if ":" in where else where
-    model = f"http://{where}:{port}/v2/models/{settings.name}"
+    model = f"http://{where}:{settings.port}/v2/models/{settings.name}"
     size = sum(file.size for file in manifest.files if file.name == f"model.{manifest.runtime}")
     lines = [
         f"Serving {bold}{settings.name}{reset}, version {settings.version} ({manifest.runtime}, {size / 1000:,.0f} kB)",
         *_listed("takes", manifest.inputs),
         *_listed("gives", manifest.outputs),
         f"  at     {model}",
-        f"  counts http://{where}:{metrics_port}/metrics",
+        f"  counts http://{where}:{settings.metrics_port}/metrics",
         "Try it from another terminal:",
         f"  curl {model}/infer --data {shlex.quote(json.dumps(example(manifest)))}",
     ]

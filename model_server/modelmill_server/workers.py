@@ -9,7 +9,7 @@ signals, which it hands on, and for workers that die, which it starts again.
     it dies before it was ever ready,
     or ends having said why -----------------> all end, and so does the parent
 
-Each worker has a listening socket on the one port (SO_REUSEPORT).  With one socket for all, whoever is awake takes most
+Each worker has a listening socket on each port (SO_REUSEPORT).  With one socket for all, whoever is awake takes most
 connections: of 32, 30 and 2 instead of 15 and 17.  The parent holds them too, so that callers of a worker that is
 started at once wait and are not lost; during a pause its socket is closed, and the others get its callers.
 """
@@ -21,9 +21,9 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from modelmill_contracts.artifact import Manifest
 from modelmill_contracts.folder import ArtifactError
 from modelmill_server import log, model, serve, termination, welcome
 from modelmill_server.counters import Board
@@ -40,18 +40,18 @@ _CRASHED = 70  # the exit code of a worker that did not say why
 @dataclass(slots=True)
 class _Worker:
     index: int
-    socket: socket.socket | None  # None while nobody is to wait for it
+    sockets: Sockets | None  # None while nobody is to wait for it
     pid: int = 0  # 0: none runs
     born: float = 0.0
     due: float = 0.0  # when it is to be started
     pause: float = 0.0  # before it is started again
 
 
-def main(settings: Settings, sockets: Sockets) -> int:
+def main(settings: Settings, sockets: Sockets, metrics: socket.socket) -> int:
     """Serve with several workers until a signal says stop; the exit code."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     board = Board(settings.workers)
-    serve.announce(settings, sockets)
+    serve.announce(settings)
     try:
         digest, manifest, layout = model.inspect(settings.folder, settings.digest)
     except (ArtifactError, NotServableError) as error:
@@ -59,23 +59,20 @@ def main(settings: Settings, sockets: Sockets) -> int:
     if layout is not None:
         board.bin_rows(layout)
     # Bound for itself until here, so that a port that somebody has is an error.
-    port, metrics_port = serve.ports(sockets)
-    sockets.callers.close()
+    sockets.close()
     # Whatever happens to the folder: a worker that is started again serves the same, or nothing.
-    settings = replace(settings, digest=digest, port=port)
-    return _Parent(settings, sockets.metrics, board, lambda: welcome.show(settings, manifest, port, metrics_port)).run()
+    settings = replace(settings, digest=digest)
+    return _Parent(settings, manifest, metrics, board).run()
 
 
 class _Parent:
-    def __init__(
-        self, settings: Settings, metrics: socket.socket, board: Board, when_ready: Callable[[], None]
-    ) -> None:
+    def __init__(self, settings: Settings, manifest: Manifest, metrics: socket.socket, board: Board) -> None:
         self._settings = settings
+        self._manifest = manifest
         self._metrics = metrics
         self._board = board
-        self._when_ready = when_ready
         self._began = time.perf_counter()
-        self._workers = [_Worker(index, self._listen()) for index in range(settings.workers)]
+        self._workers = [_Worker(index, serve.listen(settings, shared=True)) for index in range(settings.workers)]
         self._alive, self._life = os.pipe()  # a worker reads the end of file when this process ends
         self._stopping = self._ready = False
         self._code = 0
@@ -90,7 +87,7 @@ class _Parent:
                 self._ready = True
                 seconds = round(time.perf_counter() - self._began, 3)
                 log.info("ready", model=self._settings.name, workers=len(self._workers), seconds=seconds)
-                self._when_ready()
+                welcome.show(self._settings, self._manifest)
             received = signal.sigtimedwait(_SIGNALS, self._patience())
             if received is not None and received.si_signo != signal.SIGCHLD:
                 self._stop(received.si_signo)
@@ -108,25 +105,21 @@ class _Parent:
         for worker in self._workers:
             if not self._stopping and not worker.pid and worker.due <= time.monotonic():
                 worker.born = time.monotonic()
-                worker.socket = listening = worker.socket or self._listen()
+                worker.sockets = sockets = worker.sockets or serve.listen(self._settings, shared=True)
                 worker.pid = os.fork()
                 if not worker.pid:
-                    self._become(worker.index, listening)
+                    self._become(worker.index, sockets)
 
-    def _listen(self) -> socket.socket:
-        return serve.bind(self._settings.host, self._settings.port, shared=True)
-
-    def _become(self, index: int, listening: socket.socket) -> None:
+    def _become(self, index: int, sockets: Sockets) -> None:
         """Be a worker, in the child."""
         code = _CRASHED
         try:
             os.setpgid(0, 0)  # Ctrl-C is for the parent, which hands it on: twice would mean "at once"
             os.close(self._life)
             for other in self._workers:
-                if other.index != index and other.socket is not None:
-                    other.socket.close()
-            sockets = Sockets(listening, self._metrics)
-            code = serve.live(self._settings, sockets, self._board, index, self._alive)
+                if other.index != index and other.sockets is not None:
+                    other.sockets.close()
+            code = serve.live(self._settings, sockets, self._metrics, self._board, index, self._alive)
         except BaseException:  # nothing of the parent may run in the child
             traceback.print_exc()
         sys.stdout.flush()
@@ -137,8 +130,8 @@ class _Parent:
         self._stopping = True
         self._metrics.close()  # the workers close theirs when they have drained
         for worker in self._workers:
-            if worker.socket is not None:
-                worker.socket.close()
+            if worker.sockets is not None:
+                worker.sockets.close()
             if worker.pid:
                 os.kill(worker.pid, number)
 
@@ -168,7 +161,7 @@ class _Parent:
             lived = now - worker.born
             worker.pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * worker.pause)) if lived < _LIVED else 0.0
             worker.due = now + worker.pause
-            if worker.pause and worker.socket is not None:
-                worker.socket.close()
-                worker.socket = None
+            if worker.pause and worker.sockets is not None:
+                worker.sockets.close()
+                worker.sockets = None
             log.error(f"worker {worker.index} died {how} and is started again", pause_seconds=worker.pause)

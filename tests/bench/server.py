@@ -64,8 +64,9 @@ def main() -> None:
         for server in servers.values():
             _load(server, CONNECTIONS, 1.0)
         many, one = _rounds(servers, options.rounds, options.seconds)
+        calls = _grpc_rounds({name: servers[name] for name in (OURS, PEER)}, options.rounds, options.seconds)
         resident = {name: _resident(server.pid) for name, server in servers.items()}
-    report = _report(many, one, starts, resident, options.rounds, options.seconds)
+    report = _report(many, one, starts, resident, options.rounds, options.seconds) + _grpc_report(calls)
     if options.no_update:
         print(report)
     else:
@@ -98,7 +99,14 @@ def _artifact(folder: Path) -> tuple[Path, str]:
 def _our_command(folder: Path, digest: str) -> Callable[[int], list[str]]:
     def command(port: int) -> list[str]:
         serve = [sys.executable, "-m", "modelmill_server", "serve", str(folder), "--digest", digest]
-        return [*serve, "--name=model", f"--port={port}", f"--metrics-port={port + 1}", "--drain-seconds=0"]
+        return [
+            *serve,
+            "--name=model",
+            f"--port={port}",
+            f"--grpc-port={port + 1}",
+            f"--metrics-port={port + 2}",
+            "--drain-seconds=0",
+        ]
 
     return command
 
@@ -169,6 +177,44 @@ def _load(server: Server, connections: int, seconds: float) -> Run:
         raise SystemExit(f"port {server.port}: {result['errors']} requests failed:\n{done.stdout}")
     requests = result["requests"]
     return Run(requests / result["seconds"], result["p50"], result["p99"], used / requests * 1e6)
+
+
+def _grpc_rounds(servers: dict[str, Server], rounds: int, seconds: float) -> dict[str, list[Run]]:
+    """32 calls at once on one connection, raw tensors; gRPC is at the port after REST's, ours and the peer's."""
+    found: dict[str, list[Run]] = {name: [] for name in servers}
+    for number in range(rounds):
+        for name, server in servers.items():
+            found[name].append(_grpc_load(server, seconds))
+        rates = ", ".join(f"{name} {runs[-1].rate:,.0f}/s" for name, runs in found.items())
+        print(f"gRPC, round {number + 1} of {rounds}: {rates}", flush=True)
+    return found
+
+
+def _grpc_load(server: Server, seconds: float) -> Run:
+    load = [sys.executable, "-P", str(HERE / "grpc_load.py"), str(server.port + 1), f"--seconds={seconds:g}", "--raw"]
+    before = _cpu(server.pid)
+    done = subprocess.run(_pinned(1, [*load, f"--streams={CONNECTIONS}"]), check=True, capture_output=True, text=True)
+    result = json.loads(done.stdout)
+    requests = result["requests"]
+    used = _cpu(server.pid) - before
+    return Run(requests / result["seconds"], result["p50"], result["p99"], used / requests * 1e6)
+
+
+def _grpc_report(calls: dict[str, list[Run]]) -> str:
+    lines = [
+        "",
+        "",
+        f"gRPC, raw tensors, {CONNECTIONS} calls at once on one connection (`tests/bench/grpc_load.py`):",
+        "",
+        "| server | calls/s | CPU per call | p50 |",
+        "|---|---|---|---|",
+    ]
+    for name, runs in calls.items():
+        rate, cpu = _spread([run.rate for run in runs], "{:,.0f}"), _spread([run.cpu for run in runs], "{:,.0f}")
+        lines.append(f"| {name} | {rate} | {cpu} us | {_spread([run.p50 for run in runs], '{:.1f}')} ms |")
+    ratios = [ours.rate / peer.rate for ours, peer in zip(calls[OURS], calls[PEER], strict=True)]
+    lines += ["", f"Our rate over {PEER}'s, paired by round: {_spread(ratios, '{:.1f}')}."]
+    return "\n".join(lines)
 
 
 def _cpu(pid: int) -> float:

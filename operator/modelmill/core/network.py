@@ -1,8 +1,8 @@
 """Networks: whom the pods of a namespace may talk to, and who may talk to them.
 
-Callers come by the serving pods' HTTP port, from the namespaces that the ModelDeployment names; monitoring comes by
-their metrics port.  Nobody talks to a Job's pod.  Both kinds reach the store, names, and, for its sources, a Job
-the world.  Link-local addresses, where clouds give out credentials, are only for pods whose store has no Secret.
+Callers come by the serving pods' HTTP and gRPC ports, from the namespaces that the ModelDeployment names; monitoring
+comes by their metrics port.  Nobody talks to a Job's pod.  Both kinds reach the store, names, and, for its sources, a
+Job the world.  Link-local addresses, where clouds give out credentials, are only for pods whose store has no Secret.
 """
 
 from collections.abc import Iterable
@@ -50,7 +50,10 @@ def serving(subject: Subject, kind: str, name: str, namespaces: Iterable[str], s
     """Who may talk to the pods that serve: their own namespace and these, and monitoring."""
     callers: list[dict[str, Any]] = [{"podSelector": {}}, *(_pods_of(namespace) for namespace in namespaces)]
     ingress: list[dict[str, Any]] = [
-        {"from": callers, "ports": [{"protocol": "TCP", "port": environment.HTTP_PORT}]},
+        {
+            "from": callers,
+            "ports": [{"protocol": "TCP", "port": port} for port in (environment.HTTP_PORT, environment.GRPC_PORT)],
+        },
         {
             "from": [{"namespaceSelector": {"matchLabels": MONITORING}}],
             "ports": [{"protocol": "TCP", "port": environment.METRICS_PORT}],

@@ -128,6 +128,7 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
         limits=limits,
         ports=[
             {"name": "http", "containerPort": environment.HTTP_PORT, "protocol": "TCP"},
+            {"name": "grpc", "containerPort": environment.GRPC_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": environment.METRICS_PORT, "protocol": "TCP"},
         ],
         # The server is alive before its model is loaded, so that a slow load needs no probe of its own.
@@ -166,7 +167,16 @@ def service(subject: Subject, kind: str, revision: str) -> Manifest:
         },
         "spec": {
             "selector": {NAME_LABEL: subject.name, REVISION_LABEL: revision},
-            "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}],
+            "ports": [
+                {"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"},
+                {
+                    "name": "grpc",
+                    "port": environment.GRPC_PORT,
+                    "protocol": "TCP",
+                    "targetPort": "grpc",
+                    "appProtocol": "kubernetes.io/h2c",  # without it, a gateway speaks HTTP/1.1
+                },
+            ],
         },
     }
 

@@ -349,7 +349,8 @@ def test_a_selector_with_one_label_more_selects_no_pod_and_is_mended() -> None:
 def test_only_ports_that_are_wanted_are_mended(ports: Callable[[Any], Any], mended: bool) -> None:
     world = serving()
     spec = world.objects["Service", "triage"]["spec"]
-    spec["ports"] = ports(spec["ports"][0])
+    first, *others = spec["ports"]
+    spec["ports"] = [*ports(first), *others]
     assert bool(world.plan("ModelDeployment", "triage").writes) == mended
 
 

@@ -58,6 +58,7 @@ def passes(made: World, source: str, destination: str, port: int, protocol: str 
     ("source", "destination", "port"),
     [
         ("neighbour", "server", 8080),
+        ("neighbour", "server", 8081),
         (NODE, "server", 8080),  # the kubelet's probes
         ("monitoring", "server", 9090),
         ("server", "store", 7070),
@@ -75,6 +76,8 @@ def test_what_is_needed_gets_through(source: str, destination: str, port: int) -
     ("source", "destination", "port"),
     [
         ("stranger", "server", 8080),
+        ("stranger", "server", 8081),
+        ("monitoring", "server", 8081),
         ("shop", "server", 8080),
         ("neighbour", "server", 9090),
         ("monitoring", "server", 8080),
@@ -92,6 +95,7 @@ def test_what_nobody_needs_does_not(source: str, destination: str, port: int) ->
 
 def test_a_namespace_that_is_named_may_call() -> None:
     assert passes(world(callers=("shop",)), "shop", "server", 8080)
+    assert passes(world(callers=("shop",)), "shop", "server", 8081)
     assert not passes(world(callers=("shop",)), "stranger", "server", 8080)
     assert not passes(world(callers=("shop",)), "shop", "server", 9090)
 

@@ -104,7 +104,7 @@ class Server(Process):
     def __init__(
         self, folder: Path, *options: str, name: str = "model", variables: dict[str, str] | None = None
     ) -> None:
-        ports = ("--port", "0", "--metrics-port", "0", "--host", "127.0.0.1")
+        ports = ("--port", "0", "--grpc-port", "0", "--metrics-port", "0", "--host", "127.0.0.1")
         super().__init__("serve", str(folder), "--name", name, "--version", "7", *ports, *options, variables=variables)
         self.name = name
 

@@ -24,7 +24,7 @@ from modelmill_contracts import artifact, folder
 from modelmill_contracts.store import Store
 from modelmill_contracts.task import StoreLocation
 
-PORTS = ("--port", "0", "--metrics-port", "0")
+PORTS = ("--port", "0", "--grpc-port", "0", "--metrics-port", "0")
 
 
 @contextmanager

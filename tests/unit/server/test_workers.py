@@ -209,7 +209,16 @@ def test_connections_are_spread(cancer: Made) -> None:
 def test_a_port_that_another_server_has(cancer: Made) -> None:
     with serving(cancer, "--workers", "2") as server:
         second = Process(
-            "serve", str(cancer.folder), "--port", str(server.port), "--metrics-port", "0", "--workers", "2"
+            "serve",
+            str(cancer.folder),
+            "--port",
+            str(server.port),
+            "--grpc-port",
+            "0",
+            "--metrics-port",
+            "0",
+            "--workers",
+            "2",
         )
         try:
             assert second.wait() == 1

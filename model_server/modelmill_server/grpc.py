@@ -1,0 +1,288 @@
+"""The gRPC service `inference.GRPCInferenceService`, and `grpc.health.v1.Health`, on `http2`.
+
+The application behind it is that of REST: the same limits, refusals and counters, in which a call has the status that
+REST would have answered.  Which of gRPC's codes that is, says `_CODES`.
+"""
+
+import asyncio
+import struct
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
+from modelmill_server import hpack, protobuf
+from modelmill_server.app import App, Limits
+from modelmill_server.errors import RefusedError, invalid, model_unknown, version_unknown
+from modelmill_server.http2 import Answer, Connection, Stream
+from modelmill_server.inference import Outcome
+from modelmill_server.protobuf import field, fields, tag, varint
+
+_INFERENCE = b"/inference.GRPCInferenceService/"
+_HEALTH = b"/grpc.health.v1.Health/"
+
+_OK, _DEADLINE_EXCEEDED, _NOT_FOUND, _EXHAUSTED, _UNIMPLEMENTED, _INTERNAL = 0, 4, 5, 8, 12, 13
+_CODES = {
+    200: _OK,
+    400: 3,  # INVALID_ARGUMENT
+    404: _NOT_FOUND,
+    408: _DEADLINE_EXCEEDED,
+    413: _EXHAUSTED,
+    429: _EXHAUSTED,
+    501: _UNIMPLEMENTED,
+    503: 14,  # UNAVAILABLE
+    504: _DEADLINE_EXCEEDED,
+}
+_PREFIX = struct.Struct(">BI")  # of each message: whether it is compressed, its size
+_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+# zlib's window bits for the compressions of gRPC that clients offer to use.
+_COMPRESSIONS = {b"gzip": 31, b"deflate": 15}
+_TYPE = (b"content-type", b"application/grpc")
+_ENCODINGS = (b"grpc-accept-encoding", b"identity,gzip,deflate")
+_TRUE, _FALSE = b"\x08\x01", b""  # a message whose first field is a bool
+_SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
+_STRING_1, _STRING_2 = tag(1, protobuf.BYTES), tag(2, protobuf.BYTES)
+
+_Method = Callable[[bytes], bytes]  # from message to message
+
+
+class _Head:
+    """What matters of a call's headers."""
+
+    __slots__ = ("encoding", "method", "timeout")
+
+    def __init__(self, method: "_Method | None", timeout: float | None, encoding: bytes) -> None:
+        self.method = method  # None is ModelInfer
+        self.timeout = timeout  # seconds
+        self.encoding = encoding
+
+
+class Service:
+    """Answers calls for the model of `app`."""
+
+    def __init__(self, app: App, limits: Limits) -> None:
+        self._app = app
+        self._counters = app.counters
+        self.limit = limits.body + _PREFIX.size
+        self._seconds = limits.body_seconds
+        version = (VERSION_HEADER.encode(), app.version.encode())
+        status = (b":status", b"200")
+        self._head = hpack.encode(status, _TYPE, _ENCODINGS, version)
+        self._compute = b"\0" + hpack.literal(COMPUTE_HEADER.encode())
+        self._tail = hpack.encode((b"grpc-status", b"0"))
+        self._methods: dict[bytes, _Method | None] = {
+            _INFERENCE + b"ModelInfer": None,
+            _INFERENCE + b"ServerLive": lambda _: _TRUE,
+            _INFERENCE + b"ServerReady": lambda _: _TRUE if self._is_ready() else _FALSE,
+            _INFERENCE + b"ModelReady": self._model_ready,
+            _INFERENCE + b"ServerMetadata": self._server_metadata,
+            _INFERENCE + b"ModelMetadata": self._model_metadata,
+            _INFERENCE + b"RepositoryIndex": self._repository_index,
+            _HEALTH + b"Check": self._health,
+        }
+        self._services = (b"", _INFERENCE.strip(b"/"), _HEALTH.strip(b"/"))
+
+    # What `http2` calls.
+
+    def read(self, headers: dict[bytes, bytes]) -> _Head:
+        method: _Method | None = _no_method
+        if headers.get(b":method") == b"POST" and headers.get(b"content-type", b"").startswith(_TYPE[1]):
+            method = self._methods.get(headers.get(b":path", b""), _no_method)
+        timeout = headers.get(b"grpc-timeout")
+        return _Head(method, None if timeout is None else _seconds(timeout), headers.get(b"grpc-encoding", b""))
+
+    def open(self, stream: Stream) -> Answer | None:
+        self._counters.in_flight += 1
+        head: _Head = stream.head
+        stream.deadline = self._app.deadline(head.timeout)
+        if head.method is None:
+            try:
+                self._app.admit()
+            except RefusedError as refusal:
+                return self._refuse_prediction(refusal)
+        return None
+
+    def call(self, connection: Connection, stream: Stream) -> Answer | None:
+        head: _Head = stream.head
+        method = head.method
+        try:
+            message = self._message(stream)
+            if method is not None:
+                return self._answer(method(message))
+        except RefusedError as refusal:
+            return self._refuse_prediction(refusal) if method is None else self._refuse(refusal)
+        servable = self._app.servable
+        if servable is None:
+            raise AssertionError("a prediction was admitted before the model was loaded")
+        outcome = self._app.predict(servable.grpc_codec, message, deadline=stream.deadline)
+        if isinstance(outcome, Outcome):
+            return self._answer_prediction(outcome)
+        stream.task = asyncio.get_running_loop().create_task(self._reply(connection, stream, outcome))
+        return None
+
+    def late(self, stream: Stream) -> Answer:
+        seconds = f"{self._seconds:g} s"
+        return self._refuse_stream(
+            stream, RefusedError(408, "BodyTimeout", f"the body was not complete after {seconds}; send it again")
+        )
+
+    def large(self, stream: Stream) -> Answer:
+        return self._refuse_stream(stream, self._app.too_large())
+
+    def gone(self, stream: Stream) -> None:
+        self._counters.refused("Disconnected")
+        if stream.task is not None:
+            stream.task.cancel()
+
+    def close(self, stream: Stream) -> None:  # noqa: ARG002
+        self._counters.in_flight -= 1
+
+    def invalid(self) -> None:
+        self._counters.refused("HttpInvalid")
+
+    # Calls.
+
+    async def _reply(self, connection: Connection, stream: Stream, outcome: Awaitable[Outcome]) -> None:
+        connection.reply(stream, self._answer_prediction(await outcome))
+
+    def _message(self, stream: Stream) -> bytes:
+        """The one message of a call."""
+        body, encoding = stream.body, stream.head.encoding
+        if len(body) < _PREFIX.size:
+            raise invalid("ProtobufInvalid", "the call holds no message; send one")
+        compressed, size = _PREFIX.unpack_from(body)
+        if size != len(body) - _PREFIX.size:
+            raise invalid("ProtobufInvalid", "the call must hold one message, with its size before it")
+        message = bytes(memoryview(body)[_PREFIX.size :])
+        if not compressed:
+            return message
+        if encoding not in _COMPRESSIONS:
+            raise RefusedError(501, "CompressionUnknown", "messages are compressed with gzip, deflate, or not at all")
+        return self._inflated(message, _COMPRESSIONS[encoding])
+
+    def _inflated(self, message: bytes, bits: int) -> bytes:
+        stream = zlib.decompressobj(bits)
+        try:
+            inflated = stream.decompress(message, self.limit)
+        except zlib.error as error:
+            raise invalid("ProtobufInvalid", "the message is not compressed as grpc-encoding says") from error
+        if len(inflated) > self.limit - _PREFIX.size:
+            raise self._app.too_large()
+        if not stream.eof:
+            raise invalid("ProtobufInvalid", "the message is not compressed as grpc-encoding says")
+        return inflated
+
+    def _model_ready(self, message: bytes) -> bytes:
+        self._require_model(message)
+        return _TRUE if self._is_ready() else _FALSE
+
+    def _server_metadata(self, message: bytes) -> bytes:  # noqa: ARG002 - it is empty
+        known = self._app.server_metadata()
+        return b"".join(
+            (field(1, known["name"]), field(2, known["version"]), *(field(3, name) for name in known["extensions"]))
+        )
+
+    def _model_metadata(self, message: bytes) -> bytes:
+        self._require_model(message)
+        known = self._app.metadata()
+        return b"".join(
+            (
+                field(1, known["name"]),
+                *(field(2, version) for version in known["versions"]),
+                field(3, known["platform"]),
+                *(field(4, _tensor_metadata(tensor)) for tensor in known["inputs"]),
+                *(field(5, _tensor_metadata(tensor)) for tensor in known["outputs"]),
+            )
+        )
+
+    def _repository_index(self, message: bytes) -> bytes:
+        only_ready = (tag(2, protobuf.VARINT), 1) in _read(message)
+        ready = self._is_ready()
+        if only_ready and not ready:
+            return b""
+        state = field(3, "READY" if ready else "UNAVAILABLE")
+        return field(1, field(1, self._app.name) + field(2, self._app.version) + state)
+
+    def _health(self, message: bytes) -> bytes:
+        if _string(message, _STRING_1) not in self._services:
+            raise RefusedError(404, "ServiceUnknown", "this server has one service, inference.GRPCInferenceService")
+        return _SERVING if self._is_ready() else _NOT_SERVING
+
+    def _is_ready(self) -> bool:
+        try:
+            self._app.require_ready()
+        except RefusedError:
+            return False
+        return True
+
+    def _require_model(self, message: bytes) -> None:
+        """Refuse a message that names, in its fields 1 and 2, another model or version than the one that is served."""
+        app = self._app
+        if _string(message, _STRING_1) != app.name.encode():
+            raise model_unknown(app.name)
+        if _string(message, _STRING_2) not in (b"", app.version.encode()):
+            raise version_unknown(app.name, app.version)
+
+    # Answers.
+
+    def _answer(self, message: bytes) -> Answer:
+        return Answer(self._head, _PREFIX.pack(0, len(message)) + message, self._tail)
+
+    def _answer_prediction(self, outcome: Outcome) -> Answer:
+        if outcome.status != 200:
+            return self._error(outcome.status, outcome.error)
+        compute = b"%.1f" % (outcome.seconds * 1e6)
+        head = self._head + self._compute + bytes((len(compute),)) + compute
+        return Answer(head, _PREFIX.pack(0, len(outcome.answer)) + outcome.answer, self._tail)
+
+    def _refuse_stream(self, stream: Stream, refusal: RefusedError) -> Answer:
+        return self._refuse_prediction(refusal) if stream.head.method is None else self._refuse(refusal)
+
+    def _refuse_prediction(self, refusal: RefusedError) -> Answer:
+        return self._answer_prediction(self._app.refuse(refusal))
+
+    def _refuse(self, refusal: RefusedError) -> Answer:
+        self._counters.refused(refusal.reason)
+        return self._error(refusal.status, refusal.message)
+
+    def _error(self, status: int, message: str) -> Answer:
+        code = _CODES.get(status, _INTERNAL)
+        more = hpack.encode((b"grpc-status", b"%d" % code), (b"grpc-message", _percent(message)))
+        return Answer(self._head + more)
+
+
+def _no_method(message: bytes) -> bytes:  # noqa: ARG001
+    raise RefusedError(
+        501, "PathUnknown", "no such method; predictions are at inference.GRPCInferenceService/ModelInfer"
+    )
+
+
+def _tensor_metadata(tensor: dict[str, Any]) -> bytes:
+    shape = b"".join(map(varint, tensor["shape"]))
+    return field(1, tensor["name"]) + field(2, tensor["datatype"]) + field(3, shape)
+
+
+def _read(message: bytes) -> list[tuple[int, Any]]:
+    try:
+        return fields(message)
+    except protobuf.WireError as error:
+        raise invalid("ProtobufInvalid", f"the message cannot be read: {error}") from error
+
+
+def _string(message: bytes, mark: int) -> bytes:
+    """A field of a message, b"" where it has none; the last one counts."""
+    found: bytes = next((value for known, value in reversed(_read(message)) if known == mark), b"")
+    return found
+
+
+def _seconds(timeout: bytes) -> float | None:
+    """Of the header grpc-timeout: digits and a unit.  What is not one does not limit."""
+    digits, unit = timeout[:-1], _UNITS.get(timeout[-1:])
+    return int(digits) * unit if unit is not None and digits.isdigit() and len(digits) <= 8 else None
+
+
+def _percent(message: str) -> bytes:
+    """Text as a header's value: what is not printable ASCII, and %, as %XX."""
+    return b"".join(
+        b"%c" % byte if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in message.encode()
+    )

@@ -1,0 +1,573 @@
+"""HTTP/2 as gRPC's unary calls need it: one request, one answer on each stream, no priorities, no pushes.
+
+A request that is answered in the event loop costs a few steps: its frames are taken apart where they were read, and the
+answers to all requests of one read are written together.  A library cannot do that: h2 takes 200 us for a call.
+
+What one connection can hold is bounded: streams, the size of a body and of its headers, the time until a
+body is complete and until an answer is taken.  A peer that does not read is not read either.
+"""
+
+import asyncio
+import socket
+import struct
+from typing import Any, NamedTuple, Protocol
+
+from modelmill_server import hpack
+from modelmill_server.outbox import Outbox
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+MAX_STREAMS = 1024
+MAX_HEAD = 16 << 10  # bytes of a block of headers, compressed or not
+# As for HTTP/1.1: longer than any client or load balancer keeps a connection that nothing happens on.
+IDLE_SECONDS = 620
+
+_FRAME = struct.Struct(">HBBBI")  # length in two parts, type, flags, stream
+_SETTING = struct.Struct(">HI")
+_WORD = struct.Struct(">I")
+_MAX_FRAME = 16384  # the protocol's default
+_MAX_WINDOW = (1 << 31) - 1
+_DEFAULT_WINDOW = 65535
+_WINDOW = 1 << 30  # of a connection: what it holds is bounded by its streams
+_TOGETHER = 64  # answers that are written together at most
+
+_DATA, _HEADERS, _PRIORITY, _RESET, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = range(10)
+_END_STREAM, _ACK, _END_HEADERS, _PADDED, _WITH_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
+_HEADER_TABLE_SIZE, _ENABLE_PUSH, _CONCURRENT, _INITIAL_WINDOW, _FRAME_SIZE, _HEADER_LIST_SIZE = range(1, 7)
+_NO_ERROR, _PROTOCOL_ERROR, _INTERNAL, _FLOW_CONTROL = 0, 1, 2, 3
+_FRAME_SIZE_ERROR, _REFUSED_STREAM, _CANCEL, _COMPRESSION, _CALM = 6, 7, 8, 9, 11
+
+_NOT_HTTP2 = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
+    b"this port speaks gRPC; predictions in JSON are at the HTTP port\n"
+)
+
+
+class Answer(NamedTuple):
+    """Blocks of headers around a message.  Without a message, `head` is all of it."""
+
+    head: bytes
+    data: bytes = b""
+    tail: bytes = b""
+
+
+class Stream:
+    """One request and its answer."""
+
+    __slots__ = ("answer", "body", "complete", "credit", "deadline", "head", "id", "sent", "task", "timer")
+
+    def __init__(self, id_: int, head: Any) -> None:
+        self.id = id_
+        self.head = head  # what the service made of the headers
+        self.body: bytes | bytearray = b""
+        self.deadline: float | None = None  # when the caller goes away, on the event loop's clock
+        self.complete = False
+        self.credit = 0  # what the peer may be sent, beside the connection's initial window
+        self.answer: Answer | None = None  # that waits for the peer's window
+        self.sent = 0
+        self.task: asyncio.Task[None] | None = None  # that computes the answer
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Service(Protocol):
+    """What answers requests."""
+
+    limit: int  # bytes of a body
+
+    def read(self, headers: dict[bytes, bytes]) -> Any:
+        """What the service needs of a request's headers.  It is remembered, and must not be changed."""
+        ...
+
+    def open(self, stream: Stream) -> Answer | None:
+        """Count a request in; an answer where its body is not wanted."""
+        ...
+
+    def call(self, connection: "Connection", stream: Stream) -> Answer | None:
+        """The answer, or None where `connection.reply` follows."""
+        ...
+
+    def late(self, stream: Stream) -> Answer:
+        """The answer where a body did not come in time."""
+        ...
+
+    def large(self, stream: Stream) -> Answer:
+        """The answer where a body is over the limit."""
+        ...
+
+    def gone(self, stream: Stream) -> None:
+        """The caller gave up before it was answered."""
+        ...
+
+    def close(self, stream: Stream) -> None:
+        """Count a request out."""
+        ...
+
+    def invalid(self) -> None:
+        """Count a connection that does not speak HTTP/2."""
+        ...
+
+
+class _ConnectionError(Exception):
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+class Server:
+    """The connections of one port."""
+
+    def __init__(self, service: Service, seconds: float) -> None:
+        self.service = service
+        self.seconds = seconds  # until a body is complete, and until an answer is taken
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self._server: asyncio.Server | None = None
+
+    async def open(self, sock: socket.socket, backlog: int) -> None:
+        """Listen on `sock`, which is bound."""
+        loop = asyncio.get_running_loop()
+        outbox = Outbox(loop)
+        self._server = await loop.create_server(lambda: Connection(self, outbox, loop), sock=sock, backlog=backlog)
+
+    def close(self) -> None:
+        """Take no new connections, and ask the callers of all others for one elsewhere."""
+        if self._server is not None:
+            self._server.close()
+        for connection in self.connections:
+            connection.go_away()
+
+    def drain(self) -> None:
+        """Ask each caller for a new connection, which will find another server; answer until then.
+
+        Who comes meanwhile gets an answer before it is asked, as on a connection that REST closes.
+        """
+        self.draining = True
+        for connection in self.connections:
+            connection.go_away()
+
+    def release(self) -> None:
+        """Close idle connections now, and the others after their answers."""
+        self.draining = True
+        for connection in list(self.connections):
+            connection.shutdown()
+
+
+_NOT_YET = asyncio.Transport()  # of a connection that is being made
+
+
+class Connection(asyncio.Protocol):
+    """One caller's connection."""
+
+    def __init__(self, server: Server, outbox: Outbox, loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._service = server.service
+        self._outbox = outbox
+        self._loop = loop
+        self._decoder = hpack.Decoder(self._service.read, MAX_HEAD)
+        self._transport: asyncio.Transport = _NOT_YET
+        self._greeted = False
+        self._rest = b""  # of a frame that is not complete
+        self._block: tuple[int, int, bytes] | None = None  # stream, flags and block of headers that go on
+        self._streams: dict[int, Stream] = {}
+        self._last = 0  # stream
+        self._out: list[bytes] = []
+        self._waiting: dict[int, Stream] = {}  # answers that wait for the peer's window
+        self._window = _DEFAULT_WINDOW  # of the peer
+        self._initial = _DEFAULT_WINDOW
+        self._frame_size = _MAX_FRAME
+        self._received = 0  # bytes that the peer has no new credit for yet
+        self._away = False  # GOAWAY was sent
+        self._final: int | None = None  # the last stream that is answered
+        self._closed = False
+        self._active = True  # something was read since the last look
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self._server.connections.add(self)
+        self._idle_timer = self._loop.call_later(IDLE_SECONDS, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._closed = True
+        self._server.connections.discard(self)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        for stream in list(self._streams.values()):
+            self._drop(stream)
+
+    def pause_writing(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self._closed:
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if self._closed:
+            return
+        self._active = True
+        if self._rest:
+            data = self._rest + data
+        try:
+            at = self._frames(data, 0 if self._greeted else self._greet(data))
+        except _ConnectionError as error:
+            self._fail(error)
+            return
+        except hpack.HpackError as error:
+            self._fail(_ConnectionError(_COMPRESSION, str(error)))
+            return
+        self._rest = data[at:]
+        if self._streams:
+            self._start_timers()
+        if self._out:
+            self._flush()
+
+    # What the server and the service call.
+
+    def reply(self, stream: Stream, answer: Answer) -> None:
+        """Send the answer to a request that `Service.call` had none for."""
+        stream.task = None
+        if not self._closed and stream.id in self._streams:
+            self._send(stream, answer)
+            self._flush()
+
+    def go_away(self) -> None:
+        """Ask for a new connection; what is on its way is answered."""
+        if not self._away and not self._closed:
+            self._away = True
+            self._frame(_GOAWAY, 0, 0, _WORD.pack(_MAX_WINDOW) + _WORD.pack(_NO_ERROR))
+            self._flush()
+
+    def shutdown(self) -> None:
+        """Take no more requests, and close after the last answer."""
+        if self._closed or self._final is not None:
+            return
+        self._away, self._final = True, self._last
+        self._frame(_GOAWAY, 0, 0, _WORD.pack(self._last) + _WORD.pack(_NO_ERROR))
+        self._flush()
+        self._close_if_done()
+
+    # Reading.
+
+    def _greet(self, data: bytes) -> int:
+        """How much of `data` is the preface that each connection starts with; 0 where it is not all there."""
+        if data[: len(PREFACE)] == PREFACE:
+            self._greeted = True
+            # A stream's window holds the largest body, so that it needs no new credit.
+            window = min(max(self._service.limit + 1024, _DEFAULT_WINDOW), _MAX_WINDOW)
+            settings = ((_CONCURRENT, MAX_STREAMS), (_INITIAL_WINDOW, window), (_HEADER_LIST_SIZE, MAX_HEAD))
+            self._frame(_SETTINGS, 0, 0, b"".join(_SETTING.pack(*setting) for setting in settings))
+            self._frame(_WINDOW_UPDATE, 0, 0, _WORD.pack(_WINDOW - _DEFAULT_WINDOW))
+            return len(PREFACE)
+        if not PREFACE.startswith(data):
+            self._service.invalid()
+            self._outbox.send(self._transport, _NOT_HTTP2)
+            self._close()
+            raise _ConnectionError(_PROTOCOL_ERROR, "not HTTP/2")
+        return 0
+
+    def _frames(self, data: bytes, at: int) -> int:
+        """Handle the frames in `data` from `at`; where the first one starts that is not complete."""
+        if not self._greeted:
+            return at
+        end = len(data)
+        while end - at >= 9 and not self._closed:
+            high, low, kind, flags, id_ = _FRAME.unpack_from(data, at)
+            start = at + 9
+            at = start + (high << 8 | low)
+            if at - start > _MAX_FRAME:
+                raise _ConnectionError(_FRAME_SIZE_ERROR, "a frame is too large")
+            if at > end:
+                return start - 9
+            id_ &= _MAX_WINDOW
+            if self._block is not None and kind != _CONTINUATION:
+                raise _ConnectionError(_PROTOCOL_ERROR, "a block of headers is not continued")
+            if kind == _DATA:
+                self._on_data(id_, flags, data, start, at)
+            elif kind == _HEADERS:
+                self._on_headers(id_, flags, data, start, at)
+            else:
+                self._on_control(kind, flags, id_, data[start:at])
+            if len(self._out) >= _TOGETHER:
+                self._flush()
+        return at
+
+    def _on_headers(self, id_: int, flags: int, data: bytes, start: int, stop: int) -> None:
+        if not id_ & 1:
+            raise _ConnectionError(_PROTOCOL_ERROR, "a request's stream has an odd number")
+        if flags & _PADDED:
+            start, stop = _unpadded(data, start, stop)
+        if flags & _WITH_PRIORITY:
+            start += 5
+            if start > stop:
+                raise _ConnectionError(_FRAME_SIZE_ERROR, "a frame is too short")
+        if flags & _END_HEADERS:
+            self._request(id_, flags, data[start:stop])
+        else:
+            self._block = (id_, flags, data[start:stop])
+
+    def _on_continuation(self, id_: int, flags: int, payload: bytes) -> None:
+        if self._block is None or self._block[0] != id_:
+            raise _ConnectionError(_PROTOCOL_ERROR, "nothing is to be continued")
+        _, first, block = self._block
+        if not payload and not flags & _END_HEADERS:
+            raise _ConnectionError(_CALM, "an empty frame")
+        block += payload
+        if len(block) > MAX_HEAD:
+            raise _ConnectionError(_CALM, "the headers are too large")
+        if flags & _END_HEADERS:
+            self._block = None
+            self._request(id_, first, block)
+        else:
+            self._block = (id_, first, block)
+
+    def _request(self, id_: int, flags: int, block: bytes) -> None:
+        head = self._decoder.decode(block)  # always: the table must follow
+        if id_ <= self._last:
+            # Trailers, which say nothing here but the end.
+            stream = self._streams.get(id_)
+            if stream is not None and not stream.complete:
+                if not flags & _END_STREAM:
+                    raise _ConnectionError(_PROTOCOL_ERROR, "headers in the middle of a request")
+                self._complete(stream)
+            return
+        self._last = id_
+        if (self._final is not None and id_ > self._final) or len(self._streams) >= MAX_STREAMS:
+            self._frame(_RESET, 0, id_, _WORD.pack(_REFUSED_STREAM))  # the caller may send it elsewhere
+            return
+        stream = self._streams[id_] = Stream(id_, head)
+        refusal = self._service.open(stream)
+        if refusal is not None:
+            self._send(stream, refusal, ended=bool(flags & _END_STREAM))
+        elif flags & _END_STREAM:
+            self._complete(stream)
+
+    def _on_data(self, id_: int, flags: int, data: bytes, start: int, stop: int) -> None:
+        self._received += stop - start
+        if self._received > _WINDOW // 2:
+            self._frame(_WINDOW_UPDATE, 0, 0, _WORD.pack(self._received))
+            self._received = 0
+        stream = self._streams.get(id_)
+        if stream is None or stream.complete:
+            if id_ > self._last or not id_:
+                raise _ConnectionError(_PROTOCOL_ERROR, "data without a request")
+            return  # it was answered before it was complete, or given up
+        if flags & _PADDED:
+            start, stop = _unpadded(data, start, stop)
+        if not stream.body:
+            stream.body = data[start:stop]
+        elif stop > start:
+            if type(stream.body) is bytes:
+                stream.body = bytearray(stream.body)
+            stream.body += data[start:stop]
+        if len(stream.body) > self._service.limit:
+            self._send(stream, self._service.large(stream), ended=bool(flags & _END_STREAM))
+        elif flags & _END_STREAM:
+            self._complete(stream)
+
+    def _complete(self, stream: Stream) -> None:
+        stream.complete = True
+        if stream.timer is not None:
+            stream.timer.cancel()
+            stream.timer = None
+        answer = self._service.call(self, stream)
+        if answer is not None:
+            self._send(stream, answer)
+
+    def _on_control(self, kind: int, flags: int, id_: int, payload: bytes) -> None:
+        if kind == _CONTINUATION:
+            self._on_continuation(id_, flags, payload)
+        elif kind == _WINDOW_UPDATE:
+            self._on_window_update(id_, payload)
+        elif kind == _PING:
+            _require(len(payload) == 8, _FRAME_SIZE_ERROR, "a ping has 8 bytes")
+            _require(not id_, _PROTOCOL_ERROR, "a ping belongs to no stream")
+            if not flags & _ACK:
+                self._frame(_PING, _ACK, 0, payload)
+        elif kind == _SETTINGS:
+            _require(not id_, _PROTOCOL_ERROR, "settings belong to no stream")
+            _require(len(payload) % 6 == 0, _FRAME_SIZE_ERROR, "a setting has 6 bytes")
+            if not flags & _ACK:
+                self._on_settings(payload)
+        elif kind == _RESET:
+            _require(len(payload) == 4, _FRAME_SIZE_ERROR, "a reset has 4 bytes")
+            _require(0 < id_ <= self._last, _PROTOCOL_ERROR, "a reset of nothing")
+            if (stream := self._streams.get(id_)) is not None:
+                self._drop(stream)
+                self._close_if_done()
+        elif kind == _PUSH:
+            raise _ConnectionError(_PROTOCOL_ERROR, "clients do not push")
+        # PRIORITY means nothing here, a GOAWAY of the peer that it sends no more, others are of a newer protocol.
+
+    def _on_settings(self, payload: bytes) -> None:
+        for name, value in _SETTING.iter_unpack(payload):
+            if name == _INITIAL_WINDOW:
+                _require(value <= _MAX_WINDOW, _FLOW_CONTROL, "a window is too large")
+                self._initial = value
+            elif name == _FRAME_SIZE:
+                _require(_MAX_FRAME <= value < 1 << 24, _PROTOCOL_ERROR, "a frame's size is out of range")
+                self._frame_size = value
+        self._frame(_SETTINGS, _ACK, 0, b"")
+        self._send_waiting()
+
+    def _on_window_update(self, id_: int, payload: bytes) -> None:
+        _require(len(payload) == 4, _FRAME_SIZE_ERROR, "a window's update has 4 bytes")
+        credit = _WORD.unpack(payload)[0] & _MAX_WINDOW
+        _require(credit > 0, _PROTOCOL_ERROR, "a window's update is empty")
+        if not id_:
+            self._window += credit
+            _require(self._window <= _MAX_WINDOW, _FLOW_CONTROL, "a window is too large")
+        elif (stream := self._streams.get(id_)) is not None:
+            stream.credit += credit
+            _require(self._initial + stream.credit <= _MAX_WINDOW, _FLOW_CONTROL, "a window is too large")
+        else:
+            _require(id_ <= self._last, _PROTOCOL_ERROR, "a window of nothing")
+        if self._waiting:
+            self._send_waiting()
+
+    # Writing.
+
+    def _frame(self, kind: int, flags: int, id_: int, payload: bytes) -> None:
+        size = len(payload)
+        self._out.append(_FRAME.pack(size >> 8, size & 0xFF, kind, flags, id_) + payload)
+
+    def _send(self, stream: Stream, answer: Answer, *, ended: bool = True) -> None:
+        """Send what the windows allow, and the rest when they open.  `ended`: the whole request is here."""
+        head, data, tail = answer
+        id_, size = stream.id, len(data)
+        if not tail:
+            self._frame(_HEADERS, _END_HEADERS | _END_STREAM, id_, head)
+            if not ended:
+                self._frame(_RESET, 0, id_, _WORD.pack(_NO_ERROR))  # its caller need not send the rest
+            self._end(stream)
+        elif size <= self._window and size <= self._initial + stream.credit and size <= _MAX_FRAME:
+            self._window -= size
+            pack = _FRAME.pack
+            self._out.append(
+                b"".join(
+                    (
+                        pack(len(head) >> 8, len(head) & 0xFF, _HEADERS, _END_HEADERS, id_),
+                        head,
+                        pack(size >> 8, size & 0xFF, _DATA, 0, id_),
+                        data,
+                        pack(len(tail) >> 8, len(tail) & 0xFF, _HEADERS, _END_HEADERS | _END_STREAM, id_),
+                        tail,
+                    )
+                )
+            )
+            self._end(stream)
+        else:
+            self._frame(_HEADERS, _END_HEADERS, id_, head)
+            stream.answer = answer
+            self._waiting[id_] = stream
+            self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        for stream in list(self._waiting.values()):
+            self._send_part(stream)
+
+    def _send_part(self, stream: Stream) -> None:
+        if stream.answer is None:
+            raise AssertionError("nothing waits on this stream")
+        _, data, tail = stream.answer
+        before = stream.sent
+        while stream.sent < len(data):
+            size = min(self._window, self._initial + stream.credit, self._frame_size, len(data) - stream.sent)
+            if size <= 0:
+                if stream.timer is None or stream.sent > before:
+                    self._set_timer(stream, self._not_taken)
+                return
+            self._frame(_DATA, 0, stream.id, data[stream.sent : stream.sent + size])
+            stream.sent += size
+            stream.credit -= size
+            self._window -= size
+        self._frame(_HEADERS, _END_HEADERS | _END_STREAM, stream.id, tail)
+        del self._waiting[stream.id]
+        self._end(stream)
+
+    def _end(self, stream: Stream) -> None:
+        """The last of a stream was sent."""
+        del self._streams[stream.id]
+        if stream.timer is not None:
+            stream.timer.cancel()
+        self._service.close(stream)
+        if self._server.draining:
+            self.go_away()
+            self._close_if_done()
+
+    def _flush(self) -> None:
+        out = self._out
+        if out and not self._closed:
+            self._outbox.send(self._transport, out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+
+    # Ends.
+
+    def _start_timers(self) -> None:
+        for stream in self._streams.values():
+            if stream.timer is None and not stream.complete:
+                self._set_timer(stream, self._not_complete)
+
+    def _set_timer(self, stream: Stream, then: Any) -> None:
+        if stream.timer is not None:
+            stream.timer.cancel()
+        stream.timer = self._loop.call_later(self._server.seconds, then, stream)
+
+    def _not_complete(self, stream: Stream) -> None:
+        stream.timer = None
+        self._send(stream, self._service.late(stream), ended=False)
+        self._flush()
+
+    def _not_taken(self, stream: Stream) -> None:
+        """The peer does not open its window: it must not hold the answer for ever."""
+        stream.timer = None
+        self._frame(_RESET, 0, stream.id, _WORD.pack(_CANCEL))
+        self._drop(stream)
+        self._flush()
+
+    def _drop(self, stream: Stream) -> None:
+        """Nobody waits for this answer any more."""
+        del self._streams[stream.id]
+        self._waiting.pop(stream.id, None)
+        if stream.timer is not None:
+            stream.timer.cancel()
+        self._service.gone(stream)
+        self._service.close(stream)
+
+    def _fail(self, error: _ConnectionError) -> None:
+        if self._closed:
+            return
+        self._service.invalid()
+        self._frame(_GOAWAY, 0, 0, _WORD.pack(self._last) + _WORD.pack(error.code) + str(error).encode())
+        self._flush()
+        self._close()
+
+    def _close_if_done(self) -> None:
+        if self._final is not None and not self._streams:
+            self._flush()
+            self._close()
+
+    def _close(self) -> None:
+        self._outbox.flush()
+        self._closed = True
+        self._transport.close()
+
+    def _look(self) -> None:
+        """Close a connection on which nothing happened for a long time."""
+        if not self._active and not self._streams:
+            self.shutdown()
+            return
+        self._active = False
+        self._idle_timer = self._loop.call_later(IDLE_SECONDS, self._look)
+
+
+def _unpadded(data: bytes, start: int, stop: int) -> tuple[int, int]:
+    if start == stop or data[start] >= stop - start:
+        raise _ConnectionError(_PROTOCOL_ERROR, "a frame is all padding")
+    return start + 1, stop - data[start]
+
+
+def _require(condition: bool, code: int, why: str) -> None:
+    if not condition:
+        raise _ConnectionError(code, why)
