@@ -15,7 +15,7 @@ import msgspec
 
 from modelmill_contracts import __version__
 from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
-from modelmill_server import framing, inference
+from modelmill_server import framing, inference, log
 from modelmill_server.counters import Counters
 from modelmill_server.errors import DisconnectedError, RefusedError, invalid, model_unknown, version_unknown
 from modelmill_server.inference import Codec, Outcome
@@ -80,6 +80,7 @@ class App:
         self.short_cut = ShortCut(self._answer_now, limits.body)
         self._response = self._binary_response = b""
         self._openapi = msgspec.Raw()
+        self._says_not_binned = False
         self._gets = {
             "/v2": self.server_metadata,
             "/v2/health/live": self._live,
@@ -208,12 +209,21 @@ class App:
         if seconds is not None and outcome.arrays is not None and outcome.feeds is not None:
             counters.predicted(outcome.rows, outcome.seconds, seconds)
             if counters.bins is not None:
-                counters.bins.add(outcome.rows, outcome.feeds, outcome.arrays)
+                try:
+                    counters.bins.add(outcome.rows, outcome.feeds, outcome.arrays)
+                except Exception as error:
+                    self._not_binned(error)
             return
         counters.answered(outcome.status)
         counters.refused(outcome.reason)
         if seconds is not None:
             counters.request.add(seconds)
+
+    def _not_binned(self, error: Exception) -> None:
+        """The prediction is there, and its caller gets it.  The bins then hold fewer rows than were predicted."""
+        if not self._says_not_binned:
+            self._says_not_binned = True
+            log.failure("rows cannot be counted in the profile's bins; this is said once", error)
 
     def admit(self) -> "Servable":
         """The model, for a request that was counted into `in_flight`; RefusedError where it has to come again."""

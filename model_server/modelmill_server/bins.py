@@ -174,7 +174,11 @@ class Bins:
             self._probabilities[start:end] = outputs[layout.probabilities][first:last]
 
     def _flush(self) -> None:
-        found = _binned(self._layout, self._rows, self._labels, self._probabilities)
+        try:
+            found = _binned(self._layout, self._rows, self._labels, self._probabilities)
+        except Exception:
+            self._head[1] = 0  # else no row would find a place any more
+            raise
         self._head[0] += 1
         self._counts += found
         self._head[1] = 0

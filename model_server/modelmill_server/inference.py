@@ -3,7 +3,6 @@
 Nothing here knows HTTP or counts anything.
 """
 
-import traceback
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
@@ -81,9 +80,7 @@ async def predict_in_turn(
 
 
 def _failed(error: Exception) -> Outcome:
-    # Neither the answer nor the log may hold what the caller sent, and an exception's text might.
-    where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    log.error("a request failed", exception=type(error).__name__, where=where[-5:])
+    log.failure("a request failed", error)
     return refused(RefusedError(500, "InternalError", "the server failed to answer; its log says where"))
 
 

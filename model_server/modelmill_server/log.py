@@ -2,6 +2,7 @@
 
 import datetime
 import sys
+import traceback
 from typing import Any, TextIO
 
 import msgspec
@@ -20,6 +21,15 @@ def warning(message: str, **fields: Any) -> None:
 
 def error(message: str, **fields: Any) -> None:
     _write(sys.stderr, "error", message, fields)
+
+
+def failure(message: str, error_: Exception) -> None:
+    """An exception that nobody expected: its type and where it was raised.
+
+    Its text is left out, since it might hold what a caller sent.
+    """
+    where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error_.__traceback__)]
+    error(message, exception=type(error_).__name__, where=where[-5:])
 
 
 def _write(stream: TextIO, level: str, message: str, fields: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from modelmill_contracts.counters import Snapshot
 from modelmill_contracts.profile import Categorical, Numeric
 from modelmill_server import model
 from modelmill_server.app import App, Limits
+from modelmill_server.bins import BLOCK
 from modelmill_server.counters import Board
 from modelmill_server.exposition import snapshot, text
 
@@ -224,6 +225,38 @@ def test_a_regressors_predictions_and_scores(tmp_path: Path) -> None:
     assert list(found.features[0].counts) == expected([*rows[:, 1], *rows[:5, 1]], (5.0,))
     assert list(found.predictions.counts) == expected(predicted["data"], (0.0,))
     assert list(found.scores.counts) == expected(predicted["data"], (1.0, 2.0))
+
+
+def test_a_prediction_is_answered_where_its_rows_cannot_be_counted(
+    numeric: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = artifacts.regression(tmp_path / "model")
+    server = Loaded(with_profile(made, profile.Profile(1, (), Numeric("predict", (0.0,), (0, 0)))))
+    other = model.load(numeric.folder, numeric.digest, "model", "7").bins
+    assert other is not None
+    server.board.bin_rows(other)  # of a model with one output more
+    rows = np.ones((3, 3), np.float32)
+    for _ in range(2):
+        assert len(server.infer(matrix(rows[:1]))[0]["data"]) == 1
+        assert len(server.infer(matrix(rows))[0]["data"]) == 3
+    found = server.snapshot()
+    assert (found.rows, found.requests) == (8, {"200": 4})
+    assert {sum(feature.counts) for feature in found.features} == {0}
+    assert capsys.readouterr().err.count("rows cannot be counted") == 1
+
+
+def test_a_block_that_cannot_be_binned_makes_room_for_the_next_one(numeric: Made) -> None:
+    server = Loaded(numeric)
+    assert server.board.layout is not None
+    right = server.board.layout.offsets
+    rows = np.ones((700, 30), np.float32)
+    server.board.layout.offsets = np.zeros(7, int)  # not that many columns
+    for _ in range(BLOCK):
+        assert len(server.infer(matrix(rows[:1]))[0]["data"]) == 1
+    server.board.layout.offsets = right
+    server.infer(matrix(rows))
+    server.infer(matrix(rows[:1]))
+    assert {sum(feature.counts) for feature in server.snapshot().features} == {701}
 
 
 def test_the_edges_digest_is_of_the_bins_and_not_of_the_counts() -> None:

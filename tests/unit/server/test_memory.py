@@ -11,6 +11,7 @@ from artifacts import Made
 from serving import Server, ask, matrix, serving
 
 PATH = "/v2/models/model/infer"
+START = b"HTTP/1.1 "  # of an answer
 DEPTH = 50  # requests that are on their way on one connection
 
 
@@ -31,9 +32,11 @@ def send(server: Server, requests: list[bytes], count: int) -> None:
             connection.sendall(b"".join(burst))
             answered, rest = 0, b""
             while answered < DEPTH:
-                data = rest + connection.recv(1 << 16)
-                answered += data.count(b"HTTP/1.1 ")
-                rest = data[-8:] if b"HTTP/1.1 " not in data[-8:] else b""
+                received = connection.recv(1 << 16)
+                assert received, f"the server closed the connection after {answered} of {DEPTH} answers"
+                data = rest + received
+                answered += data.count(START)
+                rest = data[1 - len(START) :]  # too short for a start that was counted
 
 
 def request(body: bytes, path: str = PATH) -> bytes:
