@@ -22,16 +22,17 @@ from modelcheck.objects import LONG_AGO, NAMESPACE, NEW, NOW, Objects, Slot, ear
 from modelcheck.writes import comparable, plain, title
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import (
+    AnyGuard,
     Apply,
     Create,
     Delete,
-    Guard,
     Guards,
     NoPods,
     Outcome,
     Record,
     SetStatus,
     Settings,
+    Unedited,
     Write,
     finish,
     is_former,
@@ -158,7 +159,7 @@ Flight = tuple[bool, tuple[int, ...]]  # whether something failed, and the write
 class Weakness:
     """What is taken away from the operator, to see who notices."""
 
-    guards: Callable[[Guard | NoPods], bool] = lambda _: False  # guards that are not checked
+    guards: Callable[[AnyGuard], bool] = lambda _: False  # guards that are not checked
     uid_preconditions: bool = True
     version_preconditions: bool = True
     create_only: bool = True  # False: a create takes over what exists
@@ -316,6 +317,9 @@ class Cluster:
             for number in self._flights[flight][1]:
                 planned = self._writes[number]
                 result.add(planned.uid)
+                for guard in getattr(planned.write, "guards", ()):
+                    if isinstance(guard, Unedited):
+                        result |= {guard.uid, f"{self.objects.slot(guard.kind, guard.name)}@{guard.generation}"}
                 if isinstance(planned.write, SetStatus):
                     result.add(f"{self.own[planned.controller]}@{planned.write.status['observedGeneration']}")
                 elif isinstance(planned.write, Apply | Delete):
@@ -635,13 +639,13 @@ class Cluster:
             )
         return self._guarded[number, read]
 
-    def _read_by(self, guard: Guard | NoPods, state: State) -> tuple[int, ...]:
+    def _read_by(self, guard: AnyGuard, state: State) -> tuple[int, ...]:
         """The objects that a guard looks at."""
         if isinstance(guard, NoPods):
             return tuple(n for n in state.live if n and self._kind(n) == guard.kind)
         return (state.live[self.objects.slot(guard.kind, guard.name)],)
 
-    def _holds(self, guard: Guard | NoPods, read: tuple[int, ...]) -> bool:
+    def _holds(self, guard: AnyGuard, read: tuple[int, ...]) -> bool:
         manifests = self.objects.manifests
         if isinstance(guard, NoPods):
             return not any(is_owned(manifests[number], guard.job) for number in read)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from modelmill.core.plan import Apply, Create, Delete, Guards, NoPods, Outcome, SetStatus, Write
+from modelmill.core.plan import Apply, Create, Delete, Guard, Guards, Outcome, SetStatus, Write
 
 
 def title(write: Write) -> str:
@@ -47,10 +47,8 @@ def comparable(outcome: Outcome) -> Any:
 def _compared(guards: Guards) -> list[Any]:
     """What guards read, and what they compare it with: that is in their closures."""
     return [
-        [guard.job, guard.meaning]
-        if isinstance(guard, NoPods)
-        else [
-            guard.kind, guard.name, guard.meaning, *(repr(cell.cell_contents) for cell in guard.holds.__closure__ or ())
-        ]
+        [guard.kind, guard.name, guard.meaning, *(repr(cell.cell_contents) for cell in guard.holds.__closure__ or ())]
+        if isinstance(guard, Guard)
+        else repr(guard)
         for guard in guards
-    ]  # fmt: skip
+    ]

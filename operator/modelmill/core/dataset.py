@@ -16,7 +16,7 @@ from modelmill.api.schema import ResourceRequirements
 from modelmill.core import conditions, jobs, pods, retry, workspace
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
-from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject
+from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Unedited
 from modelmill.core.pods import StoreAccess
 from modelmill.core.resources import Key, Manifest
 from modelmill_contracts import digest, environment, report, task
@@ -55,6 +55,7 @@ class Snapshot:
 @dataclass(frozen=True)
 class Facts:
     subject: Subject
+    declared: tuple[Unedited, ...]
     history_limit: int
     asked: Asked | Waiting
     job: str
@@ -143,6 +144,7 @@ def observe(observed: Observed) -> Facts:
     valid = conditions.find(observed.object, "Valid")
     return Facts(
         subject=observed.subject,
+        declared=workspace.declared(observed, KIND),
         history_limit=spec.version_history_limit,
         asked=wanted,
         job=job,
@@ -287,7 +289,7 @@ def _problem(problem: report.Problem) -> dict[str, Any]:
 
 def _writes(facts: Facts, decision: Decision) -> tuple[Create | Delete, ...]:
     if decision.discard:
-        return (Delete("Job", facts.job, facts.run.uid),)
+        return (Delete("Job", facts.job, facts.run.uid, facts.declared),)
     if not decision.start or isinstance(facts.asked, Waiting):
         return ()
     job = jobs.render(
@@ -303,7 +305,7 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Create | Delete, ...]:
         variables=pods.secret_variables(facts.asked.source_secret, environment.SOURCE_PREFIX),
         config_map=facts.asked.config_map,
     )
-    return (Create(job),)
+    return (Create(job, facts.declared),)
 
 
 CONTROLLER = Controller(KIND, depends, observe, decide, render)

@@ -14,7 +14,7 @@ from modelmill.api.schema import ResourceRequirements
 from modelmill.core import conditions, jobs, pods, retry, workspace
 from modelmill.core.conditions import Waiting, false, true
 from modelmill.core.controller import Controller
-from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject
+from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Unedited
 from modelmill.core.pods import StoreAccess
 from modelmill.core.resources import Key, Manifest
 from modelmill_contracts import digest, report, task
@@ -28,6 +28,7 @@ FINAL = ("DigestMismatch", "ManifestInvalid", "ArtifactTooLarge", "FileMissing",
 @dataclass(frozen=True)
 class Facts:
     subject: Subject
+    declared: tuple[Unedited, ...]
     uri: str
     artifact: str
     store: StoreAccess | Waiting
@@ -74,6 +75,7 @@ def observe(observed: Observed) -> Facts:
         )
     return Facts(
         subject=observed.subject,
+        declared=workspace.declared(observed, KIND),
         uri=spec.artifact.uri,
         artifact=spec.artifact.digest,
         store=store,
@@ -116,7 +118,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
 def render(facts: Facts, decision: Decision) -> Outcome:
     writes: tuple[Create | Delete, ...] = ()
     if decision.discard:
-        writes = (Delete("Job", facts.job, facts.run.uid),)
+        writes = (Delete("Job", facts.job, facts.run.uid, facts.declared),)
     elif decision.start and isinstance(facts.store, StoreAccess):
         work = task.VerificationTask(facts.store.location, facts.uri, facts.artifact)
         limits = pods.resources(ResourceRequirements(), jobs.DEFAULT_RESOURCES)
@@ -131,7 +133,7 @@ def render(facts: Facts, decision: Decision) -> Outcome:
             timeout=TIMEOUT,
             retries=1,
         )
-        writes = (Create(job),)
+        writes = (Create(job, facts.declared),)
     waiting, status = decision.waiting, _status(decision.verified)
     if waiting is None:
         verified = true("Verified", "DigestsMatch", "every file has the digest that the manifest says")

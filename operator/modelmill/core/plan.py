@@ -112,7 +112,34 @@ class NoPods:
     kind: ClassVar[str] = "Pod"
 
 
-Guards = tuple[Guard | NoPods, ...]
+@dataclass(frozen=True)
+class Unedited:
+    """A guard, too: the object is the one that was read, and nobody edited its spec since.
+
+    What is made for a declaration, or thrown away as it is not the declared one, is so for the newest one: with an
+    old view, what another replica made for the newest would be taken for outdated.
+    """
+
+    kind: str
+    name: str
+    uid: str
+    generation: int
+
+    @classmethod
+    def of(cls, kind: str, manifest: Manifest) -> "Unedited":
+        metadata = manifest["metadata"]
+        return cls(kind, metadata["name"], metadata["uid"], metadata["generation"])
+
+    @property
+    def meaning(self) -> str:
+        return f"{self.kind} {self.name} is as it was read"
+
+    def holds(self, live: Manifest | None) -> bool:
+        return live is not None and Unedited.of(self.kind, live) == self
+
+
+AnyGuard = Guard | NoPods | Unedited
+Guards = tuple[AnyGuard, ...]
 
 
 @dataclass(frozen=True)

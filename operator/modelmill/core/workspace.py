@@ -13,7 +13,7 @@ from modelmill.api.workspace import WorkspaceSpec
 from modelmill.core import conditions, jobs, network, pods, retry
 from modelmill.core.conditions import Waiting, false, true
 from modelmill.core.controller import Controller
-from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Write
+from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Unedited, Write
 from modelmill.core.pods import StoreAccess
 from modelmill.core.resources import OWNER_LABEL, Key, Manifest, dig
 from modelmill_contracts import digest, task
@@ -39,6 +39,13 @@ def asked_of(access: StoreAccess) -> str:
 def dependency(namespace: str) -> Key:
     """Everything in a namespace that needs the store depends on this."""
     return Key(KIND, namespace, "metadata.name", NAME)
+
+
+def declared(observed: Observed, kind: str) -> tuple[Unedited, ...]:
+    """Guards: the object of that kind, and the namespace's Workspace, are declared as they were when they were read."""
+    workspace = observed.get(KIND, NAME)
+    guards = (Unedited.of(kind, observed.object),)
+    return guards if workspace is None else (*guards, Unedited.of(KIND, workspace))
 
 
 def settings(observed: Observed) -> WorkspaceSpec | None:
@@ -83,6 +90,7 @@ class Facts:
     """What counts: the store, the Job that tries it, and what was found before."""
 
     subject: Subject
+    declared: Unedited
     access: StoreAccess
     asked: str  # digest of what is tried: other settings are tried again
     policy: network.Policy
@@ -104,6 +112,7 @@ def observe(observed: Observed) -> Facts:
     asked = asked_of(access)
     return Facts(
         subject=observed.subject,
+        declared=Unedited.of(KIND, observed.object),
         access=access,
         asked=asked,
         policy=network.Policy.observe(observed, _policy(observed.subject, access)),
@@ -147,9 +156,9 @@ def render(facts: Facts, decision: Decision) -> Outcome:
             timeout=timeout,
             retries=0,
         )
-        writes = (*writes, Create(job))
+        writes = (*writes, Create(job, (facts.declared,)))
     elif decision.discard:
-        writes = (*writes, Delete("Job", JOB, facts.run.uid))
+        writes = (*writes, Delete("Job", JOB, facts.run.uid, (facts.declared,)))
     waiting = decision.waiting
     if waiting is None:
         tried = true("PreflightPassed", "StoreWorks", "the store takes, gives and deletes objects")

@@ -4,9 +4,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from world import World, digest_of, with_dataset, with_store
+from world import World, digest_of, version_spec, with_dataset, with_store
 
-from modelmill.core.plan import Delete
+from modelmill.core.plan import Create, Delete, Unedited
 from modelmill_contracts import report, task
 
 SOURCE = {"source": {"configMapRef": {"name": "tumours", "key": "data.csv"}}}
@@ -372,8 +372,7 @@ def test_another_declaration_stops_the_job_of_the_former_one() -> None:
     world.reconcile("Dataset", "tumours")
     former = world.get("Job", "tumours-data")["metadata"]["uid"]
     world.put("Dataset", "tumours", spec={**SOURCE, "expectations": {"minRows": 2}})
-    (write, _) = world.plan("Dataset", "tumours").writes
-    assert write == Delete("Job", "tumours-data", former)
+    assert world.deletes("Dataset", "tumours") == [("Job", "tumours-data", former)]
     world.reconcile("Dataset", "tumours")
     assert world.get("Job", "tumours-data")["metadata"]["uid"] != former
 
@@ -534,3 +533,50 @@ def test_a_bucket_is_reached_in_the_stores_region() -> None:
 def test_a_version_that_is_taken_is_an_event() -> None:
     world = with_dataset(with_store(World()))
     assert (world.events[-1].type, world.events[-1].reason) == ("Normal", "SnapshotTaken")
+
+
+def edited(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {**manifest, "metadata": {**manifest["metadata"], "generation": manifest["metadata"]["generation"] + 1}}
+
+
+def another(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {**manifest, "metadata": {**manifest["metadata"], "uid": "another"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "spec"),
+    [
+        ("Dataset", "tumours", SOURCE),
+        ("ModelVersion", "triage-1", version_spec(1)),
+    ],
+)
+def test_a_job_is_made_and_thrown_away_only_for_what_is_declared_and_stored_as_it_was_read(
+    kind: str, name: str, spec: dict[str, Any]
+) -> None:
+    world = with_store(World())
+    world.put(kind, name, spec=spec)
+    (create, *_) = world.plan(kind, name).writes
+    assert isinstance(create, Create)
+    world.reconcile(kind, name)
+    workspace = world.get("Workspace", "default")
+    store = {**workspace["spec"]["store"], "endpoint": "http://another:7070"}
+    world.put("Workspace", "default", spec={**workspace["spec"], "store": store})
+    world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", report.Report(True, "StoreWorks"))
+    world.reconcile("Workspace", "default")
+    (delete, *_) = world.plan(kind, name).writes
+    assert isinstance(delete, Delete)
+    for write in (create, delete):
+        own, settings = write.guards
+        for guard, where in ((own, (kind, name)), (settings, ("Workspace", "default"))):
+            assert isinstance(guard, Unedited)
+            assert (guard.kind, guard.name) == where
+            assert guard.meaning == f"{where[0]} {where[1]} is as it was read"
+    for guard in delete.guards:
+        assert isinstance(guard, Unedited)
+        live = world.get(guard.kind, guard.name)
+        assert guard.holds({**live, "status": {}})
+        assert not guard.holds(edited(live))
+        assert not guard.holds(another(live))
+        assert not guard.holds(None)
+    assert not create.guards[1].holds(world.get("Workspace", "default"))

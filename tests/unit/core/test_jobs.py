@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from world import World, trained, training_spec, with_dataset, with_store
 
-from modelmill.core.plan import Delete, SetStatus
+from modelmill.core.plan import SetStatus
 from modelmill_contracts import report
 
 GONE = "ReportLost: the pod went away before it could report; trying again"
@@ -75,7 +75,7 @@ def test_a_report_that_never_comes_is_waited_for_ten_seconds_and_then_asked_for_
     assert plan.requeue_after == timedelta(seconds=6)
     world.wait(6)
     uid = world.get("Job", "default-preflight")["metadata"]["uid"]
-    assert Delete("Job", "default-preflight", uid) in world.plan("Workspace", "default").writes
+    assert world.deletes("Workspace", "default") == [("Job", "default-preflight", uid)]
 
 
 def test_a_clock_that_was_set_back_does_not_prolong_a_pause() -> None:
@@ -224,7 +224,7 @@ def test_a_report_that_cannot_be_read_is_asked_for_again() -> None:
     )
     uid = world.get("Job", "default-preflight")["metadata"]["uid"]
     world.wait(5)
-    assert Delete("Job", "default-preflight", uid) in world.plan("Workspace", "default").writes
+    assert world.deletes("Workspace", "default") == [("Job", "default-preflight", uid)]
 
 
 @pytest.mark.parametrize("timeout", ["1s", "500ms"])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from world import World, with_store
 
+from modelmill.core.plan import Create, Delete, Unedited
 from modelmill_contracts import report
 
 REFUSED = report.Report(False, "StoreRefused", "it refuses the key; check the Secret")
@@ -230,3 +231,17 @@ def test_whatever_changes_of_the_store_is_tried(change: dict[str, Any]) -> None:
     world.put("Workspace", "default", spec={"store": {**spec["store"], **change}})
     world.reconcile("Workspace", "default")
     assert world.get("Job", "default-preflight")["metadata"]["uid"] != former
+
+
+def test_a_trial_is_begun_and_thrown_away_only_for_the_store_that_is_declared() -> None:
+    world = World()
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://models"}})
+    (create,) = (w for w in world.plan("Workspace", "default").writes if isinstance(w, Create) and w.guards)
+    world.reconcile("Workspace", "default")
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://other"}})
+    (delete, *_) = world.plan("Workspace", "default").writes
+    assert isinstance(delete, Delete)
+    live = world.get("Workspace", "default")
+    assert delete.guards == (Unedited.of("Workspace", live),)
+    assert [guard.meaning for guard in create.guards] == ["Workspace default is as it was read"]
+    assert not create.guards[0].holds(live)

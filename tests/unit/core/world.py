@@ -156,6 +156,10 @@ class World:
                 self._carry_out(kind, name, write)
         raise AssertionError(f"{kind} {name} does not come to rest: {plan.writes}")
 
+    def deletes(self, kind: str, name: str) -> list[tuple[str, str, str]]:
+        """What the plan deletes: kind, name, UID."""
+        return [(w.kind, w.name, w.uid) for w in self.plan(kind, name).writes if isinstance(w, Delete)]
+
     def _refuses(self, write: Create) -> bool:
         return (write.manifest["kind"], write.manifest["metadata"]["name"]) in self.refused
 
