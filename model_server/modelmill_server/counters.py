@@ -8,7 +8,7 @@ import mmap
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from modelmill_contracts.counters import LATENCY_EDGES
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # numpy comes after the ports are open
 
 _WORD = 8  # bytes
 # The words of a slab: what stands where.
-_READY, _PID, _IN_FLIGHT, _ROWS, _STARTS, _WAS_READY, _ANSWERED, _HEAD = 0, 1, 2, 3, 4, 5, 6, 8
+_READY, _PID, _IN_FLIGHT, _ROWS, _STARTS, _WAS_READY, _HEAD = 0, 1, 2, 3, 4, 5, 8
 _HISTOGRAM = len(LATENCY_EDGES) + 2
 _NAME = 40  # bytes
 _CODES, _REASONS = 48, 128
@@ -88,7 +88,7 @@ class _Named:
 class Counters:
     """The counters of one worker."""
 
-    __slots__ = ("_codes", "_reasons", "_words", "bins", "board", "compute", "request")
+    __slots__ = ("_codes", "_reasons", "_words", "bins", "board", "compute", "predicted", "request")
 
     def __init__(self, memory: memoryview | None = None, board: "Board | None" = None) -> None:
         memory = memoryview(bytearray(_SLAB)) if memory is None else memory
@@ -101,6 +101,7 @@ class Counters:
         codes = _CODES * (_NAME + _WORD)
         self._codes = _Named(memory[at : at + codes], _CODES)
         self._reasons = _Named(memory[at + codes :], _REASONS)
+        self.predicted = self._predicted()
         self.bins: Bins | None = None
         self.board = board
 
@@ -110,23 +111,27 @@ class Counters:
     def answered(self, code: int) -> None:
         self._codes.add(_TEXTS[code])
 
-    def predicted(self, rows: int, compute: float, request: float) -> None:
-        """A request with `rows` was answered (200) after `request` seconds, `compute` of them the model's.
+    def _predicted(self) -> Callable[[int, float, float], None]:
+        """What most requests are, as lean as Python allows: `Histogram.add` twice, without its calls and look-ups."""
+        words, bisect, edges = self._words, bisect_left, LATENCY_EDGES
+        compute_counts, compute_sum = self.compute.counts, self.compute.sum
+        request_counts, request_sum = self.request.counts, self.request.sum
 
-        What most requests are: the same as the methods for each, without their calls.
-        """
-        words = self._words
-        words[_ROWS] += rows
-        words[_ANSWERED] += 1
-        for histogram, seconds in ((self.compute, compute), (self.request, request)):
-            histogram.counts[bisect_left(LATENCY_EDGES, seconds)] += 1
-            histogram.sum[0] += seconds
+        def predicted(rows: int, compute: float, request: float) -> None:
+            """A request with `rows` was answered (200) after `request` seconds, `compute` of them the model's."""
+            words[_ROWS] += rows
+            compute_counts[bisect(edges, compute)] += 1
+            compute_sum[0] += compute
+            request_counts[bisect(edges, request)] += 1
+            request_sum[0] += request
+
+        return predicted
 
     @property
     def requests(self) -> dict[str, int]:
-        """Inference requests by status code."""
+        """Inference requests by status code.  Those that were answered, and no others, have a time of the model."""
         codes = self._codes.read()
-        return {"200": answered, **codes} if (answered := self._words[_ANSWERED]) else codes
+        return {"200": answered, **codes} if (answered := sum(self.compute.counts)) else codes
 
     @property
     def refusals(self) -> dict[str, int]:
