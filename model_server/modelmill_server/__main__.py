@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "--drain-seconds", type=float, default=10.0, help="how long to answer after SIGTERM (%(default)s)"
     )
     serve.add_argument("--max-body", type=int, default=1 << 20, help="bytes of a request (%(default)s)")
-    serve.add_argument("--max-in-flight", type=int, default=256, help="requests at once (%(default)s)")
+    serve.add_argument("--max-in-flight", type=int, default=256, help="requests at once, of each worker (%(default)s)")
     serve.add_argument(
         "--workers", type=_workers, default=1, help='processes that answer, "auto" for one per CPU (%(default)s)'
     )

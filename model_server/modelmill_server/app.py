@@ -45,7 +45,7 @@ class Limits:
     """What one caller can ask of the server."""
 
     body: int = 1 << 20  # bytes
-    in_flight: int = 256  # requests; beyond, inference is refused with 429
+    in_flight: int = 256  # requests to one worker; beyond, inference is refused with 429
     body_seconds: float = 30.0  # until a body must be here
     swallow: int = 64 << 20  # bytes of a too large body that are read, so that its sender sees the answer
     threads: int = 2  # for models that are too slow for the event loop

@@ -223,7 +223,7 @@ def _infer() -> Schema:
             "required": True,
             "content": {_JSON: {"schema": _ref("InferenceRequest")}, BINARY.decode(): {}},
         },
-        "responses": {"200": answer, **_errors(400, 408, 413, 415, 429, 500, 503)},
+        "responses": {"200": answer, **_errors(400, 408, 413, 415, 429, 500, 503, 504)},
     }
 
 
@@ -232,7 +232,7 @@ def _predict() -> Schema:
     return {
         "summary": "Predict (V1)",
         "requestBody": {"required": True, "content": {_JSON: {"schema": _ref("PredictRequest")}}},
-        "responses": {"200": {**answer, "headers": _headers()}, **_errors(400, 408, 413, 415, 429, 500, 503)},
+        "responses": {"200": {**answer, "headers": _headers()}, **_errors(400, 408, 413, 415, 429, 500, 503, 504)},
     }
 
 

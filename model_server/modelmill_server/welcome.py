@@ -31,6 +31,7 @@ def text(settings: "Settings", manifest: "Manifest", *, colours: bool) -> str:
         *_listed("takes", manifest.inputs),
         *_listed("gives", manifest.outputs),
         f"  at     {model}",
+        *([] if settings.grpc_port is None else [f"  gRPC   {where}:{settings.grpc_port}"]),
         f"  counts http://{where}:{settings.metrics_port}/metrics",
         "Try it from another terminal:",
         f"  curl {model}/infer --data {shlex.quote(json.dumps(example(manifest)))}",

@@ -5,12 +5,14 @@ import os
 import signal
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import artifacts
 import msgspec
 import pytest
 from artifacts import Made
+from calls import INFER, call, channel, request, tensor
 from serving import Process, Server, ask, matrix, serving
 from test_bins import assert_agree, collected
 from test_drain import PATH, Client, connected
@@ -192,6 +194,52 @@ def test_more_reasons_than_there_is_room_for(name: str) -> None:
     assert len(refusals) == 128
 
 
+def test_a_full_worker_refuses_and_the_other_one_answers(cancer: Made) -> None:
+    body = msgspec.json.encode({"inputs": [matrix(cancer.rows[:1])]})
+    head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    with serving(cancer, "--workers", "2", "--max-in-flight", "1") as server:
+        callers = [connected(server) for _ in range(20)]  # all at one worker: one in 500,000
+        for caller in callers:
+            caller.sendall(head + body[:100])
+        held, refused = [], 0
+        for caller in callers:
+            caller.settimeout(0.5)
+            try:
+                answer = caller.recv(65536)
+            except TimeoutError:  # it is waited for the rest of its body
+                held.append(caller)
+            else:
+                assert answer.startswith(b"HTTP/1.1 429 ")
+                assert b"\r\nretry-after: 1\r\n" in answer
+                refused += 1
+        assert len(held) == 2
+        for caller in held:
+            caller.settimeout(30)
+            caller.sendall(body[100:])
+            assert caller.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert server.refusals() == {"QueueFull": refused}
+        for caller in callers:
+            caller.close()
+
+
+def test_grpc_is_answered_and_counted_by_all(cancer: Made) -> None:
+    message = request(tensor("input", "FP32", [1, 30], [1.0] * 30)).SerializeToString()
+    with serving(cancer, "--workers", "2") as server, ExitStack() as stack:
+        before = [open_files(pid) for pid in workers_of(server)]
+        channels = [stack.enter_context(channel(server)) for _ in range(20)]
+        for on in channels:
+            assert call(on, INFER, message)[0]
+        after = [open_files(pid) for pid in workers_of(server)]
+        assert min(more - few for more, few in zip(after, before, strict=True)) > 0
+        found = collected(server)
+        assert (found.rows, found.requests) == (20, {"200": 20})
+        assert {sum(feature.counts) for feature in found.features} == {20}
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def test_connections_are_spread(cancer: Made) -> None:
     with serving(cancer, "--workers", "2") as server:
         kept = []
@@ -200,7 +248,7 @@ def test_connections_are_spread(cancer: Made) -> None:
             connection.request("GET", "/v2/health/live")
             assert connection.getresponse().read()
             kept.append(connection)
-        files = [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in workers_of(server)]
+        files = [open_files(pid) for pid in workers_of(server)]
         assert abs(files[0] - files[1]) < 24  # by chance more than that: one in 40,000
         for connection in kept:
             connection.close()
