@@ -6,7 +6,7 @@ here; the application counts it out when it is answered.
 
 import asyncio
 import http
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -65,7 +65,7 @@ class App:
         self.arm = arm
         self.counters = counters
         self.servable: Servable | None = None
-        self._limits = limits
+        self.limits = limits
         self._batches: Batches | None = None
         self._head: list[Header] = [
             (b"content-type", _JSON),
@@ -101,7 +101,7 @@ class App:
         else:
             from modelmill_server.batching import Batches  # noqa: PLC0415 - numpy comes after the ports are open
 
-            self._batches = Batches(servable.runtime, servable.together, self._limits.threads)
+            self._batches = Batches(servable.runtime, servable.together, self.limits.threads)
 
     def drain(self) -> None:
         """Say not ready, and ask each caller for a new connection, which will find another pod."""
@@ -164,14 +164,14 @@ class App:
 
         `seconds` are what its caller waits from now on; None where it does not say.
         """
-        most = self._limits.deadline
+        most = self.limits.deadline
         if seconds is None or (most is not None and most < seconds):
             seconds = most
         return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
     def predict(
         self, codec: Codec, body: bytes, json_size: int | None = None, deadline: float | None = None
-    ) -> Outcome | Awaitable[Outcome]:
+    ) -> Outcome | Coroutine[Any, Any, Outcome]:
         """Answer and count one request that was admitted, whatever protocol it came by.
 
         A fast model answers here and now, whatever the deadline.  A slow one answers when it is free; the request may
@@ -228,17 +228,17 @@ class App:
     def admit(self) -> "Servable":
         """The model, for a request that was counted into `in_flight`; RefusedError where it has to come again."""
         servable = self._loaded()
-        if self.counters.in_flight > self._limits.in_flight:
+        if self.counters.in_flight > self.limits.in_flight:
             raise RefusedError(
                 429,
                 "QueueFull",
-                f"{self._limits.in_flight} requests are in flight already; try again in a second",
+                f"{self.limits.in_flight} requests are in flight already; try again in a second",
             )
         return servable
 
     async def _body(self, scope: Scope, receive: Any) -> bytes:
         """The request's body; RefusedError where it is too large, if possible before it is read."""
-        limit = self._limits.body
+        limit = self.limits.body
         for name, value in scope["headers"]:
             if name == b"content-length":
                 if int(value) > limit:
@@ -250,14 +250,10 @@ class App:
         body: bytes = message["body"]
         if message["more_body"]:
             try:
-                async with asyncio.timeout(self._limits.body_seconds):
+                async with asyncio.timeout(self.limits.body_seconds):
                     return await self._rest(body, receive)
             except TimeoutError as error:
-                raise RefusedError(
-                    408,
-                    "BodyTimeout",
-                    f"the body was not complete after {self._limits.body_seconds:g} s; send it again",
-                ) from error
+                raise self.too_slow() from error
         if len(body) > limit:
             raise self.too_large()
         return body
@@ -269,18 +265,22 @@ class App:
             if message["type"] != "http.request":
                 raise DisconnectedError
             size += len(message["body"])
-            if size <= self._limits.body:
+            if size <= self.limits.body:
                 parts.append(message["body"])
-            elif size > self._limits.swallow:
+            elif size > self.limits.swallow:
                 break
             more = message["more_body"]
-        if size > self._limits.body:
+        if size > self.limits.body:
             raise self.too_large()
         return b"".join(parts)
 
+    def too_slow(self) -> RefusedError:
+        seconds = self.limits.body_seconds
+        return RefusedError(408, "BodyTimeout", f"the body was not complete after {seconds:g} s; send it again")
+
     def too_large(self) -> RefusedError:
         return RefusedError(
-            413, "BodyTooLarge", f"the body is over {self._limits.body} bytes; send fewer rows per request"
+            413, "BodyTooLarge", f"the body is over {self.limits.body} bytes; send fewer rows per request"
         )
 
     async def _other(self, scope: Scope, receive: Any, send: Any) -> None:
@@ -333,16 +333,23 @@ class App:
         )
 
     def _index(self, body: bytes) -> bytes:
-        """The repository's index: its one model, if it is in the state that is asked for."""
         try:
             asked = msgspec.json.decode(body, type=_Asked) if body else _Asked()
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise invalid("RequestInvalid", 'the body must be empty, or a JSON object like {"ready": true}') from error
-        ready = self.servable is not None and self.counters.ready
-        reason = "" if ready else "loading" if self.servable is None else "draining"
-        state = "READY" if ready else "LOADING" if self.servable is None else "UNLOADING"
-        entry = {"name": self.name, "version": self.version, "state": state, "reason": reason}
-        return _json([entry] if ready or not asked.ready else [])
+        return _json(self.index(only_ready=asked.ready))
+
+    def index(self, *, only_ready: bool) -> list[dict[str, str]]:
+        """The repository's index: its one model, if it is in the state that is asked for."""
+        if self.is_ready():
+            state, reason = "READY", ""
+        elif only_ready:
+            return []
+        elif self.servable is None or self.counters.ready:
+            state, reason = "LOADING", "loading"
+        else:
+            state, reason = "UNLOADING", "draining"
+        return [{"name": self.name, "version": self.version, "state": state, "reason": reason}]
 
     def server_metadata(self) -> dict[str, Any]:
         return {"name": "modelmill", "version": __version__, "extensions": _EXTENSIONS}
@@ -358,6 +365,13 @@ class App:
         if (board := self.counters.board) is not None and not board.ready:
             raise RefusedError(503, "NotReady", "a worker is still loading the model; try again in a second")
         return {"name": self.name, "ready": True}
+
+    def is_ready(self) -> bool:
+        try:
+            self.require_ready()
+        except RefusedError:
+            return False
+        return True
 
     def _document(self) -> msgspec.Raw:
         """The OpenAPI document, made when somebody wants it for the first time."""

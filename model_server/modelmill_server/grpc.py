@@ -7,12 +7,12 @@ REST would have answered.  Which of gRPC's codes that is, says `_CODES`.
 import asyncio
 import struct
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
 from modelmill_server import hpack, protobuf
-from modelmill_server.app import App, Limits
+from modelmill_server.app import App
 from modelmill_server.errors import RefusedError, invalid, model_unknown, version_unknown
 from modelmill_server.http2 import Answer, Connection, Stream
 from modelmill_server.inference import Outcome
@@ -41,6 +41,7 @@ _TYPE = (b"content-type", b"application/grpc")
 _ENCODINGS = (b"grpc-accept-encoding", b"identity,gzip,deflate")
 _TRUE, _FALSE = b"\x08\x01", b""  # a message whose first field is a bool
 _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
+_INDEXED = ("name", "version", "state", "reason")  # the fields of a model in the repository's index
 _STRING_1, _STRING_2 = tag(1, protobuf.BYTES), tag(2, protobuf.BYTES)
 
 _Method = Callable[[bytes], bytes]  # from message to message
@@ -60,11 +61,10 @@ class _Head:
 class Service:
     """Answers calls for the model of `app`."""
 
-    def __init__(self, app: App, limits: Limits) -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
         self._counters = app.counters
-        self.limit = limits.body + _PREFIX.size
-        self._seconds = limits.body_seconds
+        self.limit = app.limits.body + _PREFIX.size
         version = (VERSION_HEADER.encode(), app.version.encode())
         status = (b":status", b"200")
         self._head = hpack.encode(status, _TYPE, _ENCODINGS, version)
@@ -73,7 +73,7 @@ class Service:
         self._methods: dict[bytes, _Method | None] = {
             _INFERENCE + b"ModelInfer": None,
             _INFERENCE + b"ServerLive": lambda _: _TRUE,
-            _INFERENCE + b"ServerReady": lambda _: _TRUE if self._is_ready() else _FALSE,
+            _INFERENCE + b"ServerReady": lambda _: _TRUE if self._app.is_ready() else _FALSE,
             _INFERENCE + b"ModelReady": self._model_ready,
             _INFERENCE + b"ServerMetadata": self._server_metadata,
             _INFERENCE + b"ModelMetadata": self._model_metadata,
@@ -117,14 +117,12 @@ class Service:
         outcome = self._app.predict(servable.grpc_codec, message, deadline=stream.deadline)
         if isinstance(outcome, Outcome):
             return self._answer_prediction(outcome)
-        stream.task = asyncio.get_running_loop().create_task(self._reply(connection, stream, outcome))
+        stream.task = asyncio.get_running_loop().create_task(outcome)
+        stream.task.add_done_callback(lambda task: self._reply(connection, stream, task))
         return None
 
     def late(self, stream: Stream) -> Answer:
-        seconds = f"{self._seconds:g} s"
-        return self._refuse_stream(
-            stream, RefusedError(408, "BodyTimeout", f"the body was not complete after {seconds}; send it again")
-        )
+        return self._refuse_stream(stream, self._app.too_slow())
 
     def large(self, stream: Stream) -> Answer:
         return self._refuse_stream(stream, self._app.too_large())
@@ -142,8 +140,9 @@ class Service:
 
     # Calls.
 
-    async def _reply(self, connection: Connection, stream: Stream, outcome: Awaitable[Outcome]) -> None:
-        connection.reply(stream, self._answer_prediction(await outcome))
+    def _reply(self, connection: Connection, stream: Stream, task: asyncio.Task[Outcome]) -> None:
+        if not task.cancelled():
+            connection.reply(stream, self._answer_prediction(task.result()))
 
     def _message(self, stream: Stream) -> bytes:
         """The one message of a call."""
@@ -174,7 +173,7 @@ class Service:
 
     def _model_ready(self, message: bytes) -> bytes:
         self._require_model(message)
-        return _TRUE if self._is_ready() else _FALSE
+        return _TRUE if self._app.is_ready() else _FALSE
 
     def _server_metadata(self, message: bytes) -> bytes:  # noqa: ARG002 - it is empty
         known = self._app.server_metadata()
@@ -197,23 +196,16 @@ class Service:
 
     def _repository_index(self, message: bytes) -> bytes:
         only_ready = (tag(2, protobuf.VARINT), 1) in _read(message)
-        ready = self._is_ready()
-        if only_ready and not ready:
-            return b""
-        state = field(3, "READY" if ready else "UNAVAILABLE")
-        return field(1, field(1, self._app.name) + field(2, self._app.version) + state)
+        entries = self._app.index(only_ready=only_ready)
+        return b"".join(
+            field(1, b"".join(field(number, entry[name]) for number, name in enumerate(_INDEXED, 1)))
+            for entry in entries
+        )
 
     def _health(self, message: bytes) -> bytes:
         if _string(message, _STRING_1) not in self._services:
             raise RefusedError(404, "ServiceUnknown", "this server has one service, inference.GRPCInferenceService")
-        return _SERVING if self._is_ready() else _NOT_SERVING
-
-    def _is_ready(self) -> bool:
-        try:
-            self._app.require_ready()
-        except RefusedError:
-            return False
-        return True
+        return _SERVING if self._app.is_ready() else _NOT_SERVING
 
     def _require_model(self, message: bytes) -> None:
         """Refuse a message that names, in its fields 1 and 2, another model or version than the one that is served."""

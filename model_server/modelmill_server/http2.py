@@ -64,7 +64,7 @@ class Stream:
         self.credit = 0  # what the peer may be sent, beside the connection's initial window
         self.answer: Answer | None = None  # that waits for the peer's window
         self.sent = 0
-        self.task: asyncio.Task[None] | None = None  # that computes the answer
+        self.task: asyncio.Task[Any] | None = None  # that computes the answer
         self.timer: asyncio.TimerHandle | None = None
 
 

@@ -176,7 +176,7 @@ class _Life:
         self._callers: list[tuple[_Listener | http2.Server, socket.socket]] = [(self._http, sockets.http)]
         self._grpc: http2.Server | None = None
         if sockets.grpc is not None:
-            self._grpc = _grpc_server(self._app, settings.limits)
+            self._grpc = _grpc_server(self._app)
             self._callers.append((self._grpc, sockets.grpc))
         self._metrics = _Listener(MetricsApp(self._app, board), Counters(), None)
         self._stop = asyncio.Event()
@@ -307,10 +307,10 @@ class _Life:
             await asyncio.sleep(1.0)
 
 
-def _grpc_server(app: App, limits: Limits) -> "http2.Server":
+def _grpc_server(app: App) -> "http2.Server":
     from modelmill_server import grpc, http2  # noqa: PLC0415 - only where it is asked for
 
-    return http2.Server(grpc.Service(app, limits), limits.body_seconds)
+    return http2.Server(grpc.Service(app), app.limits.body_seconds)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

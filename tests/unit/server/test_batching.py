@@ -301,7 +301,7 @@ async def test_a_full_queue(busy: tuple[Slow, App, int, bytes]) -> None:
 
 async def test_the_servers_own_deadline(boosted: Made, busy: tuple[Slow, App, int, bytes], tmp_path: Path) -> None:  # noqa: ARG001
     slow, app, port, body = busy
-    app._limits = Limits(threads=1, deadline=0.1)  # noqa: SLF001
+    app.limits = Limits(threads=1, deadline=0.1)
     first = asyncio.create_task(answers(port, [body]))
     await until(lambda: slow.calls)
     assert (await answers(port, [body], "X-Request-Timeout: 60\r\n"))[0][0] == 504

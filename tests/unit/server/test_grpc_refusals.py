@@ -204,7 +204,7 @@ async def test_a_body_that_does_not_come(regression: Made) -> None:
     app = App("model", "1", Limits(body_seconds=0.2), Counters())
     app.serve(model.load(regression.folder, regression.digest, "model", "1"))
     loop = asyncio.get_running_loop()
-    calls, outbox = http2.Server(Service(app, Limits(body_seconds=0.2)), 0.2), Outbox(loop)
+    calls, outbox = http2.Server(Service(app), 0.2), Outbox(loop)
     server = await loop.create_server(lambda: http2.Connection(calls, outbox, loop), "127.0.0.1", 0)
 
     async def silent() -> Any:

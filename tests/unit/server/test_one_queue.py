@@ -71,7 +71,7 @@ PROTOCOLS = ("v2", "v1", "grpc")
 async def calling(app: App) -> AsyncIterator[grpc.aio.Channel]:
     """The application's gRPC port, with a channel to it."""
     loop = asyncio.get_running_loop()
-    outbox, calls = Outbox(loop), http2.Server(Service(app, LIMITS), LIMITS.body_seconds)
+    outbox, calls = Outbox(loop), http2.Server(Service(app), LIMITS.body_seconds)
     server = await loop.create_server(lambda: http2.Connection(calls, outbox, loop), "127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as channel:
         yield channel
@@ -100,7 +100,7 @@ async def busy(boosted: Made, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 
 async def test_they_go_together(busy: Busy) -> None:
-    busy.app._limits = Limits(threads=1)  # noqa: SLF001 - so that a fourth may wait
+    busy.app.limits = Limits(threads=1)  # so that a fourth may wait
     first = asyncio.create_task(busy.v2())
     await until(lambda: busy.slow.calls)
     waiting = [asyncio.create_task(busy.ask(protocol)) for protocol in PROTOCOLS]
@@ -127,7 +127,7 @@ async def test_the_limit_is_on_all_of_them(busy: Busy, protocol: str) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_the_servers_deadline_is_on_all_of_them(busy: Busy, protocol: str) -> None:
-    busy.app._limits = Limits(threads=1, deadline=0.1)  # noqa: SLF001
+    busy.app.limits = Limits(threads=1, deadline=0.1)
     first = asyncio.create_task(busy.v2())
     await until(lambda: busy.slow.calls)
     assert await busy.ask(protocol) == 504
