@@ -58,7 +58,8 @@ def succeeded(found: list[Write], verb: str) -> list[tuple[str, str]]:
 def check(reference: Lived, pictures: list[dict[str, Any]], found: list[Write]) -> None:
     """The life came to what one comes to in which nothing happens to the operator."""
     created, deleted = succeeded(found, "create"), succeeded(found, "delete")
-    assert not Lived([], pictures, created, deleted, 0).differs(reference)
+    differs = Lived([], pictures, created, deleted, 0).differs(reference)
+    assert not differs, "\n".join(differs)
 
 
 def forget_generations(pictured: dict[str, Any]) -> None:
