@@ -17,6 +17,8 @@ from modelmill_contracts.report import EXIT_FAILED, Report
 REPORT_GRACE = timedelta(seconds=10)
 DEFAULT_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 TASK_ANNOTATION = f"{GROUP}/task"  # on a Job: the digest of what it was asked
+# Reasons of a pod that does not start; every other one is about a Job that ended.
+_HOLDING_UP = ("PodCreationRefused", "Unschedulable", "ImagePullFailed", "ContainerConfigInvalid")
 _KILLED = 137  # by the kernel: more memory than the limit
 
 
@@ -94,9 +96,9 @@ def _end(job: Manifest) -> tuple[datetime | None, Manifest | None]:
 
 
 def _said_before(observed: Observed) -> Trouble | None:
-    """What held the object up when its status was written last: the pods of a Job that timed out are gone."""
+    """What held the Job's pod up when the status was written last: the pods of a Job that timed out are gone."""
     stalled = conditions.find(observed.object, "Stalled")
-    if stalled is None or stalled["status"] != "True" or stalled["reason"] in ("TimedOut", "NameConflict"):
+    if stalled is None or stalled["status"] != "True" or stalled["reason"] not in _HOLDING_UP:
         return None
     return Trouble(stalled["reason"], stalled["message"], fatal=True)
 

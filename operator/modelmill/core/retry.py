@@ -56,12 +56,11 @@ def after_failure(run: jobs.Run, now: datetime, before: Failing | None) -> tuple
 
 
 def under_way(run: jobs.Run, before: Failing | None, waiting: Waiting) -> Waiting:
-    """What a Job that runs or starts means: no news of a failure until the new try has an outcome."""
-    if before is not None:
-        return before.waiting
+    """What a Job that runs or starts means: a failure stays until the new try has an outcome, or trouble of its own."""
     if run.trouble is not None:
-        return Waiting(run.trouble.reason, run.trouble.message, stalled=True, failed=run.trouble.declared)
-    return waiting
+        failed = before is not None or run.trouble.declared
+        return Waiting(run.trouble.reason, run.trouble.message, stalled=True, failed=failed)
+    return waiting if before is None else before.waiting
 
 
 def name_taken(kind: str, name: str) -> Waiting:

@@ -156,6 +156,43 @@ def test_what_kept_a_pod_from_starting_is_told_when_the_time_is_over() -> None:
     )
 
 
+@pytest.mark.parametrize("first", ["StoreRefused", "TimedOut"])
+def test_what_keeps_the_next_try_from_starting_is_told_instead_of_the_former_failure(first: str) -> None:
+    world = trying()
+    refused = None if first == "TimedOut" else report.Report(False, first, "check the Secret")
+    world.end_job(
+        "default-preflight", refused, reason="DeadlineExceeded" if refused is None else "BackoffLimitExceeded"
+    )
+    if refused is None:
+        world.remove("Pod", "default-preflight-x")
+    assert ready(world).startswith(f"False {first}: ")
+    since = world.get("Workspace", "default")["status"]["conditions"][0]["lastTransitionTime"]
+    world.wait(600)
+    for _ in "deleted", "made anew":
+        world.reconcile("Workspace", "default")
+    waiting = {"reason": "ErrImagePull", "message": "no route"}
+    world.pod_of_job("default-preflight", containerStatuses=[{"name": "trainer", "state": {"waiting": waiting}}])
+    kept = ready(world)
+    assert kept.startswith("False ImagePullFailed: ")
+    world.end_job("default-preflight", None, reason="DeadlineExceeded")
+    world.remove("Pod", "default-preflight-x")
+    for _ in range(2):  # what is said of it does not grow
+        assert ready(world) == f"{kept}{SOON}"
+    assert world.get("Workspace", "default")["status"]["conditions"][0]["lastTransitionTime"] == since
+
+
+def test_a_try_that_takes_too_long_has_not_failed_as_the_one_before_it() -> None:
+    world = trying()
+    world.end_job("default-preflight", report.Report(False, "StoreRefused", "check the Secret"))
+    assert ready(world).startswith("False StoreRefused")
+    world.wait(600)
+    for _ in "deleted", "made anew":
+        world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", None, reason="DeadlineExceeded")
+    world.remove("Pod", "default-preflight-x")
+    assert ready(world).startswith("False TimedOut")
+
+
 def test_a_crash_without_a_report_leaves_its_last_words() -> None:
     world = trying()
     world.end_job("default-preflight", None)
