@@ -13,7 +13,11 @@ from modelcheck.search import Explorer, Report
 from modelcheck.systems import systems
 
 STATES = 1_000_000  # for each kind
-SHARE = {"ModelDeployment: rollout": 600_000, "ModelDeployment: loss": 400_000}  # of systems that share a kind
+SHARE = {
+    "ModelDeployment: rollout": 600_000,
+    "ModelDeployment: loss": 400_000,
+    "Dataset: two replicas": 100_000,
+}  # of systems that share a kind
 
 
 def _explored(name: str) -> Report:
@@ -41,7 +45,7 @@ def test_every_state_is_safe_and_converges(name: str, reports: dict[str, Future[
 NO_GUARD_OF = {kind: Weakness(guards=lambda guard, kind=kind: guard.kind == kind) for kind in ("Deployment", "Service")}
 NO_GUARD_THAT = {
     end: Weakness(guards=lambda guard, end=end: guard.meaning.endswith(end))
-    for end in ("has no artifact", "are gone", "is suspended")
+    for end in ("has no artifact", "are gone", "is suspended", "is as it was read")
 }
 WEAKENED = [
     (
@@ -53,6 +57,11 @@ WEAKENED = [
     (NO_GUARD_THAT["has no artifact"], "TrainingJob", "what was trained is trained again"),
     (NO_GUARD_THAT["are gone"], "TrainingJob", "a training that ended well is thrown away"),
     (NO_GUARD_THAT["is suspended"], "TrainingJob", "a training that ended well is thrown away"),
+    (
+        NO_GUARD_THAT["is as it was read"],
+        "Dataset: two replicas",
+        "a Job that does what is declared is thrown away",
+    ),
     (Weakness(uid_preconditions=False), "Workspace", "somebody else's Job default-preflight is changed"),
     (Weakness(version_preconditions=False), "ModelVersion", "a version that was verified is not Ready any more"),
     (Weakness(version_preconditions=False), "Dataset", "the last valid version is forgotten"),

@@ -1,7 +1,7 @@
 """What is there, what may happen and what must hold: a system for each kind."""
 
 from modelcheck.cluster import System
-from modelcheck.systems.dataset import DatasetSystem
+from modelcheck.systems.dataset import DatasetSystem, TwoReplicasSystem
 from modelcheck.systems.model import ModelSystem
 from modelcheck.systems.modeldeployment import loss, rollout
 from modelcheck.systems.modelversion import ModelVersionSystem
@@ -12,6 +12,7 @@ from modelcheck.systems.workspace import WorkspaceSystem
 def systems() -> dict[str, System]:
     """All of them by name."""
     every = (
-        rollout(), loss(), TrainingJobSystem(), ModelSystem(), DatasetSystem(), ModelVersionSystem(), WorkspaceSystem(),
+        rollout(), loss(), TrainingJobSystem(), ModelSystem(), DatasetSystem(), TwoReplicasSystem(),
+        ModelVersionSystem(), WorkspaceSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator
 
-from modelcheck.cluster import Live, Move, System, move
-from modelcheck.objects import NEW, Slot
+from modelcheck.cluster import SETTINGS, Live, Move, System, move
+from modelcheck.objects import LONG_AGO, NAMESPACE, NEW, NOW, Slot
 from modelcheck.systems import jobs, memory
 from modelcheck.systems.modelversion import store_help, store_moves
 from modelcheck.systems.workspace import edited, working_workspace
 from modelmill.core import conditions
-from modelmill.core.dataset import job_name
+from modelmill.core.dataset import CONTROLLER, job_name
 from modelmill.core.jobs import TASK_ANNOTATION
-from modelmill.core.plan import SetStatus, Write
+from modelmill.core.plan import Create, Delete, Observed, SetStatus, Write
 from modelmill.core.resources import Manifest
+from modelmill.shell.cache import Cache
 from modelmill_contracts import report
 
 KIND = "Dataset"
@@ -88,3 +89,37 @@ class DatasetSystem(System):
         if not conditions.is_true(present, "Ready"):
             return f"the Dataset is not Ready: {conditions.find(present, 'Ready')}"
         return None
+
+
+class TwoReplicasSystem(DatasetSystem):
+    """And a second replica that writes, as the lease never lets it, and always sees what exists."""
+
+    name = "Dataset: two replicas"
+    clock_goes_back = False
+
+    def moves(self, live: Live) -> Iterator[Move]:
+        yield from super().moves(live)
+        observed = _observed(live)
+        for write in () if observed is None else CONTROLLER.reconcile(observed, NOW).writes:
+            if isinstance(write, Create):
+                metadata = {"uid": NEW, "generation": NEW, **write.manifest["metadata"], "creationTimestamp": LONG_AGO}
+                yield move("the other replica creates the Job", {**write.manifest, "metadata": metadata, "status": {}})
+            elif isinstance(write, Delete):
+                yield move("the other replica deletes the Job", gone=[(write.kind, write.name)])
+
+    def unsafe(self, write: Write, before: Live, after: Live) -> str | None:
+        observed = _observed(before)
+        if isinstance(write, Delete) and observed is not None:
+            run = CONTROLLER.observe(observed).run
+            if run.state == "Active" and run.uid == write.uid:
+                return "a Job that does what is declared is thrown away"
+        return super().unsafe(write, before, after)
+
+
+def _observed(live: Live) -> Observed | None:
+    """What is seen by who sees what exists."""
+    cache = Cache({KIND: CONTROLLER}, SETTINGS)
+    for kind in (KIND, "Workspace", "Job", "Pod", "Event"):
+        for manifest in live.all(kind):
+            cache.store(kind, manifest)
+    return cache.observe((KIND, NAMESPACE, NAME))
