@@ -18,7 +18,7 @@ from datetime import timedelta
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from modelcheck.objects import LONG_AGO, NAMESPACE, NEW, NOW, Objects, Slot, earlier, later
+from modelcheck.objects import NAMESPACE, NEW, NOW, Objects, Slot, created, earlier, later
 from modelcheck.writes import comparable, plain, title
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import (
@@ -619,9 +619,7 @@ class Cluster:
         if known is None:
             assert isinstance(planned.write, Create)
             manifest = planned.write.manifest
-            metadata = {"uid": NEW, "generation": NEW, **manifest["metadata"], "creationTimestamp": LONG_AGO}
-            made = {**manifest, "metadata": metadata, "status": {}}
-            known = self._created_as[id(planned)] = self.objects.template(manifest["kind"], made)
+            known = self._created_as[id(planned)] = self.objects.template(manifest["kind"], created(manifest))
         return known
 
     def _broken_guard(self, state: State, number: int, guards: Guards) -> str | None:

@@ -42,6 +42,12 @@ def uid(kind: str, name: str, number: int = 0) -> str:
     return f"{kind}/{name}#{number}"
 
 
+def created(manifest: Manifest) -> dict[str, Any]:
+    """What exists once a create of this manifest was carried out."""
+    metadata = {"uid": NEW, "generation": NEW, **manifest["metadata"], "creationTimestamp": LONG_AGO}
+    return {**manifest, "metadata": metadata, "status": {}}
+
+
 def later(text: str) -> str:
     """Time passed: what was just now is long ago."""
     return _TIME.sub(lambda found: _LATER[found[0]], text)

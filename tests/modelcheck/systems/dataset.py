@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from modelcheck.cluster import SETTINGS, Live, Move, System, move
-from modelcheck.objects import LONG_AGO, NAMESPACE, NEW, NOW, Slot
+from modelcheck.objects import NAMESPACE, NEW, NOW, Slot, created
 from modelcheck.systems import jobs, memory
 from modelcheck.systems.modelversion import store_help, store_moves
 from modelcheck.systems.workspace import edited, working_workspace
@@ -102,14 +102,12 @@ class TwoReplicasSystem(DatasetSystem):
         observed = _observed(live)
         for write in () if observed is None else CONTROLLER.reconcile(observed, NOW).writes:
             if isinstance(write, Create):
-                metadata = {"uid": NEW, "generation": NEW, **write.manifest["metadata"], "creationTimestamp": LONG_AGO}
-                yield move("the other replica creates the Job", {**write.manifest, "metadata": metadata, "status": {}})
+                yield move("the other replica creates the Job", created(write.manifest))
             elif isinstance(write, Delete):
                 yield move("the other replica deletes the Job", gone=[(write.kind, write.name)])
 
     def unsafe(self, write: Write, before: Live, after: Live) -> str | None:
-        observed = _observed(before)
-        if isinstance(write, Delete) and observed is not None:
+        if isinstance(write, Delete) and (observed := _observed(before)) is not None:
             run = CONTROLLER.observe(observed).run
             if run.state == "Active" and run.uid == write.uid:
                 return "a Job that does what is declared is thrown away"

@@ -168,8 +168,7 @@ def test_what_keeps_the_next_try_from_starting_is_told_instead_of_the_former_fai
     assert ready(world).startswith(f"False {first}: ")
     since = world.get("Workspace", "default")["status"]["conditions"][0]["lastTransitionTime"]
     world.wait(600)
-    for _ in "deleted", "made anew":
-        world.reconcile("Workspace", "default")
+    world.reconcile("Workspace", "default")  # the Job is deleted, and made anew
     waiting = {"reason": "ErrImagePull", "message": "no route"}
     world.pod_of_job("default-preflight", containerStatuses=[{"name": "trainer", "state": {"waiting": waiting}}])
     kept = ready(world)
@@ -186,8 +185,7 @@ def test_a_try_that_takes_too_long_has_not_failed_as_the_one_before_it() -> None
     world.end_job("default-preflight", report.Report(False, "StoreRefused", "check the Secret"))
     assert ready(world).startswith("False StoreRefused")
     world.wait(600)
-    for _ in "deleted", "made anew":
-        world.reconcile("Workspace", "default")
+    world.reconcile("Workspace", "default")  # the Job is deleted, and made anew
     world.end_job("default-preflight", None, reason="DeadlineExceeded")
     world.remove("Pod", "default-preflight-x")
     assert ready(world).startswith("False TimedOut")
