@@ -222,7 +222,8 @@ def _running(deployment: Manifest, all_pods: tuple[Manifest, ...]) -> Running:
         wanted=dig(deployment, "spec", "replicas") or 0,
         # The template never changes, so that this is true whatever generation it was counted for.
         available=status.get("availableReplicas") or 0,
-        pods=status.get("replicas") or 0,
+        # Pods are seen sooner than counted: what is said of a new one and of its trouble is one write.
+        pods=max(status.get("replicas") or 0, sum(pods.exists(p) for p in mine)),
         created=metadata.get("creationTimestamp", ""),
         trouble=troubles[0] if troubles else None,
     )

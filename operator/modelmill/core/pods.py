@@ -146,6 +146,11 @@ def last_report(pod: Manifest) -> report.Report | None:
     return None
 
 
+def exists(pod: Manifest) -> bool:
+    """Whether the pod counts as a replica: it has not ended, and nobody deleted it."""
+    return not pod["metadata"].get("deletionTimestamp") and pod["status"].get("phase") not in ("Succeeded", "Failed")
+
+
 def ended_well(pod: Manifest) -> bool:
     """Whether the pod ended, and every container of it with exit code 0."""
     states = [(status.get("state") or {}).get("terminated") for status in _statuses(pod, "containerStatuses")]

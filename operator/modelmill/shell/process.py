@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 _PAUSES = (1.0, 1.0, 2.0, 3.0, 5.0, 10.0)  # seconds, between looks at our own kinds
 _KOPF_ENDS = 8.0  # seconds: it takes five where all is well
 _PATIENCE = 5.0  # seconds with kinds that are there and cannot be read
+_BURST = 0.2  # seconds: news of the same child that come within this time are one
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,12 @@ class Process:
             for key in keys:
                 self.queue.add(key)
 
+    def wake_soon(self, keys: set[ObjectKey]) -> None:
+        """News of children come in bursts (a pod, its node or why it has none, its owner's count): one look at all."""
+        if self.health.leading:
+            for key in keys:
+                self.queue.add_after(key, _BURST)
+
     def _usable(self, kind: str) -> bool:
         if kind in self.watched:
             return self.watched[kind].usable
@@ -97,7 +104,7 @@ class Process:
             asyncio.create_task(self._resync(), name="resync"),
             *(
                 asyncio.create_task(
-                    watch.follow(self._api, self.cache, watched, namespace, self.wake),
+                    watch.follow(self._api, self.cache, watched, namespace, self.wake_soon),
                     name=f"watch-{watched.name}",
                 )
                 for (_, namespace), watched in self._children.items()
@@ -167,10 +174,10 @@ class Process:
             except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 logger.warning("the kinds of the API server cannot be read: %s: %s", type(error).__name__, error)
             else:
-                own = [self.watched[resource.kind] for resource in OWN]
-                there = all(w.absent or (w.synced.is_set() and w.resource.plural in served) for w in own)
-                if there or monotonic() - begun > _PATIENCE:
-                    break  # one that answers nonsense does not keep the others waiting
+                # One that answers nonsense does not keep the others waiting.
+                if await self._own_known(served) or monotonic() - begun > _PATIENCE:
+                    break
+                continue
             await asyncio.sleep(1.0)
         self._unserved = {resource.kind for resource in OWN if resource.plural not in served}
         pauses = iter(_PAUSES)
@@ -187,6 +194,15 @@ class Process:
                 await asyncio.sleep(pause)
             finally:
                 taking.cancel()
+
+    async def _own_known(self, served: set[str]) -> bool:
+        """Whether each of our kinds was listed, where it is served and may be, within a second."""
+        own = [self.watched[resource.kind] for resource in OWN]
+        for _ in range(20):
+            if all(w.absent or (w.synced.is_set() and w.resource.plural in served) for w in own):
+                return True
+            await asyncio.sleep(0.05)
+        return False
 
     async def _watched_by_kopf(
         self, handlers: kopf.OperatorRegistry, stop: asyncio.Event, ready: asyncio.Event

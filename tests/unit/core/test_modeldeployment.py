@@ -397,6 +397,46 @@ def test_scaling_during_a_rollout_does_not_move_traffic_to_few_pods() -> None:
     assert [world.get("Deployment", name)["spec"]["replicas"] for name in (old, new)] == [11, 11]
 
 
+@pytest.mark.parametrize(
+    ("counted", "seen", "replicas"),
+    [
+        (0, {"phase": "Pending"}, 1),  # the pod is there before its Deployment says so
+        (3, {"phase": "Pending"}, 3),
+        (0, {"phase": "Failed"}, 0),  # as an evicted pod does
+        (0, {"phase": "Succeeded"}, 0),
+        (0, None, 0),  # it is being deleted
+    ],
+)
+def test_pods_are_counted_as_soon_as_they_are_seen(counted: int, seen: dict[str, str] | None, replicas: int) -> None:
+    world = serving()
+    (name,) = world.deployments()
+    metadata = {"labels": world.get("Deployment", name)["spec"]["template"]["metadata"]["labels"]}
+    if seen is None:
+        metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    world.put("Pod", f"{name}-x", metadata=metadata, status=seen or {"phase": "Running"})
+    world.pods_of(name, 0, replicas=counted)
+    world.reconcile("ModelDeployment", "triage")
+    assert world.get("ModelDeployment", "triage")["status"]["replicas"] == replicas
+
+
+def test_a_revision_is_not_deleted_while_a_pod_of_it_is_seen() -> None:
+    world = serving()
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 2, "revisionHistoryLimit": 0})
+    old = deployment_of_version(world, 1)
+    with_version(world, 2)
+    world.reconcile("ModelDeployment", "triage")
+    world.pods_of(deployment_of_version(world, 2), 2)
+    world.reconcile("ModelDeployment", "triage")
+    world.wait(10)
+    world.reconcile("ModelDeployment", "triage")
+    labels = world.get("Deployment", old)["spec"]["template"]["metadata"]["labels"]
+    world.put("Pod", f"{old}-x", metadata={"labels": labels}, status={"phase": "Running"})
+    world.pods_of(old, 0, replicas=0)
+    assert not world.deletes("ModelDeployment", "triage")
+    world.remove("Pod", f"{old}-x")
+    assert [name for _, name, _ in world.deletes("ModelDeployment", "triage")] == [old]
+
+
 def test_other_default_resources_make_no_revision(monkeypatch: pytest.MonkeyPatch) -> None:
     world = serving()
     monkeypatch.setitem(serving_module.RESOURCES, "requests", {"cpu": "1", "memory": "1Gi"})
