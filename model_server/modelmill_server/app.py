@@ -95,6 +95,8 @@ class App:
     def serve(self, servable: "Servable") -> None:
         """Become ready."""
         self.servable = servable
+        if self.counters.bins is not None and servable.row is not None:
+            self.counters.bins.copy_from(servable.row)
         self.counters.ready = True
         if servable.inline:
             self.short_cut.paths = frozenset(path.encode() for path in self._infer_paths)

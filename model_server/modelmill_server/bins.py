@@ -6,7 +6,6 @@ whenever they are read, even those of a worker that was killed.
 """
 
 import math
-import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,6 +16,8 @@ import numpy as np
 from modelmill_contracts import counters, profile
 from modelmill_contracts.artifact import Manifest, Tensor
 from modelmill_contracts.profile import Categorical, Numeric, Profile
+from modelmill_server import row as rows
+from modelmill_server.row import Row
 from modelmill_server.signature import Signature
 from modelmill_server.tensors import Array
 
@@ -66,13 +67,12 @@ class Layout:
         self.prediction_edges = _array(self.predictions)
         self.score_edges = _array(self.scores)
 
-        kinds = [tensor.datatype for tensor in manifest.outputs]
-        floats = self.probabilities is None or kinds[self.probabilities] == "FP32"
-        floats &= self.labels is None or kinds[self.labels] != "FP64"
-        self.plain = self.matrix is not None and signature.datatype == "FP32" and floats  # see `Bins._adder`
+        plain = rows.dtype(manifest) if self.matrix is not None and signature.datatype == "FP32" else None
+        self.plain = plain is not None  # whether the block holds rows as they are, see `Bins.copy_from`
+        self.record = plain or np.dtype([("0", "f4", self.width), ("1", "f4"), ("2", "f4", self.classes)])
         self.bins = most + 2  # of a column: the last one for missing values
         counts = self.width * self.bins + len(self.prediction_edges) + 2 + len(self.score_edges) + 2
-        self.block = BLOCK * 4 * (self.width + 1 + self.classes)
+        self.block = BLOCK * self.record.itemsize
         self.size = -(-(_HEAD + 8 * counts + self.block) // 64) * 64
         self.counts = counts
         self.offsets = np.arange(self.width) * self.bins  # of a column's bins in a slab
@@ -91,36 +91,33 @@ class Bins:
         self._counts, self._rows, self._labels, self._probabilities = _views(layout, memory)
         self._block = memory[_HEAD + 8 * layout.counts :][: layout.block]
         # Count `rows` that the model has seen as `feeds` and answered with `outputs`; both are copied.
-        self.add: Callable[[int, dict[str, Array], Sequence[Array]], None]
-        self.add = self._adder() if layout.plain else self._add
+        self.add: Callable[[int, dict[str, Array], Sequence[Array]], None] = self._add
 
-    def _adder(self) -> Callable[[int, dict[str, Array], Sequence[Array]], None]:
-        """`add` that is lean for one row of a matrix of FP32, as most requests are: it copies bytes in one call."""
-        layout, head, flush, add_any = self._layout, self._head, self._flush, self._add
-        matrix, codes, other = layout.matrix or "", layout.prediction_codes, len(layout.prediction_edges)
-        row = struct.Struct(f"={4 * layout.width}sf{4 * layout.classes}s")
-        size, put, block = row.size, row.pack_into, self._block
-        labels_at, probabilities_at = layout.labels, layout.probabilities
+    def copy_from(self, row: Row) -> None:
+        """Count single rows, whose answers are in `row`, by a copy of its memory, as most requests need it."""
+        if not self._layout.plain:
+            return
+        head, flush, add_any, block, size = (
+            self._head,
+            self._flush,
+            self._add,
+            self._block,
+            self._layout.record.itemsize,
+        )
+        memory, answers = row.memory, row.outputs
 
         def add(rows: int, feeds: dict[str, Array], outputs: Sequence[Array]) -> None:
-            if rows != 1:
+            if outputs is not answers:
                 add_any(rows, feeds, outputs)
                 return
-            start = head[1]
-            label = 0.0 if labels_at is None else outputs[labels_at].item()
-            put(
-                block,
-                start * size,
-                feeds[matrix].tobytes(),
-                codes.get(label, other) if codes else label,
-                b"" if probabilities_at is None else outputs[probabilities_at].tobytes(),
-            )
-            start += 1
-            head[1] = start
-            if start == BLOCK:
+            index = head[1]
+            start = index * size
+            block[start : start + size] = memory
+            head[1] = index + 1
+            if index == BLOCK - 1:
                 flush()
 
-        return add
+        self.add = add
 
     def _add(self, rows: int, feeds: dict[str, Array], outputs: Sequence[Array]) -> None:
         start, first = self._head[1], 0
@@ -164,9 +161,8 @@ class Bins:
                 self._rows[start:end, index] = column if codes is None else _coded(column, codes, missing)
         if layout.labels is not None:
             labels = outputs[layout.labels].ravel()[first:last]
-            self._labels[start:end] = (
-                _coded(labels, layout.prediction_codes, missing=False) if layout.prediction_codes else labels
-            )
+            coded = bool(layout.prediction_codes) and not layout.plain
+            self._labels[start:end] = _coded(labels, layout.prediction_codes, missing=False) if coded else labels
         if layout.probabilities is not None:
             self._probabilities[start:end] = outputs[layout.probabilities][first:last]
 
@@ -225,9 +221,16 @@ def _views(layout: Layout, memory: memoryview) -> tuple[Array, Array, Array, Arr
     """The counts, and the block's rows, predictions and probabilities."""
     end = _HEAD + 8 * layout.counts
     counts = np.frombuffer(memory[_HEAD:end], np.uint64)
-    block = np.frombuffer(memory[end : end + layout.block], np.float32).reshape(BLOCK, -1)
-    width = layout.width
-    return counts, block[:, :width], block[:, width], block[:, width + 1 :]
+    block = np.frombuffer(memory[end : end + layout.block], layout.record)
+    labels, probabilities = layout.labels, layout.probabilities
+    if not layout.plain:
+        labels, probabilities = 0, 1
+    return (
+        counts,
+        block["0"],
+        np.zeros(BLOCK) if labels is None else block[str(1 + labels)].reshape(BLOCK),
+        np.zeros((BLOCK, 0)) if probabilities is None else block[str(1 + probabilities)],
+    )
 
 
 def _binned(layout: Layout, rows: Array, labels: Array, probabilities: Array) -> Array:
@@ -241,6 +244,9 @@ def _binned(layout: Layout, rows: Array, labels: Array, probabilities: Array) ->
         small[missing] = layout.bins - 1
     indices = np.add(small, layout.offsets, dtype=np.intp)
     features = np.bincount(indices.ravel(), minlength=layout.width * layout.bins)
+    if layout.plain and layout.prediction_codes:
+        labels = np.array(_coded(labels, layout.prediction_codes, missing=False))
+    labels, probabilities = labels.astype(np.float32), probabilities.astype(np.float32, copy=False)
     scores = probabilities.max(axis=1, initial=-np.inf) if layout.classes else labels
     answers = _searched(layout.prediction_edges, labels if layout.predictions is not None else labels[:0])
     return np.concatenate(

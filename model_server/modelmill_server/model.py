@@ -16,9 +16,11 @@ import numpy as np
 from modelmill_contracts import artifact, digest, folder, profile
 from modelmill_contracts.artifact import Manifest
 from modelmill_server import batching, grpc_codec, log, v1, v2
+from modelmill_server import row as rows
 from modelmill_server import signature as signatures
 from modelmill_server.bins import Layout
 from modelmill_server.errors import NotServableError
+from modelmill_server.row import Row
 from modelmill_server.signature import NUMPY_TYPES, Signature
 from modelmill_server.tensors import Array
 
@@ -31,10 +33,6 @@ class Runtime(Protocol):
     """What runs a model: named arrays in, the manifest's outputs in order out.  Called from any thread."""
 
     def predict(self, feeds: dict[str, Array]) -> list[Array]: ...
-
-    def reusing(self) -> "Runtime":
-        """The same for one thread, which is done with an answer before it asks again: buffers may be reused."""
-        ...
 
 
 class Servable(msgspec.Struct):
@@ -52,6 +50,7 @@ class Servable(msgspec.Struct):
     inline: bool  # whether it runs in the event loop, or in a thread
     together: int = 1  # rows of several requests that may go through the model at once
     bins: Layout | None = None  # of the profile; None where there is none
+    row: Row | None = None  # where single rows are, and what the model answered
 
 
 def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
@@ -67,7 +66,10 @@ def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
     seconds = _warm_up(runtime, manifest, signature, _typical(known, signature))
     inline = manifest.runtime == "onnx" and seconds < INLINE_SECONDS
     together = 1 if inline else _together(runtime, manifest, signature, known)
-    codec = v2.Codec(name, version, signature)
+    row = None
+    if inline:
+        runtime, row = _with_one_row(runtime, manifest)
+    codec = v2.Codec(name, version, signature, row)
     return Servable(
         name=name,
         version=version,
@@ -77,10 +79,11 @@ def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
         codec=codec,
         v1_codec=v1.Codec(signature),
         grpc_codec=grpc_codec.Codec(name, version, signature, codec),
-        runtime=runtime.reusing() if inline else runtime,
+        runtime=runtime,
         inline=inline,
         together=together,
         bins=None if known is None else Layout(manifest, signature, known),
+        row=row,
     )
 
 
@@ -105,6 +108,17 @@ def known_distribution(path: Path, manifest: Manifest) -> profile.Profile | None
         return msgspec.json.decode((path / artifact.PROFILE).read_bytes(), type=profile.Profile)
     except msgspec.DecodeError as error:
         raise NotServableError("ProfileInvalid", f"{artifact.PROFILE}: {error}; train again") from error
+
+
+def _with_one_row(runtime: Runtime, manifest: Manifest) -> tuple[Runtime, Row | None]:
+    """`runtime` for one thread, and the memory that its single rows and their answers are in, where they may be."""
+    from modelmill_server.onnx import OnnxRuntime  # noqa: PLC0415
+
+    record = rows.dtype(manifest)
+    if record is None or not isinstance(runtime, OnnxRuntime):
+        return runtime, None
+    row = Row(record)
+    return runtime.reusing(row), row
 
 
 def _runtime(path: Path, manifest: Manifest) -> Runtime:

@@ -83,12 +83,17 @@ class Protocol(HttpToolsProtocol):
         self._task: asyncio.Task[None] | None = None
         self._head_size = 0
         self._refused = False
+        self._quiet = False  # whether nothing came since the timer of idle connections was set
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unset_keepalive_if_required()  # uvicorn's does it only where the connection was not reset
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return  # read on, so that the refusal is not lost with a reset of the connection
         self._head_size += len(data)
-        self._unset_keepalive_if_required()
+        self._quiet = False
         try:
             try:
                 self.parser.feed_data(data)
@@ -139,8 +144,21 @@ class Protocol(HttpToolsProtocol):
             return
         body, self._body = self._body, None
         self._outbox.send(self.transport, self._short_cut.answer(body, self._json_size))
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is None:
+            self._set_keep_alive()
+
+    def _set_keep_alive(self) -> None:
+        self._quiet = True
         self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE_SECONDS, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        # One timer for many requests, since a new one for each cost more than counting the request did.  So an
+        # idle connection is closed after once to twice that time.
+        self.timeout_keep_alive_task = None
+        if self._quiet:
+            super().timeout_keep_alive_handler()
+        else:
+            self._set_keep_alive()
 
     def shutdown(self) -> None:
         self._outbox.flush()
@@ -184,6 +202,7 @@ class Protocol(HttpToolsProtocol):
         self.parser.feed_data(b"\r\n".join([*lines, b"", rest]))
 
     def _enter_asgi(self) -> None:
+        self._unset_keepalive_if_required()
         url, headers, expect = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = url, headers, expect

@@ -50,9 +50,6 @@ class SkopsRuntime:
                 "ModelRefused", "the model does not take these values; compare them with its training data"
             ) from error
 
-    def reusing(self) -> "SkopsRuntime":
-        return self
-
     def _rows(self, feeds: dict[str, Array]) -> Any:
         """The rows with their columns named where pandas is there: a ColumnTransformer selects by name."""
         if self._matrix is not None:

@@ -19,6 +19,7 @@ from modelmill_contracts import artifact
 from modelmill_server import tensors
 from modelmill_server.errors import RefusedError, invalid
 from modelmill_server.framing import JSON_SIZE_HEADER
+from modelmill_server.row import Row
 from modelmill_server.signature import Column, Signature
 from modelmill_server.tensors import Array
 
@@ -142,7 +143,8 @@ _Selection = tuple[list[int] | None, list[bool] | None]
 class Codec:
     """Decodes and encodes for one model version."""
 
-    def __init__(self, name: str, version: str, signature: Signature) -> None:
+    def __init__(self, name: str, version: str, signature: Signature, row: Row | None = None) -> None:
+        """With `row`, single rows are decoded into it: who calls is done with one before the next is decoded."""
         self._name = name
         self._version = version
         self._signature = signature
@@ -153,6 +155,7 @@ class Codec:
         fast = signature.datatype == "FP32" and not self._without_json
         self._fast_input = signature.matrix if fast else None
         self._width = signature.width
+        self._row = None if row is None else row.input
         self._pack_row = struct.Struct(f"={signature.width}f").pack_into
         self._unpack_row = struct.Struct(f"<{signature.width}f").unpack_from
 
@@ -208,7 +211,7 @@ class Codec:
             return None
         try:
             if rows == 1:
-                array: Array = np.empty((1, width), np.float32)
+                array = np.empty((1, width), np.float32) if self._row is None else self._row
                 # Checks in C that the row has `width` numbers, each of which fits a float32.
                 self._pack_row(array.data, 0, *(data[0] if type(data[0]) is list else data))
                 if type(data[0]) is list and len(data) != 1:

@@ -69,6 +69,7 @@ class Elector:
         self._name = name
         self._identity = identity
         self._seen: tuple[str, float] | None = None  # the holder's last renewal, and when we saw it first
+        self._renewed: dict[str, Any] | None = None  # the lease as we wrote it last, while nothing else was heard
 
     async def acquire(self) -> None:
         """Wait until the lease is ours."""
@@ -97,9 +98,10 @@ class Elector:
         logger.info("the lease is released", extra={"identity": self._identity})
 
     async def _guarded_try(self) -> bool:
+        lease, self._renewed = self._renewed, None  # after any failure it is read anew
         try:
             async with asyncio.timeout(DEADLINE / 2):
-                return await self._try()
+                return await self._try(lease)
         except ApiError as error:
             if error.code != 409:  # 409: another was faster
                 logger.warning("the lease cannot be written: %s", error)
@@ -110,13 +112,12 @@ class Elector:
 
     async def _get(self) -> dict[str, Any] | None:
         lease = await self._api.get(LEASES, self._namespace, self._name)
-        if lease is not None and not isinstance(lease.get("spec"), dict):
-            raise InvalidObjectError("this is no Lease: it has no spec")
-        return lease
+        return None if lease is None else _checked(lease)
 
-    async def _try(self) -> bool:
+    async def _try(self, renewed: dict[str, Any] | None) -> bool:
+        """Acquire the lease, or renew it: what we wrote last needs no look, since its version decides."""
         sent = monotonic()
-        lease = await self._get()
+        lease = renewed or await self._get()
         if lease is None:
             await self._api.create(LEASES, self._fresh())
             self._fence.renewed(sent)
@@ -128,7 +129,7 @@ class Elector:
         if holder != self._identity:
             spec |= {"acquireTime": _now(), "leaseTransitions": (spec.get("leaseTransitions") or 0) + 1}
         spec |= {"holderIdentity": self._identity, "leaseDurationSeconds": int(DURATION), "renewTime": _now()}
-        await self._api.replace(LEASES, lease)
+        self._renewed = _checked(await self._api.replace(LEASES, lease))
         self._fence.renewed(sent)
         return True
 
@@ -152,6 +153,12 @@ class Elector:
                 "leaseTransitions": 0,
             },
         }
+
+
+def _checked(lease: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(lease.get("spec"), dict):
+        raise InvalidObjectError("this is no Lease: it has no spec")
+    return lease
 
 
 def _now() -> str:

@@ -38,9 +38,6 @@ class Slow:
             raise invalid("ModelRefused", "no")
         return [feeds["input"] * 2]
 
-    def reusing(self) -> "Slow":
-        return self
-
 
 def row(*values: float) -> tuple[Feeds, int]:
     return {"input": np.array(values, np.float32).reshape(-1, 1)}, len(values)
@@ -147,9 +144,6 @@ class Blas:
         sums = rows.sum(axis=1)
         return [np.zeros(len(rows), np.int64), np.nextafter(sums, np.float32(9)) if len(rows) > self._exact else sums]
 
-    def reusing(self) -> "Blas":
-        return self
-
 
 @pytest.mark.parametrize(("exact", "found"), [(1, 1), (4, 3), (8, 8), (100, 64)])
 def test_no_more_rows_together_than_give_the_same_bits(exact: int, found: int) -> None:
@@ -196,9 +190,6 @@ class Recorded:
         self.sizes.append(len(next(iter(feeds.values()))))
         time.sleep(0.02)
         return self._runtime.predict(feeds)  # type: ignore[no-any-return]
-
-    def reusing(self) -> "Recorded":
-        return self
 
 
 async def test_answers_together_are_those_alone_bit_for_bit(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,9 +241,6 @@ async def busy(boosted: Made, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         def predict(self, feeds: Feeds) -> list[Any]:
             slow.predict({"input": feeds["input"][:, :1]})
             return runtime.predict(feeds)
-
-        def reusing(self) -> "Waits":
-            return self
 
     servable.runtime = Waits()
     monkeypatch.setattr(model, "load", lambda *_: servable)

@@ -89,9 +89,6 @@ async def busy(boosted: Made, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
             slow.predict({"input": feeds["input"][:, :1]})
             return runtime.predict(feeds)
 
-        def reusing(self) -> "Waits":
-            return self
-
     servable.runtime = Waits()
     monkeypatch.setattr(model, "load", lambda *_: servable)
     async with serving(boosted, LIMITS) as (app, port), calling(app) as channel:

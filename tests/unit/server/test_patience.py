@@ -1,6 +1,9 @@
 """How long the server waits for callers: for a slow body, an idle connection, and one that does not read."""
 
 import asyncio
+import gc
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -63,6 +66,25 @@ async def test_idle_connections_outlive_every_clients_pool(regression: Made, mon
             async with asyncio.timeout(10):
                 assert await reader.read() == b""  # closed, since nothing came any more
             writer.close()
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}?x=1"])  # on the short cut, and through ASGI
+async def test_a_connection_that_was_reset_is_forgotten_at_once(regression: Made, path: str) -> None:
+    async with serving(regression, Limits()) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEAD.replace(PATH.encode(), path.encode()) + BODY)
+        await reader.readuntil(b"]}]}")
+        assert connections() == 1
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        async with asyncio.timeout(10):
+            while connections():
+                await asyncio.sleep(0.01)
+
+
+def connections() -> int:
+    gc.collect()
+    return sum(isinstance(thing, protocol.Protocol) for thing in gc.get_objects())
 
 
 async def test_a_caller_that_does_not_read_is_not_read_either(regression: Made) -> None:
