@@ -72,6 +72,22 @@ def test_an_operator_that_was_killed_goes_on_when_it_is_started_again(
     assert taken < 10
 
 
+def test_a_holder_whose_lease_was_edited_or_deleted_keeps_it(config: str, kubectl: Kubectl, operator: Start) -> None:
+    only, leases = operator("edited", pod="a").active(), Kubectl(config, LEASE_NAMESPACE)
+
+    def renewed() -> str:
+        found = leases.get("lease", "edited")
+        return str(found["spec"]["renewTime"]) if found else ""
+
+    before = renewed()
+    leases.run("annotate", "lease/edited", "somebody=looked")
+    after = eventually(lambda: max(renewed(), before) > before and renewed(), "it is renewed", 10)
+    leases.run("delete", "lease/edited")
+    eventually(lambda: renewed() > str(after), "it is made anew", 10)
+    reconciled(kubectl, "after", 0)
+    assert only.ready() == (200, "ok, active\n")
+
+
 def test_who_slept_longer_than_the_lease_writes_nothing_any_more(
     config: str, kubectl: Kubectl, operator: Start
 ) -> None:

@@ -70,6 +70,10 @@ READS = ("get", "list", "watch")
 
 
 def by_verb(requests: Iterable[Request], per: int = 1) -> str:
-    """Counts by verb and resource, divided by `per`, the largest first; "none" where there are none."""
+    """Counts by verb and resource, divided by `per`, the largest first; "none" where there are none.
+
+    What is less than a twentieth of them is left out: it does not belong to each of them.
+    """
     counts = Counter(f"{r.verb} {r.resource}" for r in requests)
-    return ", ".join(f"{n / per:.3g} {what}" for what, n in counts.most_common()) or "none"
+    found = [(n / per, what) for what, n in counts.most_common() if n / per >= 0.05]
+    return ", ".join(f"{n:,.0f} {what}" if n == round(n) else f"{n:.1f} {what}" for n, what in found) or "none"

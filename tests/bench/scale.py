@@ -244,7 +244,9 @@ def median(values: list[float]) -> float:
 
 
 def spread(values: list[float], digits: int = 1) -> str:
-    """Min / median / max."""
+    """Min / median / max; the value where there is only one."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
     return " / ".join(f"{v:.{digits}f}" for v in (min(values), median(values), max(values)))
 
 
@@ -270,18 +272,11 @@ def report(runs: dict[str, list[Run]], count: int) -> str:
         lambda r: 1000 * r.settling.cpu_settled / (count * r.settling.children),
         "ms", "<= 0.6", 2,
     )  # fmt: skip
-    row(
-        "time until written, per child",
-        lambda r: 1000 * r.settling.written / (count * r.settling.children),
-        "ms", "", 1,
-    )  # fmt: skip
     row("memory at most", lambda r: r.settling.peak, "MB", "<= 1.0", 0)
-    row("memory settled", lambda r: r.settling.rest, "MB", "", 0)
     row("requests per object until settled", lambda r: len(r.settling.requests) / count, "", "")
     row("restart: to the last request", lambda r: r.restart.last, "s", "ours < 3 s")
     row("restart: CPU", lambda r: r.restart.cpu, "s", "")
     row("restart: memory at most", lambda r: r.restart.peak, "MB", "<= 1.0", 0)
-    row("restart: memory at rest", lambda r: r.restart.rest, "MB", "", 0)
     if any(r.afterwards for r in ours):
         row_of_last(lines, ours[-1], theirs[-1])
     lines += ["", f"Requests until settled per object, last run, {count:,} objects:"]

@@ -137,23 +137,38 @@ def test_a_job_that_ran_out_of_time_says_so_unless_something_kept_it(before: str
     assert ready(world) == f"False TimedOut: {late}{SOON}"
 
 
-def test_what_kept_a_pod_from_starting_is_told_when_the_time_is_over() -> None:
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (
+            "ErrImagePull",
+            "ImagePullFailed: the image of container trainer cannot be pulled (ErrImagePull: no route); check its name,"
+            " that the registry answers, and the pull secret",
+        ),
+        ("CreateContainerConfigError", "ContainerConfigInvalid: container trainer cannot be created: no route; "),
+        ("Unschedulable", "Unschedulable: no node takes the pod: no route; "),
+        ("FailedCreate", "PodCreationRefused: the namespace does not let the pod be made: no route; "),
+    ],
+)
+def test_what_kept_a_pod_from_starting_is_told_when_the_time_is_over(reason: str, told: str) -> None:
     world = trying()
-    world.pod_of_job(
-        "default-preflight",
-        containerStatuses=[
-            {"name": "trainer", "state": {"waiting": {"reason": "ErrImagePull", "message": "no route"}}}
-        ],
-    )
+    why = {"reason": reason, "message": "no route"}
+    match reason:
+        case "FailedCreate":
+            refuse_pods(world, "a", "no route")
+        case "Unschedulable":
+            scheduled = [{"type": "PodScheduled", "status": "False", **why}]
+            world.pod_of_job("default-preflight", phase="Pending", conditions=scheduled)
+        case _:
+            world.pod_of_job("default-preflight", containerStatuses=[{"name": "trainer", "state": {"waiting": why}}])
     kept = ready(world)
+    assert kept.startswith(f"False {told}")
     world.wait(300)
     world.end_job("default-preflight", None, reason="DeadlineExceeded")
-    world.remove("Pod", "default-preflight-x")
-    assert ready(world) == f"{kept}{SOON}"
-    assert kept == (
-        "False ImagePullFailed: the image of container trainer cannot be pulled (ErrImagePull: no route); check its"
-        " name, that the registry answers, and the pull secret"
+    world.remove(
+        "Event" if reason == "FailedCreate" else "Pod", "a" if reason == "FailedCreate" else "default-preflight-x"
     )
+    assert ready(world) == f"{kept}{SOON}"
 
 
 @pytest.mark.parametrize("first", ["StoreRefused", "TimedOut"])
