@@ -97,10 +97,11 @@ def _end(job: Manifest) -> tuple[datetime | None, Manifest | None]:
 
 def _said_before(observed: Observed) -> Trouble | None:
     """What held the Job's pod up when the status was written last: the pods of a Job that timed out are gone."""
-    stalled = conditions.find(observed.object, "Stalled")
-    if stalled is None or stalled["status"] != "True" or stalled["reason"] not in _HOLDING_UP:
-        return None
-    return Trouble(stalled["reason"], stalled["message"], fatal=True)
+    for type_ in ("Stalled", "Reconciling"):  # the second where it was put down to that already, and is tried again
+        said = conditions.find(observed.object, type_)
+        if said is not None and said["status"] == "True" and said["reason"] in _HOLDING_UP:
+            return Trouble(said["reason"], said["message"], fatal=True)
+    return None
 
 
 def _holding_up(observed: Observed, job: Manifest, pod: Manifest | None) -> Trouble | None:

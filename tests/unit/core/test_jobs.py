@@ -137,14 +137,13 @@ def test_a_job_that_ran_out_of_time_says_so_unless_something_kept_it(before: str
     assert ready(world) == f"False TimedOut: {late}{SOON}"
 
 
+NOT_PULLED = "ImagePullFailed: the image of container trainer cannot be pulled (ErrImagePull: no route)"
+
+
 @pytest.mark.parametrize(
     ("reason", "told"),
     [
-        (
-            "ErrImagePull",
-            "ImagePullFailed: the image of container trainer cannot be pulled (ErrImagePull: no route); check its name,"
-            " that the registry answers, and the pull secret",
-        ),
+        ("ErrImagePull", f"{NOT_PULLED}; check its name, that the registry answers, and the pull secret"),
         ("CreateContainerConfigError", "ContainerConfigInvalid: container trainer cannot be created: no route; "),
         ("Unschedulable", "Unschedulable: no node takes the pod: no route; "),
         ("FailedCreate", "PodCreationRefused: the namespace does not let the pod be made: no route; "),
