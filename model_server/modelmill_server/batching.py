@@ -10,15 +10,12 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modelmill_server.errors import RefusedError
+from modelmill_server.runtime import Runtime
 from modelmill_server.tensors import Array
-
-if TYPE_CHECKING:
-    from modelmill_server.model import Runtime
 
 Feeds = dict[str, Array]
 
@@ -38,7 +35,7 @@ class _Waiting:
 class Batches:
     """What waits for one model, and the threads that run it."""
 
-    def __init__(self, runtime: "Runtime", together: int, threads: int) -> None:
+    def __init__(self, runtime: Runtime, together: int, threads: int) -> None:
         self._runtime = runtime
         self._together = together
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
@@ -105,7 +102,7 @@ class Batches:
 _Results = list["tuple[list[Array], float] | Exception"]
 
 
-def _run(runtime: "Runtime", batch: list[_Waiting]) -> _Results:
+def _run(runtime: Runtime, batch: list[_Waiting]) -> _Results:
     """The result of each request, in a thread."""
     if len(batch) > 1:
         feeds = {name: np.concatenate([item.feeds[name] for item in batch]) for name in batch[0].feeds}
@@ -124,7 +121,7 @@ def _run(runtime: "Runtime", batch: list[_Waiting]) -> _Results:
     return [_alone(runtime, item) for item in batch]
 
 
-def _alone(runtime: "Runtime", item: _Waiting) -> "tuple[list[Array], float] | Exception":
+def _alone(runtime: Runtime, item: _Waiting) -> "tuple[list[Array], float] | Exception":
     before = time.perf_counter()
     try:
         return runtime.predict(item.feeds), time.perf_counter() - before
@@ -132,7 +129,7 @@ def _alone(runtime: "Runtime", item: _Waiting) -> "tuple[list[Array], float] | E
         return error
 
 
-def rows_together(runtime: "Runtime", rows: list[Feeds]) -> int:
+def rows_together(runtime: Runtime, rows: list[Feeds]) -> int:
     """Up to how many rows the model answers with the same bits together as alone: 1 where it never does.
 
     Libraries choose another order of summation for more rows, and a caller's answer must not depend on who else asks.

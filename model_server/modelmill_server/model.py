@@ -1,4 +1,4 @@
-"""The runtimes behind one small protocol, and a model made ready to serve.
+"""A model made ready to serve, whichever runtime it needs.
 
 numpy and onnxruntime take most of the time that the program needs to start, so this module is imported after
 the ports are open.
@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -21,18 +20,13 @@ from modelmill_server import signature as signatures
 from modelmill_server.bins import Layout
 from modelmill_server.errors import NotServableError
 from modelmill_server.row import Row
+from modelmill_server.runtime import Runtime
 from modelmill_server.signature import NUMPY_TYPES, Signature
 from modelmill_server.tensors import Array
 
 _WARM_UP_ROUNDS = 20
 # A model that answers one row faster than this is called in the event loop: a thread would cost more.
 INLINE_SECONDS = 0.002
-
-
-class Runtime(Protocol):
-    """What runs a model: named arrays in, the manifest's outputs in order out.  Called from any thread."""
-
-    def predict(self, feeds: dict[str, Array]) -> list[Array]: ...
 
 
 class Servable(msgspec.Struct):
