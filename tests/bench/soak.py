@@ -31,7 +31,7 @@ def measure(server: Server, files: dict[Workload, Path], requests: int) -> str:
             done += loads.closed(server, one, files[one], _SECONDS if samples else 1).requests
         samples.append((done, processes.resident(server.pid)))
         print(f"{done:,} requests: {samples[-1][1]:.1f} MB", flush=True)
-    (_, first), (total, last) = samples[0], samples[-1]
+    (_, first), (_, last) = samples[0], samples[-1]
     looked = (samples[0], samples[len(samples) // 2], samples[-1])
     most = max(size for _, size in samples)
     return "\n".join(
@@ -42,8 +42,7 @@ def measure(server: Server, files: dict[Workload, Path], requests: int) -> str:
             "|---|---|",
             *(f"| {count:,} | {size:.1f} MB |" for count, size in looked),
             "",
-            f"From the first to the last of {len(samples)} looks: {last - first:+.1f} MB over {total:,} requests;"
-            f" at most {most:.1f} MB.",
+            f"From the first to the last of {len(samples)} looks: {last - first:+.1f} MB; at most {most:.1f} MB.",
         )
     )
 
