@@ -52,15 +52,15 @@ class _Parts(NamedTuple):
     kernel: float
 
 
-_NAMES = _Parts(
-    http="HTTP: parse the request (httptools), choose the short cut, hand the response over",
-    decode="decode the JSON into float32, checks included",
-    model="the model (onnxruntime)",
-    encode="encode the answer as JSON",
-    counters="counters: two histograms, and the row for the bins",
-    answer="the response's head, and what holds these steps together",
-    loop="event loop, reads and writes outside of the kernel, colder caches",
-    kernel="kernel: sockets, loopback, waking the client",
+_NAMES = (  # of `_Parts`, in order
+    "HTTP: parse the request (httptools), choose the short cut, hand the response over",
+    "decode the JSON into float32, checks included",
+    "the model (onnxruntime)",
+    "encode the answer as JSON",
+    "counters: two histograms, and the row for the bins",
+    "the response's head, and what holds these steps together",
+    "event loop, reads and writes outside of the kernel, colder caches",
+    "kernel: sockets, loopback, waking the client",
 )
 
 
@@ -211,8 +211,8 @@ def _report(found: dict[str, _Parts], samples: str) -> str:
         f"| us of CPU per request, one row in JSON, {_ONE.connections} connections | {' | '.join(titles)} |",
         "|---|" + "---|" * len(titles),
     ]
-    for place, name in enumerate(_NAMES):
-        lines.append(f"| {name} | {' | '.join(f'{found[title][place]:.1f}' for title in titles)} |")
+    for name, values in zip(_NAMES, zip(*found.values(), strict=True), strict=True):
+        lines.append(f"| {name} | {' | '.join(f'{value:.1f}' for value in values)} |")
     lines.append(f"| **all** | {' | '.join(f'{sum(found[title]):.1f}' for title in titles)} |")
     if samples:
         lines += ["", f"By perf, where the CPU is under the same load ({titles[0]}): {samples}."]

@@ -27,7 +27,7 @@ def measure(server: Server, files: dict[Workload, Path], requests: int) -> str:
         for workload in others:
             done += loads.closed(server, workload, files[workload], 1).requests
         done += _refused(server)
-        while done < max(_FIRST, min(requests, requests * (len(samples) + 1) // _SAMPLES)):
+        while done < (requests * len(samples) // _SAMPLES if samples else _FIRST):
             done += loads.closed(server, one, files[one], _SECONDS if samples else 1).requests
         samples.append((done, processes.resident(server.pid)))
         print(f"{done:,} requests: {samples[-1][1]:.1f} MB", flush=True)

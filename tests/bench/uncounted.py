@@ -13,7 +13,7 @@ from modelmill_server.model import Servable
 
 
 def _predict_uncounted(
-    app: App,  # noqa: ARG001
+    self: App,  # noqa: ARG001
     servable: Servable,
     codec: Codec,
     body: bytes,
