@@ -1,34 +1,26 @@
--- One row of 30 features per request; values vary, and so does the order of the keys.
+-- Posts the bodies of a file that tests/bench/bodies.py wrote, one after the other: wrk -s predict.lua URL FILE
 -- The result is one line of JSON on standard output.
 
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
 
-local bodies, next_body = {}, 0
+local requests, next_request = {}, 0
 
-local function shuffled(parts)
-   for last = #parts, 2, -1 do
-      local other = math.random(last)
-      parts[last], parts[other] = parts[other], parts[last]
+function init(arguments)
+   local file = assert(io.open(arguments[1], "rb"))
+   for line in file:lines() do
+      local json_size, size = line:match("^(%d+) (%d+)$")
+      local headers = { ["Content-Type"] = "application/json" }
+      if json_size ~= "0" then
+         headers = { ["Content-Type"] = "application/octet-stream", ["Inference-Header-Content-Length"] = json_size }
+      end
+      requests[#requests + 1] = wrk.format(nil, nil, headers, file:read(tonumber(size)))
    end
-   return "{" .. table.concat(parts, ",") .. "}"
-end
-
-function init()
-   math.randomseed(7)
-   for body = 1, 512 do
-      local values = {}
-      for feature = 1, 30 do values[feature] = string.format("%.4f", math.random() * 30) end
-      local tensor = shuffled({
-         '"name":"input"', '"shape":[1,30]', '"datatype":"FP32"', '"data":[' .. table.concat(values, ",") .. ']'
-      })
-      bodies[body] = wrk.format(nil, nil, nil, shuffled({ '"id":"' .. body .. '"', '"inputs":[' .. tensor .. ']' }))
-   end
+   file:close()
 end
 
 function request()
-   next_body = next_body % #bodies + 1
-   return bodies[next_body]
+   next_request = next_request % #requests + 1
+   return requests[next_request]
 end
 
 function done(summary, latency)

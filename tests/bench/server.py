@@ -1,284 +1,196 @@
-"""The model server against MLServer and against a bare echo: `python -m tests.bench.server`.
+"""The model server against its peers, a prototype and a bare echo: `python -m tests.bench.server`.
 
-All servers run at once, pinned to the first CPU; wrk is pinned to the second one and asks them in turn, round
-after round, so that whatever else the machine does meets all of them.  Ratios are of the same round.
+The servers of one model run at once, pinned to the first CPU; the load generator is pinned to the second one and asks
+them in turn, round after round, so that whatever else the machine does meets all of them.  Ratios are of one round.
 """
 
 import argparse
-import http.client
 import json
-import os
-import re
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
-from tests.bench import document, mlserver_peer
+from tests.bench import bodies, document, loads, models, peers, processes, report, soak
+from tests.bench.bodies import Workload
+from tests.bench.loads import PATH, Run
+from tests.bench.models import FOREST, LARGE, LOGISTIC, Model
+from tests.bench.processes import Server
+from tests.bench.report import CONSTANT, ECHO, OURS, PROTOTYPE, UNCOUNTED, Results
 
-ROOT = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
-OURS, PEER, ECHO = "modelmill-server", f"MLServer {mlserver_peer.VERSION}", "bare uvicorn echo"
-PATH = "/v2/models/model/infer"
-CONNECTIONS = 32
-STARTS = 5
+from modelmill_contracts.counters import PREDICTIONS
+
+ROWS = 1000
+ONE = Workload("JSON, 1 row", "json", 1, 32)
+WORKLOADS = (
+    ONE,
+    Workload(f"JSON, {ROWS:,} rows", "json", ROWS, 4),
+    Workload("binary, 1 row", "binary", 1, 32),
+    Workload(f"binary, {ROWS:,} rows", "binary", ROWS, 4),
+    Workload("gRPC, 1 row", "grpc", 1, 32),
+    Workload(f"gRPC, {ROWS:,} rows", "grpc", ROWS, 4),
+)
+ALONE = Workload("JSON, 1 row, 1 connection", "json", 1, 1)
+_STARTS = 5
+_START_PORT = 18590
 
 
-class Run(NamedTuple):
-    rate: float  # requests/s
-    p50: float  # ms
-    p99: float
-    cpu: float  # us of the server's CPU per request
-
-
-class Server(NamedTuple):
-    port: int
-    pid: int
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=3, help="of each measurement (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="one round of one second, and docs/BENCHMARKS.md stays")
     parser.add_argument("--no-update", action="store_true", help="leave docs/BENCHMARKS.md alone")
-    options = parser.parse_args()
+    parser.add_argument("--soak", type=int, metavar="REQUESTS", help="instead of all else: memory over that many")
+    options = parser.parse_args([] if arguments is None else arguments)
+    if options.quick:
+        options.rounds, options.seconds, options.no_update = 1, 1, True
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        artifact, digest = _artifact(Path(folder) / "artifact")
-        ours = _our_command(artifact, digest)
-        starts = [_start_seconds(ours) for _ in range(STARTS)]
-        servers = {
-            OURS: stack.enter_context(_running(ours(18600), 18600)),
-            PEER: stack.enter_context(_running(mlserver_peer.prepare(Path(folder) / "mlserver", 18610), 18610)),
-            ECHO: stack.enter_context(_running([sys.executable, "-P", str(HERE / "echo.py"), "18620"], 18620)),
-        }
-        _require_same_answers(servers[OURS], servers[PEER])
-        for server in servers.values():
-            _load(server, CONNECTIONS, 1.0)
-        many, one = _rounds(servers, options.rounds, options.seconds)
-        calls = _grpc_rounds({name: servers[name] for name in (OURS, PEER)}, options.rounds, options.seconds)
-        resident = {name: _resident(server.pid) for name, server in servers.items()}
-    report = _report(many, one, starts, resident, options.rounds, options.seconds) + _grpc_report(calls)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if options.soak:
+            section, text = "soak", _soak(folder, options.soak)
+        else:
+            section, text = "server", _compare(folder, options.rounds, options.seconds)
     if options.no_update:
-        print(report)
+        print(text)
     else:
-        document.update("server", report)
+        document.update(section, text)
 
 
-def _rounds(
-    servers: dict[str, Server], rounds: int, seconds: float
-) -> tuple[dict[str, list[Run]], dict[str, list[Run]]]:
-    many: dict[str, list[Run]] = {name: [] for name in servers}
-    one: dict[str, list[Run]] = {name: [] for name in servers}
-    for number in range(rounds):
-        for name, server in servers.items():
-            many[name].append(_load(server, CONNECTIONS, seconds))
-        for name, server in servers.items():
-            one[name].append(_load(server, 1, seconds))
-        rates = ", ".join(f"{name} {many[name][-1].rate:,.0f}/s" for name in servers)
-        print(f"round {number + 1} of {rounds}: {rates}", flush=True)
-    return many, one
+def _soak(folder: Path, requests: int) -> str:
+    model = models.train(LOGISTIC, folder / "model")
+    files = _write_bodies(folder, model)
+    with processes.running(processes.ours(model, 18600), 18600) as server:
+        return soak.measure(server, files, requests)
 
 
-def _artifact(folder: Path) -> tuple[Path, str]:
-    sys.path.insert(0, str(ROOT / "tests" / "unit" / "server"))
-    import artifacts
-
-    made = artifacts.cancer(folder)
-    return made.folder, made.digest
-
-
-def _our_command(folder: Path, digest: str) -> Callable[[int], list[str]]:
-    def command(port: int) -> list[str]:
-        serve = [sys.executable, "-m", "modelmill_server", "serve", str(folder), "--digest", digest]
-        return [
-            *serve,
-            "--name=model",
-            f"--port={port}",
-            f"--grpc-port={port + 1}",
-            f"--metrics-port={port + 2}",
-            "--drain-seconds=0",
-        ]
-
-    return command
+def _compare(folder: Path, rounds: int, seconds: int) -> str:
+    began = time.monotonic()
+    results = Results()
+    for title in (LOGISTIC, FOREST):
+        model = models.train(title, folder / title)
+        _measure(model, folder / title, rounds, seconds, results)
+    large = models.train(LARGE, folder / LARGE)
+    results.starts = [processes.start_seconds(large, _START_PORT) for _ in range(_STARTS)]
+    results.large = large.size / 1e6
+    _say(began, "all is measured")
+    return report.text(results, rounds, seconds)
 
 
-def _pinned(cpu: int, command: Sequence[str]) -> list[str]:
-    cpus = sorted(os.sched_getaffinity(0))
-    return ["taskset", "-c", str(cpus[cpu]), *command] if len(cpus) > 1 else list(command)
+def _measure(model: Model, folder: Path, rounds: int, seconds: int, results: Results) -> None:
+    """All workloads of one model."""
+    began = time.monotonic()
+    commands = {
+        OURS: processes.ours(model, 18600),
+        peers.MLSERVER: peers.mlserver(model, folder / "mlserver", 18610),
+        peers.KSERVE: peers.kserve(model, 18620),
+        PROTOTYPE: processes.prototype(model, 18630),
+    }
+    if model.title == LOGISTIC:
+        commands[ECHO] = processes.echo(18640)
+        commands[UNCOUNTED] = processes.ours(model, 18650, "tests.bench.uncounted")
+    files = _write_bodies(folder, model)
+    with ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(processes.running(command, 18600 + 10 * place))
+            for place, (name, command) in enumerate(commands.items())
+        }
+        _require_same_answers(model, {name: server for name, server in servers.items() if name != ECHO})
+        asked = {
+            workload: [name for name, server in servers.items() if _takes(name, server, workload, files)]
+            for workload in WORKLOADS
+        }
+        for server in servers.values():
+            loads.closed(server, ONE, files[ONE], 1)
+        for number in range(1, rounds + 1):
+            for workload, names in asked.items():
+                for name in names:
+                    run = loads.closed(servers[name], workload, files[workload], seconds)
+                    results.add(model.title, workload.title, name, run)
+                _say(began, f"{model.title}, round {number} of {rounds}, {_line(results, model, workload.title)}")
+            if model.title == LOGISTIC:
+                _measure_ours(servers, files, seconds, results)
+                _say(began, f"{model.title}, round {number} of {rounds}: latency and counters")
+        if model.title == LOGISTIC:
+            results.resident = {name: processes.resident(server.pid) for name, server in servers.items()}
+            _require_counted(servers)
 
 
-@contextmanager
-def _running(command: Sequence[str], port: int) -> Iterator[Server]:
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(_pinned(0, command), stdout=output, stderr=output)
-        try:
-            deadline = time.monotonic() + 60
-            while not _answers(port):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    output.seek(0)
-                    raise SystemExit(f"{command[0]} does not serve:\n{output.read().decode()[-2000:]}")
-                time.sleep(0.005)
-            yield Server(port, process.pid)
-        finally:
-            process.terminate()
-            process.wait(30)
+def _measure_ours(servers: dict[str, Server], files: dict[Workload, Path], seconds: int, results: Results) -> None:
+    """What has no peer: latency against the echo, at one connection and at a constant rate, and without counters."""
+    file = files[ONE]
+    for name in (OURS, ECHO, PROTOTYPE, peers.MLSERVER, peers.KSERVE):
+        results.add(LOGISTIC, ALONE.title, name, loads.closed(servers[name], ALONE, file, seconds))
+    half = results.runs[LOGISTIC, ONE.title][OURS][-1].rate / 2
+    for name in (OURS, ECHO):
+        results.add(LOGISTIC, CONSTANT, name, loads.constant(servers[name], file, half, seconds))
+    # There and back, so that what changes steadily meanwhile meets both alike.
+    pairs: dict[str, list[Run]] = {OURS: [], UNCOUNTED: []}
+    for name in (OURS, UNCOUNTED, UNCOUNTED, OURS):
+        pairs[name].append(loads.closed(servers[name], ONE, file, seconds))
+    for name, runs in pairs.items():
+        results.counted.setdefault(name, []).append(sum(run.rate for run in runs) / len(runs))
 
 
-def _answers(port: int) -> bool:
+def _write_bodies(folder: Path, model: Model) -> dict[Workload, Path]:
+    files = {workload: folder / f"bodies-{place}" for place, workload in enumerate(WORKLOADS)}
+    for workload, file in files.items():
+        bodies.write(file, workload, model.rows)
+    return files
+
+
+def _takes(name: str, server: Server, workload: Workload, files: dict[Workload, Path]) -> bool:
+    """Whether a server is asked for a workload: some have no gRPC or no binary tensors."""
+    if name in (ECHO, UNCOUNTED):
+        return workload == ONE and name == ECHO
+    if workload.form == "grpc":
+        return name != PROTOTYPE
+    if workload.form == "json":
+        return True
+    body = bodies.read(files[workload])[0]
+    headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(body.json_size)}
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
-        connection.request("GET", "/v2/health/ready")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
+        return processes.ask(server.port, PATH, body.content, headers)[0] == 200
+    except OSError:
         return False
 
 
-def _start_seconds(command: Callable[[int], list[str]]) -> float:
-    began = time.perf_counter()
-    with _running(command(18590), 18590):
-        return time.perf_counter() - began
+def _require_same_answers(model: Model, servers: dict[str, Server]) -> None:
+    """The same rows get the same labels, else the comparison means nothing."""
+    rows = model.rows[:100]
+    tensor = {"name": "input", "shape": list(rows.shape), "datatype": "FP32", "data": rows.ravel().tolist()}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    found = {}
+    for name, server in servers.items():
+        status, content = processes.ask(server.port, PATH, body, {"content-type": "application/json"})
+        if status != 200:
+            raise SystemExit(f"{name} answers {status}: {content.decode()[:1000]}")
+        found[name] = json.loads(content)["outputs"][0]["data"]
+    if any(labels != found[OURS] for labels in found.values()):
+        raise SystemExit(f"the servers disagree: {found}")
 
 
-def _require_same_answers(ours: Server, peer: Server) -> None:
-    """The same row gets the same answer, else the comparison means nothing."""
-    row = [float(value) for value in range(1, 31)]
-    answers = []
-    for server in (ours, peer):
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-        tensor = {"name": "input", "shape": [1, 30], "datatype": "FP32", "data": row}
-        connection.request("POST", PATH, json.dumps({"inputs": [tensor]}), {"content-type": "application/json"})
-        answer = connection.getresponse()
-        content = json.loads(answer.read())
-        if answer.status != 200:
-            raise SystemExit(f"a server answers {answer.status}: {content}")
-        answers.append(next(o["data"] for o in content["outputs"] if o["name"] == "predict"))
-    if answers[0] != answers[1]:
-        raise SystemExit(f"the servers disagree: {answers}")
+def _require_counted(servers: dict[str, Server]) -> None:
+    """The one with counters has counted, the other has not."""
+    for name in (OURS, UNCOUNTED):
+        _, text = processes.ask(servers[name].port + 2, "/metrics")
+        counts = [line for line in text.decode().splitlines() if line.startswith(f"{PREDICTIONS}_total{{")]
+        if (sum(float(line.rpartition(" ")[2]) for line in counts) > 0) is not (name == OURS):
+            raise SystemExit(f"{name} has counted what it should not, or not what it should: {counts}")
 
 
-def _load(server: Server, connections: int, seconds: float) -> Run:
-    wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout=10s", "-s", str(HERE / "predict.lua")]
-    before = _cpu(server.pid)
-    done = subprocess.run(
-        _pinned(1, [*wrk, f"http://127.0.0.1:{server.port}{PATH}"]), check=True, capture_output=True, text=True
-    )
-    used = _cpu(server.pid) - before
-    result = json.loads(done.stdout.strip().splitlines()[-1])
-    if result["errors"]:
-        raise SystemExit(f"port {server.port}: {result['errors']} requests failed:\n{done.stdout}")
-    requests = result["requests"]
-    return Run(requests / result["seconds"], result["p50"], result["p99"], used / requests * 1e6)
+def _line(results: Results, model: Model, workload: str) -> str:
+    runs = results.runs[model.title, workload]
+    return f"{workload}: " + ", ".join(f"{name} {found[-1].rate:,.0f}/s" for name, found in runs.items())
 
 
-def _grpc_rounds(servers: dict[str, Server], rounds: int, seconds: float) -> dict[str, list[Run]]:
-    """32 calls at once on one connection, raw tensors; gRPC is at the port after REST's, ours and the peer's."""
-    found: dict[str, list[Run]] = {name: [] for name in servers}
-    for number in range(rounds):
-        for name, server in servers.items():
-            found[name].append(_grpc_load(server, seconds))
-        rates = ", ".join(f"{name} {runs[-1].rate:,.0f}/s" for name, runs in found.items())
-        print(f"gRPC, round {number + 1} of {rounds}: {rates}", flush=True)
-    return found
-
-
-def _grpc_load(server: Server, seconds: float) -> Run:
-    load = [sys.executable, "-P", str(HERE / "grpc_load.py"), str(server.port + 1), f"--seconds={seconds:g}", "--raw"]
-    before = _cpu(server.pid)
-    done = subprocess.run(_pinned(1, [*load, f"--streams={CONNECTIONS}"]), check=True, capture_output=True, text=True)
-    result = json.loads(done.stdout)
-    requests = result["requests"]
-    used = _cpu(server.pid) - before
-    return Run(requests / result["seconds"], result["p50"], result["p99"], used / requests * 1e6)
-
-
-def _grpc_report(calls: dict[str, list[Run]]) -> str:
-    lines = [
-        "",
-        "",
-        f"gRPC, raw tensors, {CONNECTIONS} calls at once on one connection (`tests/bench/grpc_load.py`):",
-        "",
-        "| server | calls/s | CPU per call | p50 |",
-        "|---|---|---|---|",
-    ]
-    for name, runs in calls.items():
-        rate, cpu = _spread([run.rate for run in runs], "{:,.0f}"), _spread([run.cpu for run in runs], "{:,.0f}")
-        lines.append(f"| {name} | {rate} | {cpu} us | {_spread([run.p50 for run in runs], '{:.1f}')} ms |")
-    ratios = [ours.rate / peer.rate for ours, peer in zip(calls[OURS], calls[PEER], strict=True)]
-    lines += ["", f"Our rate over {PEER}'s, paired by round: {_spread(ratios, '{:.1f}')}."]
-    return "\n".join(lines)
-
-
-def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _resident(pid: int) -> float:
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
-
-
-def _report(
-    many: dict[str, list[Run]],
-    one: dict[str, list[Run]],
-    starts: list[float],
-    resident: dict[str, float],
-    rounds: int,
-    seconds: float,
-) -> str:
-    columns = ("server", f"requests/s, {CONNECTIONS} connections", "CPU per request", "p50, 1 connection")
-    lines = [
-        f"Logistic regression, one row of 30 features, one worker, {rounds} rounds of {seconds:g} s each.",
-        _machine(),
-        "",
-        f"| {' | '.join(columns)} | p99, 1 connection | memory |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, runs in many.items():
-        cells = (
-            _spread([run.rate for run in runs], "{:,.0f}"),
-            _spread([run.cpu for run in runs], "{:,.0f}") + " us",
-            _spread([run.p50 * 1000 for run in one[name]], "{:,.0f}") + " us",
-            _spread([run.p99 * 1000 for run in one[name]], "{:,.0f}") + " us",
-            f"{resident[name]:.0f} MiB",
-        )
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    rates = [ours.rate / peer.rate for ours, peer in zip(many[OURS], many[PEER], strict=True)]
-    cpus = [peer.cpu / ours.cpu for ours, peer in zip(many[OURS], many[PEER], strict=True)]
-    medians = [ours.p50 / echo.p50 for ours, echo in zip(one[OURS], one[ECHO], strict=True)]
-    lines += [
-        "",
-        "| ratio, paired by round | min / median / max | target |",
-        "|---|---|---|",
-        f"| rate, over {PEER}'s | {_spread(rates, '{:.1f}')} | >= 15 |",
-        f"| {PEER}'s CPU per request, over ours | {_spread(cpus, '{:.1f}')} | |",
-        f"| p50 at one connection, over the echo's | {_spread(medians, '{:.2f}')} | <= 1.3 |",
-        "",
-        "From the start of the process to the first 200 of `/v2/health/ready` (target 2 s):",
-        f"{_spread(starts, '{:.2f}')} s.",
-        "",
-        "Ranges are min / median / max.",
-    ]
-    return "\n".join(lines)
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    return " / ".join(form.format(value) for value in (min(values), statistics.median(values), max(values)))
-
-
-def _machine() -> str:
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "onnxruntime", "numpy", "msgspec"))
-    return f"{document.machine()} {libraries}."
+def _say(began: float, what: str) -> None:
+    print(f"{time.monotonic() - began:5.0f} s  {what}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
