@@ -10,6 +10,8 @@ import binascii
 import datetime
 import math
 import struct
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -217,12 +219,14 @@ class Codec:
                 if type(data[0]) is list and len(data) != 1:
                     return None
             else:
-                with np.errstate(over="ignore"):
-                    array = np.array(data, np.float32)
-                if array.ndim == 1:
-                    array = array.reshape(rows, width)
-                if array.shape != (rows, width) or not np.isfinite(array).all():
-                    return None
+                values: Iterable[Any] = data
+                if type(data[0]) is list:
+                    nested: list[Any] = data
+                    if len(nested) != rows or any(type(row) is not list or len(row) != width for row in nested):
+                        return None
+                    values = chain.from_iterable(nested)
+                # The same checks in C as above, and faster than numpy's way from a list.
+                array = np.frombuffer(struct.pack(f"={rows * width}f", *values), np.float32).reshape(rows, width)
         except (ValueError, OverflowError, struct.error):
             return None
         return self._call(request, tensor, array)
