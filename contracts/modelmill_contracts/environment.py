@@ -12,6 +12,12 @@ SECRET_SECRET_KEY_FIELD = "secretAccessKey"  # noqa: S105
 
 STORE_LOCATION = "MILL_STORE"  # JSON of task.StoreLocation, for the model server's fetch
 SERVER_HOST = "MILL_HOST"  # where the model server listens unless it is told; the image's is all addresses
+# What a user's own container is told: the folder of the artifact, what to serve it as, and where to listen.
+OWN_MODEL = "MILL_MODEL"
+OWN_NAME = "MILL_MODEL_NAME"
+OWN_VERSION = "MILL_MODEL_VERSION"
+OWN_PORT = "MILL_PORT"
+
 MODEL_FOLDER = "/mnt/model"
 SOURCE_FOLDER = "/mnt/source"
 ROUTES_FOLDER = "/mnt/routes"

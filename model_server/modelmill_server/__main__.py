@@ -1,4 +1,4 @@
-"""The command line: `modelmill-server PATH_OR_URI`, which is `serve`, and `modelmill-server fetch`.
+"""The command line: `modelmill-server PATH_OR_URI`, which is `serve`, `modelmill-server fetch`, and `... front`.
 
 Imports are inside the commands, so that each starts with what it needs.
 """
@@ -9,10 +9,11 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from modelmill_contracts import __version__, environment
 
-_COMMANDS = ("serve", "fetch")
+_COMMANDS = ("serve", "fetch", "front")
 _MOST_WORKERS = 128
 _MOST_THREADS = 8  # for one slow model: beyond, workers do better
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
@@ -28,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         from modelmill_server import fetch  # noqa: PLC0415
 
         return fetch.main(options.uri, options.digest, options.folder)
+    if options.command == "front":
+        return _front(options)
     with tempfile.TemporaryDirectory(prefix="modelmill-") as place:
         return _serve(options, Path(place) / "model")
 
@@ -70,6 +73,31 @@ def _serve(options: argparse.Namespace, place: Path) -> int:
     )
 
 
+def _front(options: argparse.Namespace) -> int:
+    from modelmill_server import front  # noqa: PLC0415
+    from modelmill_server.app import Limits  # noqa: PLC0415
+
+    host, port = options.upstream
+    return front.main(
+        front.Settings(
+            upstream_host=host,
+            upstream_port=port,
+            protocol=options.protocol,
+            max_answer=options.max_answer,
+            name=options.name,
+            version=options.version,
+            digest=options.digest,
+            host=options.host,
+            port=options.port,
+            metrics_port=options.metrics_port,
+            grpc_port=None,
+            drain_seconds=options.drain_seconds,
+            limits=Limits(body=options.max_body, in_flight=options.max_in_flight, deadline=options.deadline),
+            arm=options.arm,
+        )
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="modelmill-server", description="Serves a Modelmill artifact.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -85,38 +113,68 @@ def _parser() -> argparse.ArgumentParser:
         "source", help="an artifact folder, an ONNX file or a folder with one, or s3://... or file://..."
     )
     serve.add_argument("--name", type=_name, help="the model's name (that of the file or folder)")
-    serve.add_argument("--version", type=_name, default="1", help="the model's version (%(default)s)")
     serve.add_argument("--digest", help="what the artifact must be; without it, nothing is verified against")
-    serve.add_argument(
-        "--host",
-        default=os.environ.get(environment.SERVER_HOST, "127.0.0.1"),
-        help='the address to listen on, "" is all (%(default)s)',
-    )
-    serve.add_argument("--port", type=int, default=environment.HTTP_PORT, help="(%(default)s)")
     serve.add_argument(
         "--grpc-port",
         type=_optional_port,
         default=environment.GRPC_PORT,
         help='0 is any free one, "" is no gRPC (%(default)s)',
     )
-    serve.add_argument("--metrics-port", type=int, default=environment.METRICS_PORT, help="(%(default)s)")
-    serve.add_argument(
-        "--drain-seconds", type=float, default=10.0, help="how long to answer after SIGTERM (%(default)s)"
-    )
-    serve.add_argument("--max-body", type=int, default=1 << 20, help="bytes of a request (%(default)s)")
-    serve.add_argument("--max-in-flight", type=int, default=256, help="requests at once, of each worker (%(default)s)")
     serve.add_argument(
         "--workers", type=_workers, default=1, help='processes that answer, "auto" for one per CPU (%(default)s)'
     )
     serve.add_argument(
         "--deadline", type=_seconds, help="seconds that a request may wait for a slow model (as long as its caller)"
     )
-    serve.add_argument("--arm", type=_arm, default="", help="the arm of a rollout, a label of all metrics")
+    _add_service(serve)
+
+    front = commands.add_parser("front", help="stand before another server that speaks V2 or V1 over HTTP")
+    front.add_argument("--upstream", type=_address, required=True, help="where the other server is: http://HOST:PORT")
+    front.add_argument("--protocol", choices=("V2", "V1"), default="V2", help="what it speaks (%(default)s)")
+    front.add_argument("--name", type=_name, required=True, help="the model's name, here and there")
+    front.add_argument("--digest", help="the artifact's digest, for the metrics")
+    front.add_argument(
+        "--deadline", type=_seconds, default=30.0, help="seconds until a request gives up; callers may (%(default)s)"
+    )
+    front.add_argument("--max-answer", type=int, default=8 << 20, help="bytes of an answer (%(default)s)")
+    _add_service(front)
     return parser
+
+
+def _add_service(command: argparse.ArgumentParser) -> None:
+    """What both kinds of servers have."""
+    command.add_argument("--version", type=_name, default="1", help="the model's version (%(default)s)")
+    command.add_argument(
+        "--host",
+        default=os.environ.get(environment.SERVER_HOST, "127.0.0.1"),
+        help='the address to listen on, "" is all (%(default)s)',
+    )
+    command.add_argument("--port", type=int, default=environment.HTTP_PORT, help="(%(default)s)")
+    command.add_argument("--metrics-port", type=int, default=environment.METRICS_PORT, help="(%(default)s)")
+    command.add_argument(
+        "--drain-seconds", type=float, default=10.0, help="how long to answer after SIGTERM (%(default)s)"
+    )
+    command.add_argument("--max-body", type=int, default=1 << 20, help="bytes of a request (%(default)s)")
+    command.add_argument(
+        "--max-in-flight", type=int, default=256, help="requests at once, of each worker (%(default)s)"
+    )
+    command.add_argument("--arm", type=_arm, default="", help="the arm of a rollout, a label of all metrics")
 
 
 def _optional_port(text: str) -> int | None:
     return int(text) if text else None
+
+
+def _address(text: str) -> tuple[str, int]:
+    """Host and port of http://HOST:PORT."""
+    url = urlsplit(text)
+    try:
+        port = url.port
+    except ValueError:
+        port = None
+    if url.scheme != "http" or not url.hostname or port is None or url.path not in ("", "/") or url.username:
+        raise argparse.ArgumentTypeError("http://HOST:PORT, and nothing behind it")
+    return url.hostname, port
 
 
 def _workers(text: str) -> int | str:

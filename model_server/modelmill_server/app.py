@@ -73,10 +73,9 @@ class App:
         ]
         model = f"/v2/models/{name}"
         self._models = (model, f"{model}/versions/{version}")
-        self._infer_paths = frozenset(f"{path}/infer" for path in self._models)
         self._v1_model = f"/v1/models/{name}"
-        self._v1_predict = f"{self._v1_model}:predict"
-        self._posts = {*self._infer_paths, self._v1_predict, _INDEX}
+        infer = [f"{path}/infer" for path in self._models]
+        self._predictions = {**dict.fromkeys(infer, False), f"{self._v1_model}:predict": True}  # path: whether it is V1
         self.short_cut = ShortCut(self._answer_now, limits.body)
         self._response = self._binary_response = b""
         self._openapi = msgspec.Raw()
@@ -92,6 +91,16 @@ class App:
             _OPENAPI: self._document,
         }
 
+    @property
+    def digest(self) -> str:
+        """The artifact's, "" where it is not known."""
+        return "" if self.servable is None else self.servable.digest
+
+    @property
+    def runtime(self) -> str:
+        """What computes predictions, "" where that is not known yet."""
+        return "" if self.servable is None else self.servable.manifest.runtime
+
     def serve(self, servable: "Servable") -> None:
         """Become ready."""
         self.servable = servable
@@ -99,7 +108,7 @@ class App:
             self.counters.bins.copy_from(servable.row)
         self.counters.ready = True
         if servable.inline:
-            self.short_cut.paths = frozenset(path.encode() for path in self._infer_paths)
+            self.short_cut.paths = frozenset(path.encode() for path, v1 in self._predictions.items() if not v1)
         else:
             from modelmill_server.batching import Batches  # noqa: PLC0415 - numpy comes after the ports are open
 
@@ -122,10 +131,8 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         try:
-            if scope["method"] == "POST" and scope["path"] in self._infer_paths:
-                await self._infer(scope, receive, send, v1=False)
-            elif scope["method"] == "POST" and scope["path"] == self._v1_predict:
-                await self._infer(scope, receive, send, v1=True)
+            if scope["method"] == "POST" and scope["path"] in self._predictions:
+                await self._infer(scope, receive, send)
             else:
                 await self._other(scope, receive, send)
         finally:
@@ -142,24 +149,28 @@ class App:
             return self._response % (line, outcome.seconds * 1e6, len(answer), answer)
         return self._binary_response % (line, outcome.seconds * 1e6, len(answer), outcome.json_size, answer)
 
-    async def _infer(self, scope: Scope, receive: Any, send: Any, *, v1: bool) -> None:
+    async def _infer(self, scope: Scope, receive: Any, send: Any) -> None:
         try:
-            servable = self.admit()
-            json_size = framing.json_size(scope["headers"])
-            deadline = None if self._batches is None else self.deadline(_patience(scope))
-            body = await self._body(scope, receive)
+            outcome = await self._outcome(scope, receive)
         except RefusedError as refusal:
             outcome = self.refuse(refusal)
         except DisconnectedError:
             self.counters.refused("Disconnected")
             return
-        else:
-            found = self.predict(servable.v1_codec if v1 else servable.codec, body, json_size, deadline)
-            outcome = found if isinstance(found, Outcome) else await found
         more = [(_COMPUTE, b"%.1f" % (outcome.seconds * 1e6))]
         if outcome.json_size is not None:
             more.append((framing.JSON_SIZE_NAME, b"%d" % outcome.json_size))
         await self._send(send, outcome.status, outcome.answer, more)
+
+    async def _outcome(self, scope: Scope, receive: Any) -> Outcome:
+        """What becomes of an inference request; RefusedError or DisconnectedError where it is not even decoded."""
+        servable = self.admit()
+        json_size = framing.json_size(scope["headers"])
+        deadline = None if self._batches is None else self.deadline(patience(scope))
+        body = await self._body(scope, receive)
+        codec = servable.v1_codec if self._predictions[scope["path"]] else servable.codec
+        found = self.predict(codec, body, json_size, deadline)
+        return found if isinstance(found, Outcome) else await found
 
     def deadline(self, seconds: float | None) -> float | None:
         """When a request must have been given to the model, on the event loop's clock.
@@ -231,11 +242,7 @@ class App:
         """The model, for a request that was counted into `in_flight`; RefusedError where it has to come again."""
         servable = self._loaded()
         if self.counters.in_flight > self.limits.in_flight:
-            raise RefusedError(
-                429,
-                "QueueFull",
-                f"{self.limits.in_flight} requests are in flight already; try again in a second",
-            )
+            raise self.too_many()
         return servable
 
     async def _body(self, scope: Scope, receive: Any) -> bytes:
@@ -276,6 +283,10 @@ class App:
             raise self.too_large()
         return b"".join(parts)
 
+    def too_many(self) -> RefusedError:
+        most = self.limits.in_flight
+        return RefusedError(429, "QueueFull", f"{most} requests are in flight already; try again in a second")
+
     def too_slow(self) -> RefusedError:
         seconds = self.limits.body_seconds
         return RefusedError(408, "BodyTimeout", f"the body was not complete after {seconds:g} s; send it again")
@@ -292,13 +303,14 @@ class App:
             if path == _INDEX and method == "POST":
                 answer = self._index(await self._body(scope, receive))
             else:
-                answer = _json(self._route(method, path))
+                found = self._route(method, path)
+                answer = _json(await found if isinstance(found, Coroutine) else found)
             status = 200
         except RefusedError as refusal:
             status, answer = refusal.status, inference.refused(refusal).answer
             self.counters.refused(refusal.reason)
             if status == 405:
-                more = [(b"allow", b"POST" if path in self._posts else b"GET, HEAD")]
+                more = [(b"allow", b"POST" if self._takes_posts(path) else b"GET, HEAD")]
         except DisconnectedError:
             self.counters.refused("Disconnected")
             return
@@ -314,11 +326,12 @@ class App:
         await send({"type": "http.response.body", "body": answer})
 
     def _route(self, method: str, path: str) -> Any:
+        """What is answered as JSON, or a coroutine that gives it."""
         if (handler := self._gets.get(path.rstrip("/"))) is not None:
             if method in ("GET", "HEAD"):
                 return handler()
             raise RefusedError(405, "MethodNotAllowed", "only GET is allowed here")
-        if path in self._posts:
+        if self._takes_posts(path):
             raise RefusedError(405, "MethodNotAllowed", "only POST is allowed here")
         _, protocol, kind, model, *rest = f"{path}///".split("/")
         if protocol in ("v1", "v2") and kind == "models" and model:
@@ -328,11 +341,13 @@ class App:
                 raise model_unknown(self.name)
             if rest[0] == "versions" and rest[1] and rest[1] != self.version and protocol == "v2":
                 raise version_unknown(self.name, self.version)
-        raise RefusedError(
-            404,
-            "PathUnknown",
-            f"nothing is here; predictions are at {self._models[0]}/infer, and {_OPENAPI} lists what else there is",
-        )
+        raise RefusedError(404, "PathUnknown", f"nothing is here; {self._what_is_here()}")
+
+    def _takes_posts(self, path: str) -> bool:
+        return path in self._predictions or path == _INDEX
+
+    def _what_is_here(self) -> str:
+        return f"predictions are at {self._models[0]}/infer, and {_OPENAPI} lists what else there is"
 
     def _index(self, body: bytes) -> bytes:
         try:
@@ -407,7 +422,7 @@ class App:
         }
 
 
-def _patience(scope: Scope) -> float | None:
+def patience(scope: Scope) -> float | None:
     """How many seconds the caller waits; None where no header says it."""
     asked = [_seconds(value) * _DEADLINES[name] for name, value in scope["headers"] if name in _DEADLINES]
     return min(asked, default=None)

@@ -52,14 +52,14 @@ class MetricsApp:
 
 def snapshot(app: App, board: Board) -> Snapshot:
     """All counters, summed over the workers."""
-    workers, servable = board.workers, app.servable
+    workers = board.workers
     parts = [worker.bins.read() for worker in workers if worker.bins is not None]
     bins = functools.reduce(operator.add, parts) if parts else None
     return Snapshot(
         model=app.name,
         model_version=app.version,
         arm=app.arm,
-        digest=servable.digest if servable is not None else "",
+        digest=app.digest,
         edges=board.layout.digest if board.layout is not None else "",
         started=board.started,
         ready=board.ready,
@@ -119,10 +119,9 @@ def _model(app: App, seen: Snapshot) -> Iterator[str]:
         yield f"{name}{{{labels}}} {value}\n"
     yield _family(names.WORKER_RESTARTS, "counter", "Processes that died and were started again.")
     yield f"{names.WORKER_RESTARTS}_total{{{labels}}} {seen.worker_restarts}\n"
-    if app.servable is not None:
-        runtime = app.servable.manifest.runtime
+    if app.runtime:
         yield _family(names.MODEL_INFO, "gauge", "The model that is served.")
-        yield f'{names.MODEL_INFO}{{{labels},digest="{seen.digest}",runtime="{runtime}"}} 1\n'
+        yield f'{names.MODEL_INFO}{{{labels},digest="{seen.digest}",runtime="{app.runtime}"}} 1\n'
 
 
 def _bins(name: str, bins: Bins, labels: str) -> Iterator[str]:

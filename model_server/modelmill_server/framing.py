@@ -26,6 +26,13 @@ def json_size(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     return size
 
 
+def size_mismatch(size: int) -> RefusedError:
+    """What is said where the JSON would not fit into the body's `size` bytes."""
+    return invalid(
+        "BinarySizeMismatch", f"the header {JSON_SIZE_HEADER} says more than the body's {size} bytes; mend it"
+    )
+
+
 def known_size(value: bytes) -> int | None:
     """The header's value as a number, None where it is none."""
     return int(value) if value.isdigit() and len(value) <= _MAX_DIGITS else None

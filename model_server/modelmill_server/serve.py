@@ -9,6 +9,7 @@
 SIGINT (a person's Ctrl-C) skips the draining; a second one ends at once.
 """
 
+import abc
 import asyncio
 import contextlib
 import gc
@@ -19,7 +20,7 @@ import time
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import uvloop
 from uvicorn.server import ServerState
@@ -43,20 +44,30 @@ _LINGER_SECONDS = 0.3
 _CLOSING_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    folder: Path
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What is served to whom, wherever predictions come from."""
+
     name: str
     version: str
-    digest: str | None
+    digest: str | None  # the artifact's
     host: str  # "" is every interface
     port: int  # 0 is any free one
     grpc_port: int | None  # None is no gRPC
     metrics_port: int
     drain_seconds: float
     limits: Limits
-    workers: int = 1  # processes
     arm: str = ""  # of a rollout, a label of the counters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Service):
+    folder: Path
+    workers: int = 1  # processes
+
+
+_Service = TypeVar("_Service", bound=Service)
+_Result = TypeVar("_Result")
 
 
 class Sockets(NamedTuple):
@@ -74,16 +85,9 @@ class Sockets(NamedTuple):
 def main(settings: Settings) -> int:
     """Serve until a signal says stop; the exit code."""
     try:
-        sockets = listen(settings)
-        metrics = _bind(settings.host, settings.metrics_port)
+        settings, sockets, metrics = bind(settings)
     except OSError as error:
-        return termination.fail("PortUnavailable", f"cannot listen: {error}; choose other ports")
-    settings = replace(
-        settings,
-        port=_port(sockets.http),
-        grpc_port=None if sockets.grpc is None else _port(sockets.grpc),
-        metrics_port=_port(metrics),
-    )
+        return fail_to_listen(error)
     if settings.workers > 1:
         from modelmill_server import workers  # noqa: PLC0415 - it imports what workers need
 
@@ -91,19 +95,36 @@ def main(settings: Settings) -> int:
     return live(settings, sockets, metrics, Board())
 
 
-def listen(settings: Settings, *, shared: bool = False) -> Sockets:
+def bind(service: _Service) -> tuple[_Service, Sockets, socket.socket]:
+    """The callers' sockets and that of the metrics, and the service with the ports that these have got."""
+    sockets = listen(service)
+    metrics = _bind(service.host, service.metrics_port)
+    known = replace(
+        service,
+        port=_port(sockets.http),
+        grpc_port=None if sockets.grpc is None else _port(sockets.grpc),
+        metrics_port=_port(metrics),
+    )
+    return known, sockets, metrics
+
+
+def fail_to_listen(error: OSError) -> int:
+    return termination.fail("PortUnavailable", f"cannot listen: {error}; choose other ports")
+
+
+def listen(service: Service, *, shared: bool = False) -> Sockets:
     """Sockets that listen on the callers' ports; of those that are `shared`, each process can have its own."""
-    grpc_port = settings.grpc_port
+    grpc_port = service.grpc_port
     return Sockets(
-        _bind(settings.host, settings.port, shared=shared),
-        None if grpc_port is None else _bind(settings.host, grpc_port, shared=shared),
+        _bind(service.host, service.port, shared=shared),
+        None if grpc_port is None else _bind(service.host, grpc_port, shared=shared),
     )
 
 
-def announce(settings: Settings) -> None:
-    grpc = {} if settings.grpc_port is None else {"grpc_port": settings.grpc_port}
-    log.info("listening", port=settings.port, metrics_port=settings.metrics_port, **grpc)
-    if settings.digest is None:
+def announce(service: Service) -> None:
+    grpc = {} if service.grpc_port is None else {"grpc_port": service.grpc_port}
+    log.info("listening", port=service.port, metrics_port=service.metrics_port, **grpc)
+    if isinstance(service, Settings) and service.digest is None:
         log.warning("no --digest was given: the files agree with their manifest, but anybody may have made it")
 
 
@@ -116,7 +137,9 @@ def live(
     alive: int | None = None,
 ) -> int:
     """One process' life.  It counts into slab `index` of `board`; a worker ends at the end of file `alive`."""
-    return uvloop.run(_Life(settings, sockets, metrics, board, index, alive).run())
+    counters = board.workers[index]
+    app = App(settings.name, settings.version, settings.limits, counters, settings.arm)
+    return uvloop.run(_Model(app, settings, sockets, metrics, board, index, alive).run())
 
 
 class _Listener:
@@ -154,24 +177,25 @@ class _Listener:
             connection.shutdown()
 
 
-class _Life:
+class Life(abc.ABC):
+    """The life of a process that answers with `app`; what has to be there before it is ready, subclasses know."""
+
     def __init__(
         self,
-        settings: Settings,
+        app: App,
+        service: Service,
         sockets: Sockets,
         metrics: socket.socket,
         board: Board,
-        index: int,
-        alive: int | None,
+        alive: int | None = None,
     ) -> None:
-        self._settings = settings
+        self._service = service
         self._metrics_socket = metrics
         self._board = board
-        self._index = index
         self._alive = alive
-        self._counters = board.workers[index]
+        self._counters = app.counters
         self._counters.start()
-        self._app = App(settings.name, settings.version, settings.limits, self._counters, settings.arm)
+        self._app = app
         self._http = _Listener(self._app, self._counters, self._app.short_cut)
         self._callers: list[tuple[_Listener | http2.Server, socket.socket]] = [(self._http, sockets.http)]
         self._grpc: http2.Server | None = None
@@ -179,12 +203,12 @@ class _Life:
             self._grpc = _grpc_server(self._app)
             self._callers.append((self._grpc, sockets.grpc))
         self._metrics = _Listener(MetricsApp(self._app, board), Counters(), None)
+        self._born = time.perf_counter()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()  # no draining
         self._now = asyncio.Event()  # no waiting at all
 
     async def run(self) -> int:
-        settings, began = self._settings, time.perf_counter()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, self._interrupted)
@@ -198,29 +222,16 @@ class _Life:
             await self._open()
         await self._metrics.open(self._metrics_socket, _BACKLOG)
         if self._alive is None:
-            announce(settings)
+            announce(self._service)
         dates = asyncio.create_task(self._dates())
         try:
-            servable = await self._load()
-        except (ArtifactError, NotServableError) as error:
-            return termination.fail(error.reason, f"cannot serve {settings.folder}: {error}")
-        if servable is not None:
-            if self._board.layout is None and servable.bins is not None:
-                self._board.bin_rows(servable.bins)
-            self._app.serve(servable)
+            ready = await self._get_ready()
+        except NotServableError as error:
+            return termination.fail(error.reason, str(error))
+        if ready:
             if late:
                 await self._open()
-            log.info(
-                "ready" if self._alive is None else f"worker {self._index} is ready",
-                model=servable.name,
-                version=servable.version,
-                digest=servable.digest,
-                runtime=servable.manifest.runtime,
-                seconds=round(time.perf_counter() - began, 3),
-                infer=f"http://{settings.host or 'localhost'}:{settings.port}/v2/models/{servable.name}/infer",
-            )
-            if self._alive is None:
-                welcome.show(settings, servable.manifest)
+            self._welcome()
             await self._stop.wait()
             await self._end()
         dates.cancel()
@@ -229,40 +240,32 @@ class _Life:
             log.info("stopped")
         return 0
 
+    @abc.abstractmethod
+    async def _get_ready(self) -> bool:
+        """Be ready; False where a signal came first.  Raises NotServableError where that will never be."""
+
+    @abc.abstractmethod
+    def _welcome(self) -> None:
+        """Say that callers are welcome."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since it began."""
+        return round(time.perf_counter() - self._born, 3)
+
+    async def _until_stop(self, work: "asyncio.Future[_Result]") -> "_Result | None":
+        """What `work` gives; None where a signal came first."""
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        return work.result() if work.done() else None
+
     async def _open(self) -> None:
         for listener, sock in self._callers:
             await listener.open(sock, _BACKLOG)
 
-    async def _load(self) -> "Servable | None":
-        """The model, loaded in a thread so that probes are answered; None where a signal came first."""
-        settings = self._settings
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Servable] = loop.create_future()
-
-        def work() -> None:
-            try:
-                from modelmill_server import model  # noqa: PLC0415 - see there
-
-                servable = model.load(settings.folder, settings.digest, settings.name, settings.version)
-            except Exception as error:
-                outcome, value = future.set_exception, error
-            else:
-                # What is there now lives as long as the process: the collector need not look at it again.
-                gc.collect()
-                gc.freeze()
-                outcome, value = future.set_result, servable  # type: ignore[assignment]
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(outcome, value)
-
-        # A daemon, so that a signal need not wait for it.
-        threading.Thread(target=work, name="load", daemon=True).start()
-        stopped = asyncio.create_task(self._stop.wait())
-        await asyncio.wait((future, stopped), return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        return future.result() if future.done() else None
-
     async def _end(self) -> None:
-        drain = self._settings.drain_seconds
+        drain = self._service.drain_seconds
         self._app.drain()
         if self._grpc is not None:
             self._grpc.drain()
@@ -305,6 +308,77 @@ class _Life:
             self._http.state.default_headers = [(b"date", date.encode())]
             self._app.set_date(date)
             await asyncio.sleep(1.0)
+
+
+class _Model(Life):
+    """The life of a process with a model of its own."""
+
+    def __init__(
+        self,
+        app: App,
+        settings: Settings,
+        sockets: Sockets,
+        metrics: socket.socket,
+        board: Board,
+        index: int,
+        alive: int | None,
+    ) -> None:
+        super().__init__(app, settings, sockets, metrics, board, alive)
+        self._settings = settings
+        self._index = index
+
+    async def _get_ready(self) -> bool:
+        try:
+            servable = await self._until_stop(self._load())
+        except (ArtifactError, NotServableError) as error:
+            raise NotServableError(error.reason, f"cannot serve {self._settings.folder}: {error}") from error
+        if servable is None:
+            return False
+        if self._board.layout is None and servable.bins is not None:
+            self._board.bin_rows(servable.bins)
+        self._app.serve(servable)
+        return True
+
+    def _welcome(self) -> None:
+        settings, servable = self._settings, self._app.servable
+        if servable is None:
+            raise AssertionError("callers are welcomed before the model is loaded")
+        log.info(
+            "ready" if self._alive is None else f"worker {self._index} is ready",
+            model=servable.name,
+            version=servable.version,
+            digest=servable.digest,
+            runtime=servable.manifest.runtime,
+            seconds=self.age,
+            infer=f"http://{settings.host or 'localhost'}:{settings.port}/v2/models/{servable.name}/infer",
+        )
+        if self._alive is None:
+            welcome.show(settings, servable.manifest)
+
+    def _load(self) -> "asyncio.Future[Servable]":
+        """The model, which is loaded in a thread so that probes are answered."""
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Servable] = loop.create_future()
+
+        def work() -> None:
+            try:
+                from modelmill_server import model  # noqa: PLC0415 - see there
+
+                servable = model.load(settings.folder, settings.digest, settings.name, settings.version)
+            except Exception as error:
+                outcome, value = future.set_exception, error
+            else:
+                # What is there now lives as long as the process: the collector need not look at it again.
+                gc.collect()
+                gc.freeze()
+                outcome, value = future.set_result, servable  # type: ignore[assignment]
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(outcome, value)
+
+        # A daemon, so that a signal need not wait for it.
+        threading.Thread(target=work, name="load", daemon=True).start()
+        return future
 
 
 def _grpc_server(app: App) -> "http2.Server":

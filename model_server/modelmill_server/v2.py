@@ -20,7 +20,7 @@ import numpy as np
 from modelmill_contracts import artifact
 from modelmill_server import tensors
 from modelmill_server.errors import RefusedError, invalid
-from modelmill_server.framing import JSON_SIZE_HEADER
+from modelmill_server.framing import JSON_SIZE_HEADER, size_mismatch
 from modelmill_server.row import Row
 from modelmill_server.signature import Column, Signature
 from modelmill_server.tensors import Array
@@ -273,10 +273,7 @@ class Codec:
 
     def _full(self, body: bytes, json_size: int | None) -> Call:
         if json_size is not None and json_size > len(body):
-            raise invalid(
-                "BinarySizeMismatch",
-                f"the header {JSON_SIZE_HEADER} says more than the body's {len(body)} bytes; mend it",
-            )
+            raise size_mismatch(len(body))
         try:
             request = _decode_full(body if json_size is None else body[:json_size])
         except msgspec.ValidationError as error:

@@ -168,7 +168,16 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
             "spec": {
                 "model": {"name": "triage", "version": 7},
                 "replicas": 2,
-                "server": {"resources": RESOURCES},
+                "server": {
+                    "resources": RESOURCES,
+                    "container": {
+                        "image": "registry.example.org/ml/triton:24",
+                        "command": ["serve"],
+                        "args": ["--port=$(MILL_PORT)"],
+                        "port": 9000,
+                        "protocol": "V2",
+                    },
+                },
                 "access": {"namespaces": ["shop"]},
                 "revisionHistoryLimit": 3,
             },
@@ -245,6 +254,22 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
     "^sha256:[0-9a-f]{64}$": (
         [DIGEST, "sha256:" + "0123456789abcdef" * 4],
         ["latest", "sha256:abc", "sha512:" + "0" * 64, "0" * 64, "sha256:" + "A" * 64, "sha256:" + "g" * 64],
+    ),
+    # Names of images.
+    "^[a-zA-Z0-9]([-._/a-zA-Z0-9]|:[a-zA-Z0-9_])*(@sha256:[0-9a-f]{64})?$": (
+        ["own", "registry:5000/ml/own_1.2-a:v1", "a@" + DIGEST, "a:1@" + DIGEST],
+        [
+            "-own",
+            "/own",
+            "http://a/own",
+            "a:",
+            "a:-",
+            "a b",
+            "user@host/own",
+            "a@sha256:0",
+            "a@" + DIGEST + "0",
+            "a:b\n",
+        ],
     ),
     r"^[a-z][a-z0-9]*://[^\s]+$": (
         ["s3://models/x", "gs://a", "file:///a"],

@@ -100,6 +100,8 @@ RULES: dict[str, list[tuple[str, Any]]] = {
     "ModelDeployment spec.model.version: version goes with name": [
         ("spec.model", {"uri": "s3://a/b", "digest": DIGEST, "version": 1}),
     ],
+    "ModelDeployment spec.server.container.port: port must not be 8080, 8081 or 9090, where the server in front of it"
+    " listens": [("spec.server.container.port", port) for port in (8080, 8081, 9090)],
     **{
         f"{kind} {path}: keys must be among cpu, memory": [(path, {"nvidia.com/gpu": "1"}), (path, {"CPU": "1"})]
         for kind, resources in (("TrainingJob", "spec.resources"), ("ModelDeployment", "spec.server.resources"))
@@ -113,6 +115,7 @@ ALLOWED: list[tuple[str, str, Any]] = [
     ("Dataset", "spec.columns.3.type", "Integer"),
     ("TrainingJob", "spec.estimator.steps.0.params", {"a": 1.5, "b": None, "c": [{"d": [True]}], "e": {"f": "g"}}),
     ("ModelDeployment", "spec.model", {"name": "triage"}),
+    ("ModelDeployment", "spec.server.container", {"image": "own", "port": 9000}),
 ]
 ALLOWED_CHANGES: list[tuple[str, str, Any]] = [
     ("TrainingJob", "spec.suspend", True),

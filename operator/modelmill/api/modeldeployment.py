@@ -1,6 +1,6 @@
 """ModelDeployment: a model that is served."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -41,12 +41,52 @@ class ModelSelection(Schema):
     """Digest of the artifact's manifest. Pods do not serve what has another one."""
 
 
+# No credentials, no fragments: what a container runtime takes for the name of an image, a digest included.
+Image = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=512,
+        pattern=r"^[a-zA-Z0-9]([-._/a-zA-Z0-9]|:[a-zA-Z0-9_])*(@sha256:[0-9a-f]{64})?$",
+    ),
+]
+Argument = Annotated[str, Field(max_length=1024)]
+
+
+class Container(Schema):
+    """A server of one's own, with Modelmill's in front of it: limits, counters, drain. The model is a read-only folder
+    that $(MILL_MODEL) names; it is to be served as $(MILL_MODEL_NAME) on port $(MILL_PORT)."""
+
+    rules: ClassVar = (
+        Rule(
+            "!(self.port in [8080, 8081, 9090])",
+            "port must not be 8080, 8081 or 9090, where the server in front of it listens",
+            ".port",
+        ),
+    )
+
+    image: Image
+    """The image. It runs as user 65532 with a read-only root and a /tmp of its own, without credentials."""
+    command: Annotated[tuple[Argument, ...], Field(max_length=64, json_schema_extra=ATOMIC)] = ()
+    """What is started instead of the image's entrypoint, as in a pod."""
+    args: Annotated[tuple[Argument, ...], Field(max_length=64, json_schema_extra=ATOMIC)] = ()
+    """Its arguments instead of the image's, as in a pod: $(MILL_MODEL), $(MILL_MODEL_NAME), $(MILL_MODEL_VERSION) and
+    $(MILL_PORT) are replaced."""
+    port: Annotated[int, Field(ge=1, le=65535)]
+    """The port of the pod that it listens on, 127.0.0.1 being enough. Callers do not reach it."""
+    protocol: Literal["V2", "V1"] = "V2"
+    """What it speaks over HTTP: the Open Inference Protocol (V2), or V1 with instances and predictions."""
+
+
 class Server(Schema):
     """The pods that serve."""
 
     resources: ResourceRequirements = ResourceRequirements()
     """CPU and memory of each pod, the fetching of the model included. Default: 100m of cpu and 256Mi of memory are
     requested, memory is limited to 512Mi."""
+    container: Container | None = None
+    """Another server that computes the predictions: its container gets the resources, and the server in front of it
+    100m of cpu and 64Mi to 512Mi of memory besides. Absent: Modelmill's own."""
 
 
 NamespaceName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
@@ -77,7 +117,7 @@ class RevisionStatus(Schema):
     """A revision that has a Deployment."""
 
     revision: Annotated[str, Field(max_length=16)]
-    """The revision: eight hex digits that stand for artifact, resources and store."""
+    """The revision: eight hex digits that stand for artifact, server and store."""
     version: Annotated[int | None, Field(json_schema_extra=INT64)] = None
     """Number of the model's version. Absent: it serves an artifact by uri."""
     ready: Annotated[int, Field(ge=0)] = 0
@@ -88,7 +128,7 @@ class PromotedRevision(Schema):
     """A revision that took over."""
 
     revision: Annotated[str, Field(max_length=16)]
-    """The revision: eight hex digits that stand for artifact, resources and store."""
+    """The revision: eight hex digits that stand for artifact, server and store."""
     version: Annotated[int | None, Field(json_schema_extra=INT64)] = None
     """Number of the model's version. Absent: it served an artifact by uri."""
     promoted_at: Timestamp

@@ -1,6 +1,6 @@
 """ModelDeployment: one version serves, the next comes up beside it, takes over, and the old one drains.
 
-A revision is frozen: its name is a hash of what the user chose (artifact, resources, store), its Deployment is
+A revision is frozen: its name is a hash of what the user chose (artifact, server, store), its Deployment is
 created once and afterwards only scaled.  A newer operator, with other defaults, restarts no serving pod.
 
     target revision has no Deployment   -> create it, beside the one that serves
@@ -157,7 +157,9 @@ def _target(observed: Observed, spec: ModelDeploymentSpec) -> Revision | Waiting
         store = workspace.store_access(settings)
     uri, digest, version = chosen
     resources = pods.declared(spec.server.resources)
-    return Revision(uri=uri, digest=digest, version=version, store=store, resources=resources)
+    return Revision(
+        uri=uri, digest=digest, version=version, store=store, resources=resources, container=spec.server.container
+    )
 
 
 def _artifact(observed: Observed, spec: ModelDeploymentSpec) -> tuple[str, str, int | None] | Waiting:

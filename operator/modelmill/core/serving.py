@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from modelmill.api.modeldeployment import Container
 from modelmill.api.schema import GROUP
 from modelmill.core import pods
 from modelmill.core.plan import Subject
@@ -15,6 +16,11 @@ REVISION_LABEL = f"{GROUP}/revision"
 VERSION_LABEL = f"{GROUP}/version"
 
 RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}}
+# Of the server in front of a user's own: it has no model, only requests and answers on their way.
+FRONT_RESOURCES: Resources = (
+    ("limits", (("memory", "512Mi"),)),
+    ("requests", (("cpu", "100m"), ("memory", "64Mi"))),
+)
 DRAIN_SECONDS = 10  # a stopping pod still answers while every node's proxy learns that it goes
 GRACE_SECONDS = DRAIN_SECONDS + 35
 
@@ -28,11 +34,12 @@ class Revision:
     version: int | None
     store: StoreAccess
     resources: Resources  # as declared: defaults may change with the operator
+    container: Container | None = None  # the user's own server
 
     def id(self, subject: Subject) -> str:
         """Eight hex digits: equal choices of one ModelDeployment are one revision."""
         location = self.store.location
-        chosen = {
+        chosen: dict[str, Any] = {
             "of": subject.uid,
             "uri": self.uri,
             "digest": self.digest,
@@ -40,6 +47,9 @@ class Revision:
             "store": [location.uri, location.endpoint, location.region, self.store.secret],
             "resources": self.resources,
         }
+        if self.container is not None:
+            # What a later version of the kind may add, with a default, must not change what is declared today.
+            chosen["container"] = self.container.model_dump(mode="json", exclude_defaults=True)
         return digest.hex_of(digest.of_json(chosen))[:8]
 
 
@@ -91,7 +101,6 @@ def deployment(subject: Subject, kind: str, revision: Revision, replicas: int) -
 
 
 def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
-    image = subject.settings.server_image
     location = {
         "name": environment.STORE_LOCATION,
         "value": digest.canonical_json(revision.store.location).decode(),
@@ -99,22 +108,52 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
     limits = pods.with_defaults(revision.resources, RESOURCES)
     fetch = pods.container(
         "fetch",
-        image,
+        subject.settings.server_image,
         ["fetch", revision.uri, revision.digest, environment.MODEL_FOLDER],
         # Only this container has the store's credentials: what parses requests has none.
         variables=[location, *pods.secret_variables(revision.store.secret)],
         mounts={"tmp": (environment.WORK_FOLDER, False), "model": (environment.MODEL_FOLDER, False)},
         limits=limits,
     )
-    version = str(revision.version) if revision.version is not None else digest.label_of(revision.digest)
-    server = pods.container(
+    model = {"model": (environment.MODEL_FOLDER, True)}
+    if revision.container is None:
+        first, volumes = [fetch], ["model"]
+        server = _server(subject, revision, ["serve", environment.MODEL_FOLDER], model, limits, grpc=True)
+    else:
+        # Beside the server in front of it, and not among it: so kubelet stops it only when that one has drained.
+        own = {**_own(subject, revision, revision.container, limits), "restartPolicy": "Always"}
+        first, volumes = [fetch, own], ["model", "own-tmp"]
+        upstream = f"--upstream=http://127.0.0.1:{revision.container.port}"
+        front = ["front", upstream, f"--protocol={revision.container.protocol}"]
+        server = _server(subject, revision, front, {}, FRONT_RESOURCES, grpc=False)
+    routes = {"name": f"{subject.name}-routes", "optional": True}
+    return pods.pod_spec(
+        [server],
+        # The routes are mounted from the start, so that a rollout later needs no new pods.
+        [*({"name": name, "emptyDir": {}} for name in volumes), {"name": "routes", "configMap": routes}],
+        initContainers=first,
+        terminationGracePeriodSeconds=GRACE_SECONDS,
+    )
+
+
+def _server(
+    subject: Subject,
+    revision: Revision,
+    command: list[str],
+    mounts: dict[str, tuple[str, bool]],
+    limits: Resources,
+    *,
+    grpc: bool,
+) -> dict[str, Any]:
+    """The container that callers talk to."""
+    ports = {"http": environment.HTTP_PORT, "grpc": environment.GRPC_PORT, "metrics": environment.METRICS_PORT}
+    return pods.container(
         "server",
-        image,
+        subject.settings.server_image,
         [
-            "serve",
-            environment.MODEL_FOLDER,
+            *command,
             f"--name={subject.name}",
-            f"--version={version}",
+            f"--version={_version(revision)}",
             f"--digest={revision.digest}",
             f"--drain-seconds={DRAIN_SECONDS}",
             "--host=",  # every address of the pod
@@ -122,27 +161,42 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
         variables=[],
         mounts={
             "tmp": (environment.WORK_FOLDER, False),
-            "model": (environment.MODEL_FOLDER, True),
+            **mounts,
             "routes": (environment.ROUTES_FOLDER, True),
         },
         limits=limits,
         ports=[
-            {"name": "http", "containerPort": environment.HTTP_PORT, "protocol": "TCP"},
-            {"name": "grpc", "containerPort": environment.GRPC_PORT, "protocol": "TCP"},
-            {"name": "metrics", "containerPort": environment.METRICS_PORT, "protocol": "TCP"},
+            {"name": name, "containerPort": port, "protocol": "TCP"}
+            for name, port in ports.items()
+            if grpc or name != "grpc"
         ],
         # The server is alive before its model is loaded, so that a slow load needs no probe of its own.
         readinessProbe=_probe("/v2/health/ready", period=1, failures=3),
         livenessProbe=_probe("/v2/health/live", period=10, failures=3),
     )
-    routes = {"name": f"{subject.name}-routes", "optional": True}
-    return pods.pod_spec(
-        [server],
-        # The routes are mounted from the start, so that a rollout later needs no new pods.
-        [{"name": "model", "emptyDir": {}}, {"name": "routes", "configMap": routes}],
-        initContainers=[fetch],
-        terminationGracePeriodSeconds=GRACE_SECONDS,
+
+
+def _own(subject: Subject, revision: Revision, container: Container, limits: Resources) -> dict[str, Any]:
+    """The user's server: the model's files, a /tmp that nothing of ours shares, and what to serve them as."""
+    told = {
+        environment.OWN_MODEL: environment.MODEL_FOLDER,
+        environment.OWN_NAME: subject.name,
+        environment.OWN_VERSION: _version(revision),
+        environment.OWN_PORT: str(container.port),
+    }
+    return pods.container(
+        "upstream",
+        container.image,
+        list(container.args),
+        variables=[{"name": name, "value": value} for name, value in told.items()],
+        mounts={"own-tmp": (environment.WORK_FOLDER, False), "model": (environment.MODEL_FOLDER, True)},
+        limits=limits,
+        **({"command": list(container.command)} if container.command else {}),
     )
+
+
+def _version(revision: Revision) -> str:
+    return str(revision.version) if revision.version is not None else digest.label_of(revision.digest)
 
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:

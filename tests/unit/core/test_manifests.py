@@ -114,6 +114,20 @@ def serving_of_an_artifact() -> list[Any]:
     return created(world, "ModelDeployment", "triage")
 
 
+def serving_by_a_container() -> list[Any]:
+    world = with_version(world_with_a_secret(), 3)
+    container = {
+        "image": "registry.example.org/ml/triton:24@sha256:" + "0" * 64,
+        "command": ["serve", "$(MILL_MODEL)"],
+        "args": ["--port=$(MILL_PORT)"],
+        "port": 9000,
+        "protocol": "V1",
+    }
+    server = {"container": container, "resources": {"requests": {"cpu": "2"}, "limits": {"memory": "1Gi"}}}
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "server": server})
+    return [w for w in created(world, "ModelDeployment", "triage") if w["kind"] == "Deployment"]
+
+
 CASES = (
     preflight,
     snapshot_of_a_config_map,
@@ -123,6 +137,7 @@ CASES = (
     verification,
     serving,
     serving_of_an_artifact,
+    serving_by_a_container,
 )
 
 

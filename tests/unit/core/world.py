@@ -8,7 +8,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelmill.core.kinds import CONTROLLERS
-from modelmill.core.plan import Apply, Create, Delete, Guards, NoPods, Plan, Record, SetStatus, Settings, is_owned
+from modelmill.core.plan import (
+    Apply,
+    Create,
+    Delete,
+    Guards,
+    NoPods,
+    Observed,
+    Plan,
+    Record,
+    SetStatus,
+    Settings,
+    is_owned,
+)
 from modelmill.core.resources import TYPES, dig
 from modelmill.shell.cache import Cache
 from modelmill_contracts import report
@@ -133,6 +145,10 @@ class World:
 
     def plan(self, kind: str, name: str) -> Plan:
         """What the core would do now."""
+        return CONTROLLERS[kind].reconcile(self.observed(kind, name), self.now)
+
+    def observed(self, kind: str, name: str) -> Observed:
+        """The snapshot that the core gets now."""
         cache = Cache(CONTROLLERS, self.settings)
         for (kind_, _), manifest in self.objects.items():
             cache.store(kind_, manifest)
@@ -143,7 +159,7 @@ class World:
             cache.set_refused(key, child_kind, child, message)
         observed = cache.observe(key)
         assert observed is not None
-        return CONTROLLERS[kind].reconcile(observed, self.now)
+        return observed
 
     def reconcile(self, kind: str, name: str) -> Plan:
         """Plan and carry out, until there is nothing more to write; the last plan."""

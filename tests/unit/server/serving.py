@@ -41,11 +41,13 @@ class Answer(NamedTuple):
 
 
 class Process:
-    """`python -m modelmill_server ...` with its log lines."""
+    """`python -m modelmill_server ...`, or another command, with its log lines."""
 
-    def __init__(self, *arguments: str, variables: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, variables: dict[str, str] | None = None, command: list[str] | None = None
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "modelmill_server", *arguments],
+            command or [sys.executable, "-m", "modelmill_server", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(variables or {})},
