@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from audit import Audit
+from between import ANSWERS, Between
 from conftest import LEASE_NAMESPACE, Operator
-from nonsense import ANSWERS, Between
 from test_rights import NAME, identity
 
 from live import API_VERSION, ROOT, Kubectl, eventually

@@ -1,11 +1,14 @@
-"""Stands between an operator and the API server, and answers nonsense for one kind."""
+"""Stands between an operator and the API server: answers nonsense for one kind, or keeps back the news of some."""
 
+import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import aiohttp
+import yaml
 from aiohttp import web
 from incarnation import connection
 
@@ -19,16 +22,21 @@ ANSWERS: dict[str, Callable[[], web.Response]] = {
 }
 
 
+_KEPT = ("Accept", "Content-Type", "Authorization", "User-Agent")
+
+
 class Between:
-    """A proxy for one test; its kubeconfig needs no credentials."""
+    """A proxy for one test; its kubeconfig needs no more credentials than a token, where the other one has one."""
 
     def __init__(self) -> None:
         self.nonsense: str | None = None  # one of ANSWERS
         self.asked = 0  # how often nonsense was the answer
+        self.held: frozenset[str] = frozenset()  # plurals of whose objects no watch tells anything
 
     async def start(self, config: str, folder: Path) -> str:
         """Start answering; the kubeconfig that leads here."""
         configuration = await connection(config)
+        user = {"token": token} if (token := _token(config)) else {}
         self._host = configuration.host
         connector = aiohttp.TCPConnector(ssl=login.tls(configuration), limit=0)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
@@ -43,7 +51,7 @@ class Between:
             json.dumps(
                 {
                     "clusters": [{"name": "between", "cluster": {"server": server}}],
-                    "users": [{"name": "anybody", "user": {}}],
+                    "users": [{"name": "anybody", "user": user}],
                     "contexts": [{"name": "it", "context": {"cluster": "between", "user": "anybody"}}],
                     "current-context": "it",
                 }
@@ -59,7 +67,8 @@ class Between:
         if self.nonsense is not None and "/datasets" in request.path:
             self.asked += 1
             return ANSWERS[self.nonsense]()
-        kept = {name: request.headers[name] for name in ("Accept", "Content-Type") if name in request.headers}
+        kept = {name: request.headers[name] for name in _KEPT if name in request.headers}
+        watched = request.path.rpartition("/")[2] if request.query.get("watch") else ""
         body, timeout = await request.read(), aiohttp.ClientTimeout(total=None)
         async with self._session.request(
             request.method, self._host + request.path_qs, data=body or None, headers=kept, timeout=timeout
@@ -68,6 +77,39 @@ class Between:
             with contextlib.suppress(ConnectionError):  # whoever asked has gone
                 await answer.prepare(request)
                 async for chunk in upstream.content.iter_any():
+                    while watched in self.held:
+                        await asyncio.sleep(0.05)
                     await answer.write(chunk)
                 await answer.write_eof()
             return answer
+
+    @contextlib.contextmanager
+    def holding(self, plural: str) -> Iterator[None]:
+        """Nobody hears of objects of this kind by a watch meanwhile, and of all of them afterwards."""
+        self.held = frozenset({plural})
+        try:
+            yield
+        finally:
+            self.held = frozenset()
+
+
+def _token(config: str) -> str | None:
+    (user,) = yaml.safe_load(Path(config).read_text())["users"]
+    token: str | None = user["user"].get("token")
+    return token
+
+
+@contextlib.contextmanager
+def standing_between(config: str, folder: Path) -> Iterator[tuple[Between, Path]]:
+    """A proxy that runs in a thread of its own, and its kubeconfig."""
+    loop, proxy = asyncio.new_event_loop(), Between()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        path = asyncio.run_coroutine_threadsafe(proxy.start(config, folder), loop).result(30)
+        yield proxy, Path(path)
+        asyncio.run_coroutine_threadsafe(proxy.stop(), loop).result(30)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
