@@ -37,6 +37,7 @@ _READY_SECONDS = 1.0  # in which the other server has to say that it is ready
 _MISSES = 3  # so often it may be too busy to say it
 _METADATA_SECONDS = 5.0
 _MAX_ERROR = 4096  # bytes of a refusal that are handed on
+_MAX_PROBLEMS = 3  # of those that FastAPI lists
 # Of the extensions of V2, those that are in a request's and an answer's body, which is handed on as it is.
 _EXTENSIONS = ("binary_tensor_data", "classification", "sequence", "schedule_policy", "parameters")
 # Headers that are about one connection, or that are written anew.
@@ -87,7 +88,7 @@ class _Life(serve.Life):
 
 
 class _Parameters(msgspec.Struct, gc=False):
-    binary_data_size: int = 0
+    binary_data_size: int | None = None
 
 
 class _Output(msgspec.Struct, gc=False):
@@ -107,9 +108,16 @@ class _Ready(msgspec.Struct, gc=False):
     ready: bool | str = True
 
 
+class _Problem(msgspec.Struct, gc=False):
+    """What pydantic finds wrong, without the part of the input that it adds."""
+
+    loc: list[str | int]
+    msg: str
+
+
 class _Error(msgspec.Struct, gc=False):
     error: str = ""
-    detail: str = ""  # as FastAPI calls it
+    detail: str | list[_Problem] = ""  # as FastAPI calls it
 
 
 _decode_answer = msgspec.json.Decoder(_Answer).decode
@@ -317,7 +325,7 @@ class Front(App):
 def _rows_of_v2(body: bytes, json_size: int | None) -> int:
     """The size of the first output's first axis."""
     outputs = _decode_answer(body if json_size is None else body[:json_size]).outputs
-    sizes = [output.parameters.binary_data_size for output in outputs if output.parameters is not None]
+    sizes = [output.parameters.binary_data_size or 0 for output in outputs if output.parameters is not None]
     if json_size is not None and (min(sizes, default=0) < 0 or json_size + sum(sizes) != len(body)):
         raise ValueError("the raw tensors are not as long as they are said to be")
     return outputs[0].shape[0] if outputs and outputs[0].shape else 1
@@ -336,7 +344,10 @@ def _error_in(body: bytes) -> str:
         said = msgspec.json.decode(body, type=_Error)
     except _UNREADABLE:
         return ""
-    return said.error or said.detail
+    if said.error or isinstance(said.detail, str):
+        return said.error or str(said.detail)
+    problems = said.detail[:_MAX_PROBLEMS]
+    return "; ".join(f"{'.'.join(map(str, problem.loc))}: {problem.msg}" for problem in problems)
 
 
 def _unanswered(error: UpstreamError) -> RefusedError:

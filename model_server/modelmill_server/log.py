@@ -39,4 +39,5 @@ def _write(stream: TextIO, level: str, message: str, fields: dict[str, Any]) -> 
     else:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         line = msgspec.json.encode({"time": now, "level": level, "message": message, **fields}).decode()
-    print(line, file=stream, flush=True)
+    stream.write(f"{line}\n")  # at once, else another process' line may come before its end
+    stream.flush()

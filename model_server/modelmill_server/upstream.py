@@ -106,7 +106,7 @@ class Upstream:
         try:
             async with asyncio.timeout_at(min(deadline, loop.time() + CONNECT_SECONDS)):
                 _, connection = await loop.create_connection(lambda: _Connection(self.limit), self._host, self._port)
-        except OSError as error:  # a timeout is one, too
+        except (OSError, ValueError) as error:  # a timeout is an OSError, a host that can be no name a ValueError
             if loop.time() >= deadline:
                 raise _late() from error
             raise UpstreamError("UpstreamUnreachable", "it takes no connections") from error

@@ -21,6 +21,8 @@ FRONT_RESOURCES: Resources = (
     ("limits", (("memory", "512Mi"),)),
     ("requests", (("cpu", "100m"), ("memory", "64Mi"))),
 )
+_PORTS = {"http": environment.HTTP_PORT, "grpc": environment.GRPC_PORT, "metrics": environment.METRICS_PORT}
+_PORTS_OF_A_FRONT = {"http": environment.HTTP_PORT, "metrics": environment.METRICS_PORT}
 DRAIN_SECONDS = 10  # a stopping pod still answers while every node's proxy learns that it goes
 GRACE_SECONDS = DRAIN_SECONDS + 35
 
@@ -34,7 +36,7 @@ class Revision:
     version: int | None
     store: StoreAccess
     resources: Resources  # as declared: defaults may change with the operator
-    container: Container | None = None  # the user's own server
+    container: Container | None  # the user's own server
 
     def id(self, subject: Subject) -> str:
         """Eight hex digits: equal choices of one ModelDeployment are one revision."""
@@ -49,7 +51,7 @@ class Revision:
         }
         if self.container is not None:
             # What a later version of the kind may add, with a default, must not change what is declared today.
-            chosen["container"] = self.container.model_dump(mode="json", exclude_defaults=True)
+            chosen["container"] = self.container.model_dump(exclude_defaults=True)
         return digest.hex_of(digest.of_json(chosen))[:8]
 
 
@@ -118,14 +120,14 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
     model = {"model": (environment.MODEL_FOLDER, True)}
     if revision.container is None:
         first, volumes = [fetch], ["model"]
-        server = _server(subject, revision, ["serve", environment.MODEL_FOLDER], model, limits, grpc=True)
+        server = _server(subject, revision, ["serve", environment.MODEL_FOLDER], model, limits, _PORTS)
     else:
         # Beside the server in front of it, and not among it: so kubelet stops it only when that one has drained.
         own = {**_own(subject, revision, revision.container, limits), "restartPolicy": "Always"}
         first, volumes = [fetch, own], ["model", "own-tmp"]
         upstream = f"--upstream=http://127.0.0.1:{revision.container.port}"
         front = ["front", upstream, f"--protocol={revision.container.protocol}"]
-        server = _server(subject, revision, front, {}, FRONT_RESOURCES, grpc=False)
+        server = _server(subject, revision, front, {}, FRONT_RESOURCES, _PORTS_OF_A_FRONT)
     routes = {"name": f"{subject.name}-routes", "optional": True}
     return pods.pod_spec(
         [server],
@@ -142,11 +144,9 @@ def _server(
     command: list[str],
     mounts: dict[str, tuple[str, bool]],
     limits: Resources,
-    *,
-    grpc: bool,
+    ports: dict[str, int],
 ) -> dict[str, Any]:
     """The container that callers talk to."""
-    ports = {"http": environment.HTTP_PORT, "grpc": environment.GRPC_PORT, "metrics": environment.METRICS_PORT}
     return pods.container(
         "server",
         subject.settings.server_image,
@@ -165,11 +165,7 @@ def _server(
             "routes": (environment.ROUTES_FOLDER, True),
         },
         limits=limits,
-        ports=[
-            {"name": name, "containerPort": port, "protocol": "TCP"}
-            for name, port in ports.items()
-            if grpc or name != "grpc"
-        ],
+        ports=[{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items()],
         # The server is alive before its model is loaded, so that a slow load needs no probe of its own.
         readinessProbe=_probe("/v2/health/ready", period=1, failures=3),
         livenessProbe=_probe("/v2/health/live", period=10, failures=3),

@@ -80,6 +80,7 @@ def test_every_field_is_described_once_and_shortly(kind: Any) -> None:
     [
         (crd.TrainingJob, ("resources",), trainingjob.RESOURCES),
         (crd.ModelDeployment, ("server", "resources"), serving.RESOURCES),
+        (crd.ModelDeployment, ("server", "container"), {name: dict(of) for name, of in serving.FRONT_RESOURCES}),
     ],
 )
 def test_the_default_resources_are_told(kind: Any, path: tuple[str, ...], default: Any) -> None:

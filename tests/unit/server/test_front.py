@@ -278,6 +278,18 @@ def test_what_is_with_the_model_when_the_drain_ends_is_finished(cancer: Made) ->
         assert front.wait() == 0
 
 
+@pytest.mark.parametrize("parameters", ["null", "{}", '{"binary_data_size": null}', '{"content_type": "np"}'])
+def test_answers_of_other_servers(parameters: str) -> None:
+    body = (
+        b'{"model_version": null, "outputs": [{"shape": [2], "data": [1, 2], "parameters": %b}]}' % parameters.encode()
+    )
+    with scripted() as upstream, fronting(upstream.port) as front:
+        upstream.answering = lambda connection, _: connection.sendall(answer(body))
+        found = front.infer()
+        assert (found.status, found.body) == (200, body)
+        assert front.metrics()[f"modelmill_predictions_total{LABELS}"] == 2
+
+
 def test_extensions_that_a_front_does_not_speak_are_not_named() -> None:
     told = {"name": "triton", "version": "2", "extensions": ["binary_tensor_data", "cuda_shared_memory"], "x": [[1]]}
     document = {"name": "theirs", "versions": ["1"], "platform": "p", "inputs": [], "outputs": []}

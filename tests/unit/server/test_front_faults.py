@@ -140,6 +140,13 @@ def test_a_fault_is_answered_and_counted_by_reason(
     assert (good.status, good.body) == (200, GOOD)
 
 
+def test_of_what_fastapi_says_the_input_is_left_out(upstream: Scripted, front: Front) -> None:
+    problem = b'{"type": "missing", "loc": ["body", "inputs", 0, "shape"], "msg": "Field required", "input": "%b"}'
+    upstream.answering = says(answer(b'{"detail": [%b]}' % (problem % SECRET.encode()), 422))
+    found = infer(front)
+    assert (found.status, found.json) == (422, {"error": "body.inputs.0.shape: Field required"})
+
+
 GOOD_ANSWERS: list[tuple[str, Any]] = [
     ("without a length, to the end", closes_after(HEAD + b"\r\n" + GOOD)),
     ("HTTP/1.0", closes_after(b"HTTP/1.0 200 OK\r\ncontent-length: 15\r\n\r\n" + GOOD)),

@@ -209,9 +209,10 @@ async def test_nobody_listens() -> None:
         assert error.value.reason == "UpstreamUnreachable"
 
 
-async def test_a_host_without_a_name() -> None:
+@pytest.mark.parametrize("host", ["nobody.invalid", "a" * 70, "a..b"])
+def test_a_host_that_nobody_knows(host: str) -> None:
     with pytest.raises(UpstreamError) as error:
-        await ask(Upstream("nobody.invalid", 1, 1000))
+        uvloop.run(ask(Upstream(host, 1, 1000)))
     assert error.value.reason == "UpstreamUnreachable"
 
 
