@@ -161,6 +161,11 @@ def _event(manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def _claim(manifest: Manifest) -> dict[str, Any]:
+    modes, phase = dig(manifest, "spec", "accessModes"), dig(manifest, "status", "phase")
+    return {"metadata": _metadata(manifest), "spec": {"accessModes": modes}, "status": {"phase": phase}}
+
+
 def _label(name: str) -> Callable[[Manifest], str | None]:
     return lambda manifest: dig(manifest, "metadata", "labels", name)
 
@@ -247,6 +252,8 @@ CHILDREN: tuple[ResourceType, ...] = (
         "Event", "", "v1", "events", _event, {INVOLVED_FIELD: _involved},
         field_selector="reason=FailedCreate,involvedObject.kind=Job",
     ),
+    # A store may be a volume of the user's.
+    ResourceType("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", _claim, {}),
 )  # fmt: skip
 
 TYPES: Mapping[str, ResourceType] = {resource.kind: resource for resource in (*OWN, *CHILDREN)}

@@ -23,21 +23,29 @@ from modelmill_contracts import digest, environment, report, task
 
 NAME = "default"
 KIND = "Workspace"
+_VOLUME = "pvc://"
+_SHARED = "ReadWriteMany"
 
 
 def store_access(spec: WorkspaceSpec) -> StoreAccess:
     """How the pods of the namespace reach the store that the Workspace declares."""
     store = spec.store
     uri, claim = store.uri, None
-    if uri.startswith("pvc://"):
-        claim, *folders = uri.removeprefix("pvc://").split("/")
-        uri = "/".join((f"file://{environment.STORE_FOLDER}", *folders))
+    if uri.startswith(_VOLUME):
+        claim, folder = _volume(uri)
+        uri = f"file://{environment.STORE_FOLDER}{folder}"
     return StoreAccess(
         task.StoreLocation(uri=uri, endpoint=store.endpoint, region=store.region),
         store.secret_ref.name if store.secret_ref else None,
         claim,
         _identity(spec),
     )
+
+
+def _volume(uri: str) -> tuple[str, str]:
+    """The claim of a pvc:// uri, and the folder in its volume: empty, or with a slash in front."""
+    claim, slash, folder = uri.removeprefix(_VOLUME).partition("/")
+    return claim, slash + folder
 
 
 def _identity(spec: WorkspaceSpec) -> Identity:
@@ -98,7 +106,10 @@ POLICY = "modelmill-jobs"
 def depends(manifest: Manifest) -> tuple[Key, ...]:
     metadata = manifest["metadata"]
     namespace, uid = metadata["namespace"], metadata["uid"]
+    uri = dig(manifest, "spec", "store", "uri") or ""
+    claim = _volume(uri)[0] if uri.startswith(_VOLUME) else None
     return (
+        *((Key("PersistentVolumeClaim", namespace, "metadata.name", claim),) if claim is not None else ()),
         *jobs.dependencies(namespace, uid, JOB),
         Key("NetworkPolicy", namespace, OWNER_LABEL, uid),
         # Only who asks for it is woken by everything in the namespace.
@@ -116,6 +127,7 @@ class Facts:
     access: StoreAccess
     asked: str  # digest of what is tried: other settings are tried again
     policy: network.Policy
+    unusable: Waiting | None  # what is wrong with the store's claim
     run: jobs.Run
     passed: bool
     owned: bool
@@ -148,6 +160,7 @@ def observe(observed: Observed) -> Facts:
         access=access,
         asked=asked,
         policy=network.Policy.observe(observed, _policy(observed.subject, access)),
+        unusable=_unusable(observed, access.claim) if access.claim is not None else None,
         run=jobs.observe(observed, JOB, asked),
         passed=observed.status.get("preflight") == asked,
         owned=observed.status.get("owned") == asked,
@@ -157,6 +170,24 @@ def observe(observed: Observed) -> Facts:
         candidates=admission.candidates(observed) if parallel is not None else (),
         admitted=frozenset(a["uid"] for a in observed.status.get("admitted", ())),
     )
+
+
+def _unusable(observed: Observed, claim: str) -> Waiting | None:
+    """Why the pods of many nodes cannot have the volume."""
+    found = observed.get("PersistentVolumeClaim", claim)
+    what = f"PersistentVolumeClaim {claim}"
+    if found is None:
+        said = f"there is no {what} in this namespace; create it, with access mode {_SHARED}"
+        return Waiting("ClaimNotFound", said, stalled=True, failed=True)
+    modes = dig(found, "spec", "accessModes") or ()
+    if _SHARED not in modes:
+        said = f"{what} has access mode {', '.join(modes)}, and pods on many nodes need {_SHARED}; name another claim"
+        return Waiting("ClaimNotShared", said, stalled=True, failed=True)
+    if dig(found, "status", "phase") == "Lost":
+        return Waiting(
+            "ClaimLost", f"the volume of {what} is gone; restore it, or name another claim", True, failed=True
+        )
+    return None
 
 
 def _policy(subject: Subject, access: StoreAccess) -> Manifest:
@@ -178,6 +209,8 @@ def decide(facts: Facts, now: datetime) -> Decision:
 def _trial(facts: Facts, now: datetime) -> Decision:
     """Whether the store works and, where that counts, whether it is this Workspace's alone."""
     run = facts.run
+    if facts.unusable is not None:
+        return Decision(waiting=facts.unusable)
     if facts.passed and (facts.owned or facts.collecting is None):
         return Decision(owned=facts.owned)
     if run.state == "Succeeded":

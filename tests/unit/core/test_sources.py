@@ -138,6 +138,8 @@ def test_whatever_changes_of_a_source_is_another_snapshot(change: str) -> None:
 
 def workspace(**spec: Any) -> World:
     world = World()
+    for name in ("models", "others"):
+        world.put("PersistentVolumeClaim", name, spec={"accessModes": ["ReadWriteMany"]}, status={"phase": "Pending"})
     world.put("Workspace", "default", spec=spec)
     world.reconcile("Workspace", "default")
     return world
@@ -167,6 +169,37 @@ def test_another_claim_is_tried_anew() -> None:
     world.put("Workspace", "default", spec={"store": {"uri": "pvc://others/a"}})
     world.reconcile("Workspace", "default")
     assert world.condition("Workspace", "default", "Ready") == ("False", "PreflightRunning")
+
+
+@pytest.mark.parametrize(
+    ("claim", "reason", "words"),
+    [
+        (None, "ClaimNotFound", "there is no PersistentVolumeClaim data in this namespace; create it"),
+        ({"spec": {"accessModes": ["ReadWriteOnce"]}}, "ClaimNotShared", "has access mode ReadWriteOnce, and pods on"),
+        ({"spec": {"accessModes": ["ReadWriteMany"]}, "status": {"phase": "Lost"}}, "ClaimLost", "is gone; restore it"),
+    ],
+)
+def test_a_volume_that_cannot_be_shared_is_told_before_anything_runs(claim: Any, reason: str, words: str) -> None:
+    world = workspace(store={"uri": "pvc://data"})
+    if claim is not None:
+        world.put("PersistentVolumeClaim", "data", **claim)
+    world.reconcile("Workspace", "default")
+    assert not world.has("Job", "default-preflight")
+    for type_ in ("Ready", "PreflightPassed"):
+        assert world.condition("Workspace", "default", type_) == ("False", reason)
+    assert words in world.message("Workspace", "default", "Ready")
+    assert world.condition("Workspace", "default", "Stalled")[0] == "True"
+    world.put("PersistentVolumeClaim", "data", spec={"accessModes": ["ReadWriteMany"]}, status={"phase": "Bound"})
+    world.reconcile("Workspace", "default")
+    assert world.has("Job", "default-preflight")
+
+
+def test_a_volume_that_goes_takes_the_store_with_it() -> None:
+    world = passed(workspace(store={"uri": "pvc://models"}))
+    world.remove("PersistentVolumeClaim", "models")
+    world.reconcile("Workspace", "default")
+    assert world.condition("Workspace", "default", "Ready") == ("False", "ClaimNotFound")
+    assert "preflight" not in world.get("Workspace", "default")["status"]
 
 
 IDENTITY = {"serviceAccountName": "cloud", "podLabels": {"azure.workload.identity/use": "true"}}
