@@ -223,7 +223,7 @@ def _trial(facts: Facts, now: datetime) -> Decision:
         return Decision(waiting=waiting, discard=not pause, requeue_after=pause)
     trying = Waiting("PreflightRunning", "the store is being tried")
     # What is known to work goes on working while it is asked whose it is.
-    waits = None if facts.passed and run.trouble is None else retry.under_way(run, facts.failing, trying)
+    waits = None if facts.passed else retry.under_way(run, facts.failing, trying)
     return Decision(start=run.state == "Absent", discard=run.state == "Outdated", waiting=waits)
 
 
@@ -249,28 +249,28 @@ def render(facts: Facts, decision: Decision) -> Outcome:
     }
     return Outcome(
         status=status,
-        conditions=(ready, tried, *_collected(facts, decision), *conditions.progress(ready, waiting)),
+        conditions=(ready, tried, _collected(facts, decision), *conditions.progress(ready, waiting)),
         headline=("Ready",),
         writes=_writes(facts, decision),
         requeue_after=decision.requeue_after or (retry.MAX if facts.policy.state == "Taken" else None),
     )
 
 
-def _collected(facts: Facts, decision: Decision) -> tuple[Condition, ...]:
-    """What is said of the collection, where it is asked for."""
+def _collected(facts: Facts, decision: Decision) -> Condition:
+    """What is said of the collection."""
     if facts.collecting is None:
-        return ()
+        return unknown("Collected", "NotAsked", "spec.store.collect.enabled is false: nothing is deleted")
     if decision.collected is not None:
-        return (collection.condition(decision.collected),)
+        return collection.condition(decision.collected)
     if decision.waiting is not None:
-        return (decision.waiting.condition("Collected"),)
+        return decision.waiting.condition("Collected")
     if facts.run.state != "Succeeded":
-        return (unknown("Collected", "PreflightRunning", "it is being asked whose the store is"),)
+        return unknown("Collected", "PreflightRunning", "it is being asked whose the store is")
     said = (
         f"store {facts.access.location.uri} is not this Workspace's alone: another one uses it, or did; nothing is"
         " collected. Give this one a prefix of its own"
     )
-    return (false("Collected", "StoreShared", said),)
+    return false("Collected", "StoreShared", said)
 
 
 def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:

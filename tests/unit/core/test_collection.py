@@ -58,7 +58,7 @@ def test_nothing_is_collected_where_nobody_asks_for_it() -> None:
     world.wait(10 * 86400)
     assert world.plan("Workspace", "default").writes == ()
     assert not world.has("Job", JOB)
-    assert "Collected" not in [c["type"] for c in world.get("Workspace", "default")["status"]["conditions"]]
+    assert said(world) == ("Unknown", "NotAsked")
 
 
 def test_every_workspace_leaves_its_mark_in_its_store() -> None:
@@ -178,6 +178,8 @@ def test_a_store_of_which_nobody_knows_whose_it_is_is_tried_again_while_everythi
     world.remove("Job", TRIAL)
     reconcile(world)
     assert said(world) == ("Unknown", "PreflightRunning")
+    world.pod_of_job(TRIAL, conditions=[{"type": "PodScheduled", "status": "False", "message": "none"}])
+    reconcile(world)
     assert world.condition("Workspace", "default", "Ready")[0] == "True"
     assert "preflight" in world.get("Workspace", "default")["status"]
     tried(world, owned=True)
