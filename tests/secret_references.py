@@ -32,7 +32,8 @@ def secret_references() -> list[SecretReference]:
 
 def _walk(node: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     for name, child in node.get("properties", {}).items():
-        if "secret" in name.lower():
+        # What names a Secret says so, in its name or in the first word of its description.
+        if "secret" in name.lower() or child.get("description", "").startswith("Secret "):
             yield (*path, name)
         else:
             yield from _walk(child, (*path, name))

@@ -5,10 +5,21 @@ STORE_SECRET_KEY = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - the variable's name
 # The source of a Dataset may need credentials of its own, next to the store's.
 SOURCE_PREFIX = "MILL_SOURCE_"
 
+SOURCE_URL = f"{SOURCE_PREFIX}URL"  # of the database that a query is for
+
+# A store or source of gs:// or az://; absent: the pod's own identity.
+GOOGLE_KEY = "GOOGLE_SERVICE_ACCOUNT_KEY"
+AZURE_ACCOUNT = "AZURE_STORAGE_ACCOUNT_NAME"
+AZURE_KEY = "AZURE_STORAGE_ACCOUNT_KEY"
+
 REPORT = "MILL_REPORT"  # where a report is written instead of report.PATH, outside of Kubernetes
 
 SECRET_ACCESS_KEY_FIELD = "accessKeyId"  # noqa: S105 - the keys of a store's Secret
 SECRET_SECRET_KEY_FIELD = "secretAccessKey"  # noqa: S105
+
+GOOGLE_KEY_FIELD = "serviceAccountKey"
+AZURE_ACCOUNT_FIELD = "accountName"
+AZURE_KEY_FIELD = "accountKey"
 
 STORE_LOCATION = "MILL_STORE"  # JSON of task.StoreLocation, for the model server's fetch
 SERVER_HOST = "MILL_HOST"  # where the model server listens unless it is told; the image's is all addresses
@@ -20,6 +31,11 @@ OWN_PORT = "MILL_PORT"
 
 MODEL_FOLDER = "/mnt/model"
 SOURCE_FOLDER = "/mnt/source"
+STORE_FOLDER = "/mnt/store"  # where a store of pvc:// is mounted; its location's uri is file:///mnt/store/...
+DATA_FOLDER = "/mnt/data"  # what a user's container reads: MILL_DATA
+OUTPUT_FOLDER = "/mnt/output"  # what it writes: MILL_OUTPUT
+DATA = "MILL_DATA"
+OUTPUT = "MILL_OUTPUT"
 ROUTES_FOLDER = "/mnt/routes"
 WORK_FOLDER = "/tmp"  # noqa: S108 - the pod's own emptyDir
 

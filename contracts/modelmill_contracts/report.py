@@ -40,6 +40,22 @@ class SnapshotResult(msgspec.Struct, frozen=True, tag="Snapshot", omit_defaults=
     file: Digest  # of the stored Parquet file
     rows: int
     columns: int
+    profile: Digest | None = None  # of the blob with each column's bins and counts, which drift is measured against
+    page: Digest | None = None  # of the blob with the profile as an HTML page
+    size: int = 0  # bytes of the Parquet file
+    modified_at: str | None = None  # RFC 3339: when the source says that it was written; none: it does not say
+    cpu_seconds: int = 0
+
+
+class FetchResult(msgspec.Struct, frozen=True, tag="Fetch"):
+    files: int
+
+
+class CollectResult(msgspec.Struct, frozen=True, tag="Collect"):
+    moved: int  # to the trash
+    restored: int
+    deleted: int
+    freed: int  # bytes
 
 
 class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,11 +88,12 @@ class VerificationResult(msgspec.Struct, frozen=True, tag="Verification", omit_d
     size: int  # bytes of the whole artifact
 
 
-class PreflightResult(msgspec.Struct, frozen=True, tag="Preflight"):
+class PreflightResult(msgspec.Struct, frozen=True, tag="Preflight", omit_defaults=True):
     checked: tuple[str, ...]
+    owned: bool = False  # whether the store has the asked owner's mark, and nobody else's
 
 
-Result = SnapshotResult | TrainingResult | VerificationResult | PreflightResult
+Result = SnapshotResult | FetchResult | CollectResult | TrainingResult | VerificationResult | PreflightResult
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -28,22 +28,80 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
     values: tuple[str, ...] = ()
 
 
-class PreflightTask(msgspec.Struct, frozen=True, tag="Preflight"):
-    """Write, read and delete one small object, so that a broken store is known before it matters."""
+class PreflightTask(msgspec.Struct, frozen=True, tag="Preflight", omit_defaults=True):
+    """Write, read and delete one small object, so that a broken store is known before it matters.
+
+    Each `owner` that tries a store leaves its own mark in it, whether it collects or not: what is collected must be in
+    a store that has the mark of one owner only.
+    """
 
     store: StoreLocation
+    owner: str = ""  # UID of the Workspace
+
+
+class Expectations(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What must hold for the data as a whole.  Fractions and effects are decimal strings, as in the API."""
+
+    min_rows: int = 1
+    unique_key: tuple[str, ...] = ()  # columns that together are different in each row
+    max_null_fraction: str | None = None  # of each column
+    max_drift: str | None = None  # effect (see STATISTICS of docs/datasets.md) against the previous version
+
+
+class SnapshotInput(msgspec.Struct, frozen=True):
+    """A version of another Dataset, as a query or a container sees it: under the Dataset's name."""
+
+    name: str
+    version: str
+    file: str  # digest of its Parquet file
+
+
+class Derivation(msgspec.Struct, frozen=True):
+    """A query over other Datasets' versions; each is a table of that name."""
+
+    inputs: tuple[SnapshotInput, ...]
+    sql: str
 
 
 class SnapshotTask(msgspec.Struct, frozen=True, tag="Snapshot", omit_defaults=True):
-    """Read the source, check it against the declaration, write one immutable Parquet file."""
+    """Read the source, check it against the declaration, write one immutable Parquet file.
+
+    Exactly one of source, query and derive says where the rows come from.
+    """
 
     store: StoreLocation
-    source: str  # a URI, or the path of a file that is mounted
+    source: str = ""  # a URI; or the path of a file, or of a folder with one file or more, that is mounted
     source_store: StoreLocation | None = None  # how to reach a source of scheme s3, gs or az
+    query: str = ""  # SQL for the database whose URL is in the environment (environment.SOURCE_URL)
+    derive: Derivation | None = None
     schemes: tuple[str, ...] = ("s3", "gs", "az", "https")  # allowed for URIs
     columns: tuple[Column, ...] = ()  # none: as found
     extra_columns: str = "Keep"  # Keep | Drop | Reject
-    min_rows: int = 1
+    expectations: Expectations = Expectations()
+    previous: str | None = None  # digest of the previous version's profile; none: there is no previous version
+
+
+class FetchTask(msgspec.Struct, frozen=True, tag="Fetch"):
+    """Bring snapshots into a folder, each as NAME.parquet, verified: what a user's container reads."""
+
+    store: StoreLocation
+    inputs: tuple[SnapshotInput, ...]
+    folder: str
+
+
+class CollectTask(msgspec.Struct, frozen=True, tag="Collect"):
+    """Collect blobs that nothing refers to, in two passes at least a day apart.
+
+    A blob that is not in `keep` and was last written a day before `now` is moved from blobs/ to trash/.  What was
+    moved a day before `now` is deleted if it is still not in `keep`, and moved back if it is.  Readers look into
+    trash/ for what is not in blobs/, so that no moment is unsafe.  The store must have the mark of `owner`
+    and of nobody else.
+    """
+
+    store: StoreLocation
+    owner: str  # UID of the Workspace
+    keep: tuple[str, ...]  # digests
+    now: str  # RFC 3339
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -92,7 +150,7 @@ class VerificationTask(msgspec.Struct, frozen=True, tag="Verification"):
     digest: str
 
 
-Task = PreflightTask | SnapshotTask | TrainingTask | VerificationTask
+Task = PreflightTask | SnapshotTask | FetchTask | CollectTask | TrainingTask | VerificationTask
 
 
 def with_data(declared: TrainingTask, store: StoreLocation, version: str, file: str) -> TrainingTask:

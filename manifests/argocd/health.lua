@@ -28,7 +28,7 @@ elseif found.Reconciling ~= nil and found.Reconciling.status == "True" then
   health.status = "Progressing"
 elseif headline.status == "True" then
   health.status = "Healthy"
-elseif headline.reason == "Suspended" then
+elseif headline.reason == "Suspended" or headline.reason == "Queued" then
   health.status = "Suspended"
 end
 return health

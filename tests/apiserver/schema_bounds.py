@@ -250,6 +250,8 @@ def _within(bound: Bound, good: Any) -> list[Any]:
         case "minItems" | "maxItems":
             return [items(node, good, limit)]
         case "maxProperties":
+            if "x-kubernetes-validations" not in node:  # any key will do
+                good = good | {letters(number): next(iter(good.values())) for number in range(limit - len(good))}
             return [good] if len(good) == limit else []
     return []
 

@@ -5,6 +5,8 @@ Where fields exclude each other there is more than one object of a kind.
 
 from typing import Any
 
+from modelmill.api.dataset import CRON
+
 DIGEST = "sha256:" + "0" * 64
 TIME = "2026-11-23T10:00:00.5Z"
 RESOURCES = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}}
@@ -32,12 +34,26 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "endpoint": "http://store:7070",
                     "region": "eu-central-1",
                     "secretRef": {"name": "store"},
+                    "collect": {"enabled": True},
                 },
-                "allow": {"sources": ["s3"], "estimatorPackages": ["sklearn"]},
+                "identity": {"serviceAccountName": "cloud", "podLabels": {"azure.workload.identity/use": "true"}},
+                "allow": {
+                    "images": ["registry.example.org/ml/*"],
+                    "sources": ["s3"],
+                    "estimatorPackages": ["sklearn"],
+                },
+                "training": {"maxParallel": 4},
             },
-            "status": {**PROGRESS, "preflight": DIGEST},
+            "status": {
+                **PROGRESS,
+                "preflight": DIGEST,
+                "owned": DIGEST,
+                "collected": {"at": TIME, "moved": 2, "restored": 1, "deleted": 3, "freed": 4711},
+                "admitted": [{"name": "forest", "uid": "8a5f"}],
+            },
         },
         {"metadata": {"name": "default"}, "spec": {"store": {"uri": "gs://models"}}},
+        {"metadata": {"name": "default"}, "spec": {"store": {"uri": "pvc://models/team-a"}}},
     ],
     "Dataset": [
         {
@@ -52,15 +68,40 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     {"name": "plain", "type": "Boolean"},
                 ],
                 "extraColumns": "Keep",
-                "expectations": {"minRows": 10},
+                "expectations": {
+                    "minRows": 10,
+                    "maxAge": "24h",
+                    "uniqueKey": ["id"],
+                    "maxNullFraction": "0.05",
+                    "drift": {"against": "Previous", "maxEffect": "0.2"},
+                },
+                "refresh": {"schedule": "0 6 * * MON-FRI", "timeZone": "Europe/Berlin"},
+                "resources": RESOURCES,
                 "versionHistoryLimit": 5,
             },
             "status": {
                 **PROGRESS,
                 "version": DIGEST,
+                "shortVersion": "0123456789abcdef",
                 "rows": 569,
-                "history": [{"version": DIGEST, "file": DIGEST, "rows": 569, "observedAt": TIME}],
+                "modifiedAt": TIME,
+                "checkedAt": TIME,
+                "lastSchedule": TIME,
+                "lastHandledRefresh": "2026-11-23",
+                "lastRun": "8a5f",
+                "history": [
+                    {
+                        "version": DIGEST,
+                        "file": DIGEST,
+                        "rows": 569,
+                        "observedAt": TIME,
+                        "profile": DIGEST,
+                        "page": DIGEST,
+                        "from": [{"name": "visits", "version": DIGEST}],
+                    }
+                ],
                 "snapshot": DIGEST,
+                "usage": {"cpuSeconds": 3, "bytes": 4711},
                 "problems": [
                     {"rule": "BelowMinimum", "column": "radius", "message": "1 value is", "count": 1, "rows": [7]}
                 ],
@@ -69,6 +110,26 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
         {
             "metadata": {"name": "tumours"},
             "spec": {"source": {"configMapRef": {"name": "tumours", "key": "data.csv"}}},
+        },
+        {"metadata": {"name": "tumours"}, "spec": {"source": {"uri": "pvc://lake/a/b.parquet"}}},
+        {
+            "metadata": {"name": "tumours"},
+            "spec": {"source": {"sql": {"urlRef": {"name": "warehouse", "key": "url"}, "query": "select 1"}}},
+        },
+        {
+            "metadata": {"name": "tumours"},
+            "spec": {"source": {"derive": {"from": [{"name": "visits"}], "sql": "select * from visits"}}},
+        },
+        {
+            "metadata": {"name": "tumours"},
+            "spec": {
+                "source": {
+                    "derive": {
+                        "from": [{"name": "visits"}],
+                        "container": {"image": "registry.example.org/ml/clean:1", "command": ["clean"], "args": ["-f"]},
+                    }
+                }
+            },
         },
     ],
     "TrainingJob": [
@@ -141,7 +202,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "lineage": {
                     "trainingJob": {"name": "forest", "uid": "8a5f"},
                     "recipe": DIGEST,
-                    "dataset": {"name": "tumours", "version": DIGEST},
+                    "dataset": {"name": "tumours", "version": DIGEST, "file": DIGEST},
                 },
             },
             "status": {
@@ -214,8 +275,8 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
         ["A", ".a", "a.", "-a", "a-", "a_b", "../a", "a b"],
     ),
     "^[-_a-zA-Z0-9][-._a-zA-Z0-9]*$": (["a", "data.csv", "-A_9..b"], [".a", "..", "../b", "a/b", "a b", "ä"]),
-    "^(s3|gs|az)://[a-z0-9][-._a-z0-9]*(/[-._a-zA-Z0-9]+)*$": (
-        ["s3://models", "gs://models/team-a/X_1", "az://m.n/a"],
+    "^(s3|gs|az|pvc)://[a-z0-9][-._a-z0-9]*(/[-._a-zA-Z0-9]+)*$": (
+        ["s3://models", "gs://models/team-a/X_1", "az://m.n/a", "pvc://claim/a"],
         [
             "ftp://models",
             "file:///models",
@@ -234,8 +295,49 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "^[-a-z0-9]+$": (["eu-central-1", "a"], ["EU", "eu_1", "eu central", "eu.1"]),
     "^[a-zA-Z_][a-zA-Z0-9_]*$": (["sklearn", "_a9", "A"], ["os.path", "9a", "a-b", "a b", "*"]),
-    r"^(s3|gs|az|https)://[^\s]+$": (
-        ["s3://lake/a.csv", "gs://lake/*.parquet", "az://lake/a", "https://example.org/a.csv?b=c"],
+    # Names of images, and of many.
+    "^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$": (
+        ["python", "registry.example.org:5000/ml/Clean_1:2", f"a@{DIGEST}"],
+        ["-a", ".a", "/a", "a b", "a*", "a;b", "a$b", "ä"],
+    ),
+    "^[a-zA-Z0-9*][-a-zA-Z0-9._/:@*]*$": (
+        ["*", "registry.example.org/ml/*", "*/clean:1"],
+        ["-a", ".a", "/a", "a b", "a?", "a[b]", "ä"],
+    ),
+    # A label's value.
+    "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$": (
+        ["", "a", "true", "A-b_c.9"],
+        ["-a", "a-", ".a", "a b", "a/b", "ä"],
+    ),
+    CRON: (
+        ["0 6 * * *", "*/5 0-6,18-23 1,15 JAN-JUN MON", "0,30 6 * * MON-FRI", "0,3 6 * * *", "59 23 31 12 7"],
+        [
+            "",
+            "* * * *",
+            "* * * * * *",
+            "@daily",
+            "a * * * *",
+            "* * * * Mon",
+            "*/ * * * *",
+            "1- * * * *",
+            "*  * * * *",
+            " * * * * *",
+            "* * * * * ",
+            "100 * * * *",
+            "MON * * * *",
+            "-1 * * * *",
+            "? * * * *",
+            "* * L * *",
+        ],
+    ),
+    "^[A-Za-z][-A-Za-z0-9_+]*(/[A-Za-z0-9][-A-Za-z0-9_+]*)*$": (
+        ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+1"],
+        ["", "+1", "Europe/", "/Berlin", "../etc", "Europe/../a", "Europe Berlin", "Europe//Berlin", "ä"],
+    ),
+    r"^[0-9]+(\.[0-9]+)?$": (["0", "0.2", "10.25"], ["-1", "1.", ".5", "1e3", "20%", "1 "]),
+    r"^(0(\.[0-9]+)?|1(\.0+)?)$": (["0", "0.05", "1", "1.0"], ["1.5", "2", "-0.1", ".5", "0.", "5%", "00", "01"]),
+    r"^(s3|gs|az|https|pvc)://[^\s]+$": (
+        ["s3://lake/a.csv", "gs://lake/*.parquet", "az://lake/a", "https://example.org/a.csv?b=c", "pvc://lake/a"],
         ["http://example.org/a", "file:///etc/passwd", "/etc/passwd", "s3://", "s3://a b", " s3://a", "S3://a"],
     ),
     r"^-?[0-9]+(\.[0-9]+)?$": (

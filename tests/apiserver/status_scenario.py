@@ -19,6 +19,7 @@ from recording import PLURALS, Checkpoint, Manifest, Recorder, Recording
 
 from live import API_VERSION, Kubectl, eventually
 from modelmill_contracts.report import (
+    CollectResult,
     Metric,
     PreflightResult,
     Problem,
@@ -67,6 +68,8 @@ def deployment(name: str, model: Manifest | None = None, **more: Any) -> Manifes
 
 
 STORE_WORKS = Report(True, "StoreWorks", result=PreflightResult(("write", "read", "delete")))
+STORE_IS_OURS = Report(True, "StoreWorks", result=PreflightResult(("write", "read", "delete"), owned=True))
+COLLECTED = Report(True, "Collected", result=CollectResult(moved=2, restored=0, deleted=1, freed=4711))
 TAKEN = (  # an object, and its child whose name somebody else has
     ("Dataset", "taken", "job/taken-data"),
     ("TrainingJob", "taken", "job/taken-train"),
@@ -94,8 +97,9 @@ VERIFIED = Report(True, "Verified", result=VerificationResult(digest("1"), (), (
 OTHER_BYTES = Report(False, "DigestMismatch", "the artifact has another digest; name the right one")
 
 
-def snapshot(letter: str) -> Report:
-    return Report(True, "SnapshotTaken", result=SnapshotResult(digest(letter), digest("b"), 569, 31))
+def snapshot(letter: str, modified_at: str | None = None) -> Report:
+    result = SnapshotResult(digest(letter), digest("b"), 569, 31, modified_at=modified_at)
+    return Report(True, "SnapshotTaken", result=result)
 
 
 class Scenario:
@@ -117,6 +121,7 @@ class Scenario:
             running = self._operator("first").active()
             self.without_a_store()
             self.the_store()
+            self.collection()
             self.data()
             self.training()
             self.versions()
@@ -207,6 +212,25 @@ class Scenario:
         self.kubectl.apply(workspace("http://store:7071"))
         self.ends("the store works", "default-preflight", STORE_WORKS, "Workspace", "default", "Done")
 
+    def collection(self) -> None:
+        """Nothing is collected where others may have left something; then it is asked again whose the store is."""
+        store = {"uri": "s3://models", "endpoint": "http://store:7071", "collect": {"enabled": True}}
+        self.kubectl.apply(made("Workspace", "default", {"store": store}))
+        self.kubectl.wait_for("Workspace", "default", "Collected", "False", reason="StoreShared")
+        self.kubectl.run("delete", "job", "default-preflight")
+        for job, said, reasons in (
+            ("default-preflight", STORE_IS_OURS, ("CollectionRunning", "Unschedulable")),
+            ("default-collect", COLLECTED, ("Collected",)),
+        ):
+
+            def told(reasons: tuple[str, ...] = reasons) -> bool:
+                return self.kubectl.condition("Workspace", "default", "Collected").get("reason") in reasons
+
+            kubelet.end(self.kubectl, job, said, told, f"Workspace/default Collected {' or '.join(reasons)}")
+        self.kubectl.wait_for("Workspace", "default", "Collected", "True", reason="Collected")
+        self.stands("what nobody refers to was collected", "Workspace", "default", "Done")
+        self.kubectl.apply(workspace("http://store:7071"))
+
     def data(self) -> None:
         self.ends("no source", "tumours-data", NO_SOURCE, "Dataset", "tumours", "Stalled", "SourceNotFound")
         self.comes("the data waits for a person", "TrainingJob", "lr", "Stalled", "DatasetNotReady")
@@ -217,6 +241,9 @@ class Scenario:
         self.kubectl.apply(dataset("tumours", expectations={"minRows": 2}))
         self.comes("other rules", "Dataset", "tumours", "Stalled", "Unschedulable")
         self.ends("other rules hold", "tumours-data", snapshot("d"), "Dataset", "tumours", "Done")
+        self.kubectl.apply(dataset("old", expectations={"maxAge": "1h"}))
+        of_2020 = snapshot("e", "2020-01-01T00:00:00Z")
+        self.ends("the data is too old", "old-data", of_2020, "Dataset", "old", "Stalled", "DataStale")
 
     def training(self) -> None:
         self.comes("the Job's pod has no node", "TrainingJob", "lr", "Stalled", "Unschedulable")

@@ -17,15 +17,18 @@ from secret_references import SecretReference, secret_references
 ANN = "ann"  # may write our kinds, and read one Secret: `mine`
 OPERATOR = f"system:serviceaccount:{LEASE_NAMESPACE}:modelmill-operator"
 REFERENCES = secret_references()
-# For each kind a change that leaves its reference alone, and one of where the Secret is used.
+# For each field a change that leaves it alone, and one of where the Secret is used.
 ELSEWHERE = {
-    "workspaces": {"spec": {"allow": {"sources": ["s3"]}}},
-    "datasets": {"spec": {"expectations": {"minRows": 11}}},
+    "workspaces.spec.store.secretRef": {"spec": {"allow": {"sources": ["s3"]}}},
+    "datasets.spec.source.secretRef": {"spec": {"expectations": {"minRows": 11}}},
+    "datasets.spec.source.sql.urlRef": {"spec": {"expectations": {"minRows": 11}}},
 }
 SENT_TO = {
-    "workspaces": {"spec": {"store": {"endpoint": "https://elsewhere.example.org"}}},
-    "datasets": {"spec": {"source": {"uri": "s3://lake/payroll.csv"}}},
+    "workspaces.spec.store.secretRef": {"spec": {"store": {"endpoint": "https://elsewhere.example.org"}}},
+    "datasets.spec.source.secretRef": {"spec": {"source": {"uri": "s3://lake/payroll.csv"}}},
+    "datasets.spec.source.sql.urlRef": {"spec": {"source": {"sql": {"query": "select * from payroll"}}}},
 }
+REQUIRED = {"datasets.spec.source.sql.urlRef"}  # fields that cannot be taken away
 
 
 def role(name: str, user: dict[str, str], *rules: dict[str, Any]) -> list[dict[str, Any]]:
@@ -74,15 +77,22 @@ def team(installed: Kubectl, kubectl: Kubectl, reference: SecretReference) -> Ku
 
 def example(reference: SecretReference, secret: str | None) -> dict[str, Any]:
     """A good object that names this Secret, or none."""
-    full = copy.deepcopy(OBJECTS[reference.kind][0])
+    full = copy.deepcopy(next(good for good in OBJECTS[reference.kind] if parent(reference, good) is not None))
     manifest = {"apiVersion": API_VERSION, "kind": reference.kind, "metadata": full["metadata"], "spec": full["spec"]}
-    node = manifest
-    for key in reference.path[:-1]:
-        node = node[key]
-    node.pop(reference.path[-1], None)
+    node = parent(reference, manifest)
+    assert node is not None
+    former = node.pop(reference.path[-1], {})
     if secret is not None:
-        node[reference.path[-1]] = {"name": secret}
+        node[reference.path[-1]] = {**former, "name": secret}
     return manifest
+
+
+def parent(reference: SecretReference, manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """What has the reference in this object, if it has."""
+    node: dict[str, Any] | None = manifest
+    for key in reference.path[:-1]:
+        node = (node or {}).get(key)
+    return node
 
 
 def created(kubectl: Kubectl, reference: SecretReference, secret: str, dry_run: str = "none") -> str:
@@ -132,13 +142,14 @@ def test_who_applies_or_replaces_is_asked_too(team: Kubectl, reference: SecretRe
 def test_what_others_chose_may_be_kept_but_not_used_elsewhere(team: Kubectl, reference: SecretReference) -> None:
     team.apply(example(reference, "theirs"))
     assert changed(team, reference, {"metadata": {"labels": {"seen": "yes"}}}) == ""
-    assert changed(team, reference, ELSEWHERE[reference.plural]) == ""
-    assert "Secret theirs" in changed(team, reference, SENT_TO[reference.plural])
+    assert changed(team, reference, ELSEWHERE[str(reference)]) == ""
+    assert "Secret theirs" in changed(team, reference, SENT_TO[str(reference)])
     assert "Secret others" in changed(team, reference, renamed(reference, "others"))
-    assert changed(team, reference, renamed(reference, None)) == ""
-    assert "Secret theirs" in changed(team, reference, renamed(reference, "theirs"))
+    if str(reference) not in REQUIRED:
+        assert changed(team, reference, renamed(reference, None)) == ""
+        assert "Secret theirs" in changed(team, reference, renamed(reference, "theirs"))
     assert changed(team, reference, renamed(reference, "mine")) == ""
-    assert changed(team, reference, SENT_TO[reference.plural]) == ""
+    assert changed(team, reference, SENT_TO[str(reference)]) == ""
 
 
 def test_the_operators_status_and_a_deletion_are_not_concerned(team: Kubectl, reference: SecretReference) -> None:

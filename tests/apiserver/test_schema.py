@@ -43,9 +43,41 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         ("spec.store.uri", "gs://models"),
         ("spec.store.uri", "az://models"),
     ],
-    "Dataset spec.source: give exactly one of uri, configMapRef": [
+    "Workspace spec.store.uri: no part of a folder in a volume starts with a dot": [
+        ("spec.store", {"uri": "pvc://models/.a"}),
+        ("spec.store", {"uri": "pvc://models/a/.."}),
+    ],
+    "Workspace spec.store.secretRef: a volume takes no secretRef": [
+        ("spec.store", {"uri": "pvc://models", "secretRef": {"name": "s"}}),
+    ],
+    "Workspace spec.identity.podLabels: labels of modelmill.dev and app.kubernetes.io are the operator's own": [
+        ("spec.identity.podLabels", {"modelmill.dev/revision": "1"}),
+        ("spec.identity.podLabels", {"team": "a", "app.kubernetes.io/managed-by": "me"}),
+    ],
+    "Dataset spec.source: give exactly one of uri, sql, derive, configMapRef": [
         ("spec.source", {}),
         ("spec.source.configMapRef", {"name": "a", "key": "b"}),
+        ("spec.source.sql", {"urlRef": {"name": "a", "key": "b"}, "query": "select 1"}),
+        ("spec.source.derive", {"from": [{"name": "a"}], "sql": "select 1"}),
+    ],
+    "Dataset spec.source.secretRef: a volume takes no secretRef": [
+        ("spec.source", {"uri": "pvc://lake/a", "secretRef": {"name": "s"}}),
+    ],
+    "Dataset spec.source.uri: a volume's uri is pvc://CLAIM/PATH, and no part of the path starts with a dot": [
+        ("spec.source", {"uri": "pvc://lake"}),
+        ("spec.source", {"uri": "pvc://lake/"}),
+        ("spec.source", {"uri": "pvc://lake/a/"}),
+        ("spec.source", {"uri": "pvc://lake/../a"}),
+        ("spec.source", {"uri": "pvc://lake//a"}),
+        ("spec.source", {"uri": "pvc://Lake/a"}),
+        ("spec.source", {"uri": "pvc:///a"}),
+    ],
+    "Dataset spec.source.derive: give exactly one of sql, container": [
+        ("spec.source", {"derive": {"from": [{"name": "a"}]}}),
+        ("spec.source", {"derive": {"from": [{"name": "a"}], "sql": "select 1", "container": {"image": "a"}}}),
+    ],
+    "Dataset spec.source.derive.from: a Dataset cannot be derived from itself": [
+        ("spec.source", {"derive": {"from": [{"name": "a"}, {"name": "tumours"}], "sql": "select 1"}}),
     ],
     "Dataset spec.source.secretRef: secretRef goes with uri": [
         ("spec.source", {"configMapRef": {"name": "a", "key": "b"}, "secretRef": {"name": "s"}}),
@@ -104,7 +136,11 @@ RULES: dict[str, list[tuple[str, Any]]] = {
     " listens": [("spec.server.container.port", port) for port in (8080, 8081, 9090)],
     **{
         f"{kind} {path}: keys must be among cpu, memory": [(path, {"nvidia.com/gpu": "1"}), (path, {"CPU": "1"})]
-        for kind, resources in (("TrainingJob", "spec.resources"), ("ModelDeployment", "spec.server.resources"))
+        for kind, resources in (
+            ("Dataset", "spec.resources"),
+            ("TrainingJob", "spec.resources"),
+            ("ModelDeployment", "spec.server.resources"),
+        )
         for path in (f"{resources}.requests", f"{resources}.limits")
     },
 }
@@ -113,6 +149,10 @@ RULES: dict[str, list[tuple[str, Any]]] = {
 ALLOWED: list[tuple[str, str, Any]] = [
     ("Dataset", "spec.columns.0.min", "10.5"),
     ("Dataset", "spec.columns.3.type", "Integer"),
+    ("Dataset", "spec.source", {"uri": "pvc://lake/a.b/C_d.parquet"}),
+    ("Dataset", "spec.source", {"uri": "https://example.org/.well-known/a.csv"}),
+    ("Workspace", "spec.store", {"uri": "s3://models/.a"}),
+    ("Workspace", "spec.store", {"uri": "pvc://models/a.b"}),
     ("TrainingJob", "spec.estimator.steps.0.params", {"a": 1.5, "b": None, "c": [{"d": [True]}], "e": {"f": "g"}}),
     ("ModelDeployment", "spec.model", {"name": "triage"}),
     ("ModelDeployment", "spec.server.container", {"image": "own", "port": 9000}),
@@ -125,7 +165,10 @@ ALLOWED_CHANGES: list[tuple[str, str, Any]] = [
     ("Model", "spec.description", "other"),
     ("ModelVersion", "metadata.labels", {"team": "a"}),
     ("ModelDeployment", "spec.model", {"uri": "s3://models/x", "digest": DIGEST}),
+    ("Dataset", "spec.source", {"derive": {"from": [{"name": "visits"}], "sql": "select 1"}}),
+    ("Dataset", "spec.refresh", GONE),
     ("Workspace", "spec.store.uri", "s3://others"),
+    ("Workspace", "spec.training.maxParallel", 1),
 ]
 
 

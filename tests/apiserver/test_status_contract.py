@@ -72,7 +72,7 @@ def stand(manifest: Manifest) -> str:
     headline = said[HEADLINE.get(manifest["kind"], "Ready")]
     if headline["status"] == "True":
         return "Done"
-    assert headline["reason"] == "Suspended", f"{named(manifest)} neither waits nor is done: {headline}"
+    assert headline["reason"] in ("Suspended", "Queued"), f"{named(manifest)} neither waits nor is done: {headline}"
     return "Suspended"
 
 

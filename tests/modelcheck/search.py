@@ -8,12 +8,10 @@ the end, at what is declared.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from time import monotonic
 
 from modelcheck.cluster import NOTHING, Cluster, State, System, Weakness
 
-LONGEST_PAUSE = timedelta(minutes=10)
 _ROUNDS = 60
 Came = dict[State, tuple[State, str] | None]  # from which state, and how
 Passed = Callable[[State, State, str], None]
@@ -58,6 +56,7 @@ class Explorer:
         self.cluster = Cluster(system, weakness)
         self.system = system
         self._unsafe: dict[tuple[int, tuple[int, ...]], str | None] = {}
+        self._good: set[State] = set()  # at rest, and it is known that they lead to what is declared
         self._settled: dict[tuple[tuple[int, ...], tuple[int, ...]], str | None] = {}
 
     def explore(self, most: int = 1_000_000, progress: Callable[[str], None] = lambda _: None) -> Report:
@@ -165,21 +164,33 @@ class Explorer:
         return state
 
     def _follow(self, state: State, passed: Passed) -> tuple[State, str | None]:
-        """Where it comes to rest with help, and what is wrong with that."""
+        """Where it comes to rest with help, and what is wrong with that.
+
+        What has to be done every day comes to rest every day: at the latest in a state that it was in before.
+        """
+        followed: list[State] = []
+        unhelped: set[State] = set()
         for _ in range(_ROUNDS):
             state, wrong, waits, blocked = self._rest(state, passed)
             if wrong is not None:
                 return state, wrong
+            if passed is _nobody and state in self._good:
+                self._good.update(followed)
+                return state, None
             before = state
+            followed.append(before)
             helped = self.cluster.helped(state)
             if helped is not None:
                 story, state = helped
-            else:
+            elif before not in unhelped:
+                unhelped.add(before)
                 story, state = "time passes", self.cluster.aged(state) if waits else state
             if before == state:
                 live = self.cluster.live(state)
-                unreached = self.system.broken(live) or self.system.unreached(live)
-                return state, unreached or ("it tries in vain for ever" if blocked else None)
+                wrong = self.system.broken(live) or self.system.unreached(live)
+                wrong = wrong or ("it tries in vain for ever" if blocked else None)
+                self._good.update(followed if wrong is None else ())
+                return state, wrong
             passed(before, state, story)
         return state, "it never comes to rest, however long one helps"
 
@@ -194,7 +205,7 @@ class Explorer:
                 if planned is None:
                     continue
                 if planned.requeue_after is not None:
-                    if planned.requeue_after > LONGEST_PAUSE:
+                    if planned.requeue_after > self.system.longest_pause:
                         return state, f"it would wait for {planned.requeue_after}", waits, blocked
                     waits = True
                 if planned.flight:

@@ -34,11 +34,11 @@ def check(found: Found, task: SnapshotTask) -> pa.Table:
             typed[name] = _found(table.column(name), name, problems, text=found.text)
         elif task.extra_columns == "Reject":
             problems.append(_unwanted(name))
-    if table.num_rows < task.min_rows:
+    if table.num_rows < task.expectations.min_rows:
         problems.append(
             Problem(
                 rule="TooFewRows",
-                message=f"the data has {table.num_rows} rows, but at least {task.min_rows} are expected",
+                message=f"the data has {table.num_rows} rows, but at least {task.expectations.min_rows} are expected",
                 count=table.num_rows,
             )
         )

@@ -86,6 +86,8 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any], model: type[B
     """One schema node without references and unions with null, with the rules of the model that it describes."""
     node = _resolved(node, definitions)
     result = {key: node[key] for key in _KEPT if key in node}
+    if "const" in node:
+        result["enum"] = [node["const"]]
     if "description" in result:
         result["description"] = " ".join(result["description"].split())
     if isinstance(result.get("default"), dict):

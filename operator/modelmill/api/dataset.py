@@ -7,12 +7,17 @@ from pydantic import Field
 from modelmill.api.schema import (
     ATOMIC,
     INT64,
+    NAME_LENGTH,
+    NAME_PATTERN,
+    SET,
     ColumnName,
     Decimal,
     Digest,
+    Duration,
     KeyReference,
     ObjectReference,
     Resource,
+    ResourceRequirements,
     Rule,
     Schema,
     Status,
@@ -21,16 +26,69 @@ from modelmill.api.schema import (
     listmap,
 )
 
+DatasetName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, pattern=NAME_PATTERN)]
 ColumnType = Literal["Float", "Integer", "String", "Boolean", "Timestamp"]
 
 
+class Sql(Schema):
+    """A query for a database. What it gives is the data."""
+
+    url_ref: KeyReference
+    """Secret and its key that has the database's URL, such as postgresql://reader:password@warehouse/sales."""
+    query: Annotated[str, Field(min_length=1, max_length=16384)]
+    """One SELECT, in the database's own SQL. Rows are kept in the order that it gives: say ORDER BY where the same
+    rows are to be the same version."""
+
+
+class DerivedContainer(Schema):
+    """A program of the user's. It has neither credentials nor an identity; it runs as any user that is not root, with
+    nothing to write to but $MILL_OUTPUT and /tmp."""
+
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$")]
+    """The image. The Workspace says which are allowed."""
+    command: Annotated[
+        tuple[Annotated[str, Field(max_length=4096)], ...] | None,
+        Field(min_length=1, max_length=64, json_schema_extra=ATOMIC),
+    ] = None
+    """What is started instead of the image's entrypoint. Absent: the entrypoint."""
+    args: Annotated[
+        tuple[Annotated[str, Field(max_length=4096)], ...],
+        Field(max_length=64, json_schema_extra=ATOMIC),
+    ] = ()
+    """Arguments. It finds each Dataset as the file NAME.parquet in the folder $MILL_DATA, and writes CSV or Parquet
+    files of the same columns to the folder $MILL_OUTPUT."""
+
+
+class DatasetReference(Schema):
+    """A Dataset in the same namespace."""
+
+    name: DatasetName
+    """The Dataset's name, which a query knows it by as a table."""
+
+
+class Derive(Schema):
+    """Data that is made of other Datasets, and made again when one of them has a new version."""
+
+    rules: ClassVar = (Rule("has(self.sql) != has(self.container)", "give exactly one of sql, container"),)
+
+    from_: Annotated[
+        tuple[DatasetReference, ...],
+        Field(alias="from", min_length=1, max_length=16, json_schema_extra=listmap("name")),
+    ]
+    """The Datasets that it is made of, each in its newest valid version."""
+    sql: Annotated[str | None, Field(min_length=1, max_length=16384)] = None
+    """One SELECT in DuckDB's SQL. Each Dataset is a table of its name; there are no other tables, no files and no
+    network. Say ORDER BY where the same rows are to be the same version."""
+    container: DerivedContainer | None = None
+
+
 class Source(Schema):
-    """Where the data comes from: exactly one of uri and configMapRef."""
+    """Where the data comes from: exactly one of uri, sql, derive and configMapRef."""
 
     rules: ClassVar = (
         Rule(
-            "[has(self.uri), has(self.configMapRef)].filter(x, x).size() == 1",
-            "give exactly one of uri, configMapRef",
+            "[has(self.uri), has(self.sql), has(self.derive), has(self.configMapRef)].filter(x, x).size() == 1",
+            "give exactly one of uri, sql, derive, configMapRef",
         ),
         Rule(
             "has(self.uri) || !has(self.secretRef)",
@@ -38,14 +96,29 @@ class Source(Schema):
             ".secretRef",
             "FieldValueForbidden",
         ),
+        Rule(
+            "!has(self.uri) || !has(self.secretRef) || !self.uri.startsWith('pvc://')",
+            "a volume takes no secretRef",
+            ".secretRef",
+            "FieldValueForbidden",
+        ),
+        Rule(
+            "!has(self.uri) || !self.uri.startsWith('pvc://') ||"
+            " self.uri.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/.][^/]*)+$')",
+            "a volume's uri is pvc://CLAIM/PATH, and no part of the path starts with a dot",
+            ".uri",
+        ),
     )
 
-    uri: Annotated[Uri | None, Field(pattern=r"^(s3|gs|az|https)://[^\s]+$")] = None
-    """CSV or Parquet at s3://, gs://, az:// or https://. In a bucket, the last part of the path may have the wildcards
-    * ? and [...]: the files that match are read as one table."""
+    uri: Annotated[Uri | None, Field(pattern=r"^(s3|gs|az|https|pvc)://[^\s]+$")] = None
+    """CSV, Parquet or JSON lines: s3://, gs://, az://, https://, or pvc://CLAIM/PATH in a volume, which is mounted
+    read-only. In a bucket, the last part of the path may have the wildcards * ? and [...]: what matches is one
+    table."""
     secret_ref: ObjectReference | None = None
-    """Secret with the keys accessKeyId and secretAccessKey for the uri. Absent: the Workspace's credentials where the
-    uri lies in the same kind of store, else the pods' own identity."""
+    """Secret for the uri: keys accessKeyId and secretAccessKey for s3, serviceAccountKey for gs, accountName and
+    accountKey for az. Absent: the Workspace's credentials for the same kind of store, else the pods' own identity."""
+    sql: Sql | None = None
+    derive: Derive | None = None
     config_map_ref: KeyReference | None = None
     """A key of a ConfigMap, ending in .csv: for small examples."""
 
@@ -89,11 +162,53 @@ class Column(Schema):
     """The only values that are allowed, each in quotes, such as "1". Absent: any."""
 
 
+class Drift(Schema):
+    """How much the data may differ from what it was."""
+
+    against: Literal["Previous"] = "Previous"
+    """What it is compared with: the newest valid version."""
+    max_effect: Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?$")]
+    """The largest effect that is allowed for any column: a decimal in quotes, such as "0.2"; docs/datasets.md says how
+    it is measured."""
+
+
 class Expectations(Schema):
     """What must hold for the data as a whole."""
 
     min_rows: Annotated[int, Field(ge=1, json_schema_extra=INT64)] = 1
     """The fewest rows that the data may have."""
+    max_age: Duration | None = None
+    """The oldest that the data may be, counted from when its source says that it was written: a duration such as 24h or
+    168h (not 7d). Absent: any age."""
+    unique_key: Annotated[tuple[ColumnName, ...] | None, Field(min_length=1, max_length=16, json_schema_extra=SET)] = (
+        None
+    )
+    """Columns that together must be different in each row, and none of them missing. Absent: rows may repeat."""
+    max_null_fraction: Annotated[str | None, Field(max_length=16, pattern=r"^(0(\.[0-9]+)?|1(\.0+)?)$")] = None
+    """The largest fraction of missing values in any column: a decimal in quotes between 0 and 1, such as "0.05".
+    Absent: what each column's nullable says."""
+    drift: Drift | None = None
+    """Refuse data that differs too much from the newest valid version. Absent: it may differ."""
+
+
+# Five fields of numbers, ranges, steps and lists; months and days of the week may be English names.
+_CRON_ITEM = r"(\*|[0-9]{1,2}(-[0-9]{1,2})?)(/[0-9]{1,2})?"
+_CRON_NAMED = r"(\*|([0-9]{1,2}|[A-Z]{3})(-([0-9]{1,2}|[A-Z]{3}))?)(/[0-9]{1,2})?"
+CRON = rf"^({_CRON_ITEM}(,{_CRON_ITEM})* ){{3}}{_CRON_NAMED}(,{_CRON_NAMED})* {_CRON_NAMED}(,{_CRON_NAMED})*$"
+
+
+class Refresh(Schema):
+    """When the source is read again."""
+
+    schedule: Annotated[str, Field(max_length=128, pattern=CRON)]
+    """Minute, hour, day of the month, month and day of the week (0 and 7 are Sunday), as in cron: "0 6 * * MON-FRI".
+    Of times that went by unused only the last is made up for."""
+    time_zone: Annotated[
+        str, Field(max_length=64, pattern=r"^[A-Za-z][-A-Za-z0-9_+]*(/[A-Za-z0-9][-A-Za-z0-9_+]*)*$")
+    ] = "Etc/UTC"
+    """The time zone that schedule is in, by its IANA name, such as Europe/Berlin. A time that comes twice when clocks
+    are set back counts once, unless the hour is *; one that is left out counts as much later as they are set
+    forward."""
 
 
 class DatasetSpec(Schema):
@@ -106,8 +221,24 @@ class DatasetSpec(Schema):
     """What to do with columns that are not declared, where some are: Keep them as found, Drop them, or Reject the
     data."""
     expectations: Expectations = Expectations()
+    refresh: Refresh | None = None
+    """Absent: the source is read when its declaration changes, when a Dataset that it derives from has a new version,
+    and when the annotation modelmill.dev/refresh gets another value."""
+    resources: ResourceRequirements = ResourceRequirements()
+    """CPU and memory of the pod that reads and checks. Default: 250m of cpu and 512Mi of memory are requested, memory
+    is limited to 2Gi."""
     version_history_limit: Annotated[int, Field(ge=1, le=100)] = 10
-    """How many versions status.history keeps, the newest first. Nothing is deleted from the store."""
+    """How many versions status.history keeps, the newest first, besides those that a ModelVersion, a TrainingJob that
+    has not ended, or a derived Dataset refers to."""
+
+
+class SourceVersion(Schema):
+    """A version of another Dataset."""
+
+    name: DatasetName
+    """The Dataset's name."""
+    version: Digest
+    """Its version."""
 
 
 class DatasetVersion(Schema):
@@ -121,6 +252,14 @@ class DatasetVersion(Schema):
     """Its number of rows."""
     observed_at: Timestamp
     """When this content was seen first."""
+    profile: Digest | None = None
+    """Digest of its profile in the store: each column's distribution, which drift is measured against."""
+    page: Digest | None = None
+    """Digest of the profile as an HTML page in the store, for people."""
+    from_: Annotated[tuple[SourceVersion, ...] | None, Field(alias="from", max_length=16, json_schema_extra=ATOMIC)] = (
+        None
+    )
+    """The versions that it was derived from, the last time that this content came of it. Absent: it is not derived."""
 
 
 class Problem(Schema):
@@ -141,35 +280,75 @@ class Problem(Schema):
     """Numbers of the first rows that broke it; the first row of data is 1."""
 
 
+class Usage(Schema):
+    """What looking took the last time."""
+
+    cpu_seconds: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
+    """CPU time of reading, checking and writing, in seconds."""
+    bytes_: Annotated[int, Field(alias="bytes", ge=0, json_schema_extra=INT64)] = 0
+    """Size of the newest version's Parquet file."""
+
+
+MAX_HISTORY = 200  # versionHistoryLimit is half of it at most: what is referred to has room beside it
+
+
 class DatasetStatus(Status):
-    """What was found. Conditions: PreflightPassed, Available, Valid, Ready, Reconciling, Stalled."""
+    """What was found. Conditions: PreflightPassed, Available, Valid, Fresh, Ready, Reconciling, Stalled."""
 
     version: Digest | None = None
     """The newest valid version: the digest of its logical content (schema and typed values in order). A TrainingJob
     may pin it."""
+    short_version: Annotated[str | None, Field(max_length=16)] = None
+    """The first 16 hex digits of version."""
     rows: Annotated[int | None, Field(ge=0, json_schema_extra=INT64)] = None
     """Number of rows of the newest valid version."""
-    history: Annotated[tuple[DatasetVersion, ...], Field(max_length=100, json_schema_extra=ATOMIC)] = ()
+    modified_at: Timestamp | None = None
+    """When the newest valid version was written, as its source says; where it does not say, when it was found; of
+    a derived one, when the oldest version that it is derived from was."""
+    checked_at: Timestamp | None = None
+    """When the source was looked at last, whatever was found."""
+    last_schedule: Timestamp | None = None
+    """The newest time of the schedule that was looked at."""
+    last_handled_refresh: Annotated[str | None, Field(max_length=256)] = None
+    """Value of the annotation modelmill.dev/refresh that was looked at last, whatever was found: its first 256
+    characters."""
+    last_run: Annotated[str | None, Field(max_length=64)] = None
+    """UID of the Job whose answer was taken last."""
+    history: Annotated[tuple[DatasetVersion, ...], Field(max_length=MAX_HISTORY, json_schema_extra=ATOMIC)] = ()
     """The versions that TrainingJobs may name, the newest first."""
     snapshot: Digest | None = None
     """Digest of the declaration that the newest version was taken by; another declaration takes another snapshot."""
     problems: Annotated[tuple[Problem, ...], Field(max_length=32, json_schema_extra=ATOMIC)] = ()
     """The rules that the data broke when it was read last. Absent: none."""
+    usage: Usage | None = None
 
 
 class Dataset(Resource):
     """Data that is checked, and kept as immutable versions named by their content."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.spec.source.derive) ||"
+            " !self.spec.source.derive.from.exists(input, input.name == self.metadata.name)",
+            "a Dataset cannot be derived from itself",
+            ".spec.source.derive.from",
+        ),
+    )
 
     plural: ClassVar = "datasets"
     short: ClassVar = "dset"
     columns: ClassVar = (
         ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
         ("Rows", "integer", ".status.rows"),
+        ("Version", "string", ".status.shortVersion"),
+        ("Fresh", "string", '.status.conditions[?(@.type=="Fresh")].status'),
+        ("Modified", "date", ".status.modifiedAt"),
+        ("Problem", "string", ".status.problems[0].rule"),
         ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason'),
         ("Age", "date", ".metadata.creationTimestamp"),
     )
     wide: ClassVar = (
-        ("Version", "string", ".status.version"),
+        ("Checked", "date", ".status.checkedAt"),
         ("Message", "string", '.status.conditions[?(@.type=="Ready")].message'),
     )
 

@@ -35,6 +35,8 @@ class DatasetLineage(Schema):
     """Name of the Dataset."""
     version: Digest
     """The Dataset's version: the digest of the content."""
+    file: Digest | None = None
+    """Digest of that version's Parquet file in the store, which is kept as long as the ModelVersion is."""
 
 
 class Lineage(Schema):

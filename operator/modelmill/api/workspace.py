@@ -4,9 +4,29 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelmill.api.schema import ATOMIC, Digest, ObjectReference, Resource, Rule, Schema, Status, Uri
+from modelmill.api.schema import (
+    ATOMIC,
+    INT64,
+    Digest,
+    ObjectName,
+    ObjectReference,
+    Resource,
+    Rule,
+    Schema,
+    Status,
+    Timestamp,
+    Uri,
+)
 
-SourceScheme = Literal["s3", "gs", "az", "https"]
+SourceScheme = Literal["s3", "gs", "az", "https", "pvc", "postgresql"]
+
+
+class Collect(Schema):
+    """Whether what nobody refers to any more is taken out of the store."""
+
+    enabled: bool = False
+    """True: once a day a Job sets aside what no Dataset's history, TrainingJob or ModelVersion refers to, and deletes
+    what it set aside a day before; only where the store is this Workspace's alone. False: nothing is deleted."""
 
 
 class Store(Schema):
@@ -19,28 +39,76 @@ class Store(Schema):
             ".endpoint",
             "FieldValueForbidden",
         ),
+        Rule(
+            "!self.uri.startsWith('pvc://') || !self.uri.contains('/.')",
+            "no part of a folder in a volume starts with a dot",
+            ".uri",
+        ),
+        Rule(
+            "!self.uri.startsWith('pvc://') || !has(self.secretRef)",
+            "a volume takes no secretRef",
+            ".secretRef",
+            "FieldValueForbidden",
+        ),
     )
 
-    uri: Annotated[Uri, Field(pattern=r"^(s3|gs|az)://[a-z0-9][-._a-z0-9]*(/[-._a-zA-Z0-9]+)*$")]
-    """Bucket and, where wanted, a prefix within it: s3://bucket/prefix, gs://bucket/prefix or az://container/prefix."""
+    uri: Annotated[Uri, Field(pattern=r"^(s3|gs|az|pvc)://[a-z0-9][-._a-z0-9]*(/[-._a-zA-Z0-9]+)*$")]
+    """Bucket and, where wanted, a prefix within it: s3://bucket/prefix, gs://bucket/prefix or az://container/prefix. Or
+    pvc://claim/folder: the volume of a PersistentVolumeClaim that many nodes can write to (ReadWriteMany)."""
     endpoint: Annotated[str | None, Field(max_length=253, pattern=r"^https?://[^\s/]+$")] = None
     """URL of an S3 server other than AWS, such as http://store:7070. Absent: AWS."""
     region: Annotated[str | None, Field(min_length=1, max_length=64, pattern=r"^[-a-z0-9]+$")] = None
     """Region of an S3 bucket, such as eu-central-1. Absent: us-east-1."""
     secret_ref: ObjectReference | None = None
-    """Secret with the keys accessKeyId and secretAccessKey. Absent: the pods' own identity."""
+    """Secret with the keys accessKeyId and secretAccessKey for s3, serviceAccountKey for gs, accountName and
+    accountKey for az. Absent: the pods' own identity."""
+    collect: Collect = Collect()
+    """What happens to what nobody refers to any more. Default: it stays."""
+
+
+class Identity(Schema):
+    """Who the pods are: for a cloud that knows service accounts. Tokens are mounted by the cloud's own webhook, never
+    by us."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.podLabels) ||"
+            " self.podLabels.all(key, !key.startsWith('modelmill.dev/') && !key.startsWith('app.kubernetes.io/'))",
+            "labels of modelmill.dev and app.kubernetes.io are the operator's own",
+            ".podLabels",
+        ),
+    )
+
+    service_account_name: ObjectName | None = None
+    """Service account of the pods that reach the store. Absent: the namespace's default one. It needs no rights in the
+    cluster."""
+    pod_labels: Annotated[
+        dict[str, Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]]
+        | None,
+        Field(max_length=16),
+    ] = None
+    """Labels of these pods, for a cloud that asks for one, such as azure.workload.identity/use: "true"."""
+
+
+ImagePattern = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[a-zA-Z0-9*][-a-zA-Z0-9._/:@*]*$")]
 
 
 class Allow(Schema):
     """What users of the namespace may ask for."""
 
+    images: Annotated[tuple[ImagePattern, ...], Field(max_length=64, json_schema_extra=ATOMIC)] = ()
+    """Images that a user's container may have, such as registry.example.org/ml/*, where * stands for any text. Absent:
+    none, so that nothing but the operator's own images runs."""
     sources: Annotated[tuple[SourceScheme, ...], Field(max_length=8, json_schema_extra=ATOMIC)] = (
         "s3",
         "gs",
         "az",
         "https",
+        "pvc",
+        "postgresql",
     )
-    """URI schemes that a Dataset may read from. An empty list: none, so that only ConfigMaps are left."""
+    """Schemes of URIs, and kinds of databases, that a Dataset may read from. An empty list: none, so that only
+    ConfigMaps and other Datasets are left."""
     estimator_packages: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")], ...],
         Field(min_length=1, max_length=16, json_schema_extra=ATOMIC),
@@ -48,19 +116,65 @@ class Allow(Schema):
     """Top-level Python packages that the classes of an estimator may come from. They must be in the trainer's image."""
 
 
+MAX_PARALLEL = 256
+
+
+class Training(Schema):
+    """How much is trained at the same time."""
+
+    max_parallel: Annotated[int, Field(ge=1, le=MAX_PARALLEL)]
+    """The most TrainingJobs that run in the namespace at the same time. The others are Queued and start in the order of
+    their creation."""
+
+
 class WorkspaceSpec(Schema):
     """The settings, for everything in the namespace."""
 
     store: Store
+    identity: Identity | None = None
+    """Absent: the pods have the namespace's default service account, and reach the store by secretRef."""
     allow: Allow = Allow()
+    training: Training | None = None
+    """Absent: every TrainingJob starts at once, and the cluster's scheduler decides."""
+
+
+class Admission(Schema):
+    """A TrainingJob that may run."""
+
+    name: ObjectName
+    """The TrainingJob's name."""
+    uid: Annotated[str, Field(max_length=64)]
+    """Its UID."""
+
+
+class Collected(Schema):
+    """What the last collection did."""
+
+    at: Timestamp
+    """When it ended."""
+    moved: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
+    """How many files were set aside."""
+    restored: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
+    """How many files that had been set aside are needed again, and were put back."""
+    deleted: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
+    """How many files that had been set aside a day before were deleted."""
+    freed: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
+    """How many bytes these had."""
 
 
 class WorkspaceStatus(Status):
-    """What the trial of the store found. Conditions: PreflightPassed, Ready, Reconciling, Stalled."""
+    """What the trial of the store found. Conditions: PreflightPassed, Collected, Ready, Reconciling, Stalled."""
 
     preflight: Digest | None = None
     """Digest of the store's settings that were tried and work; others are tried anew. Absent: they do not work, or are
     not known to work."""
+    owned: Digest | None = None
+    """Digest of the store's settings by which it was found to be this Workspace's alone. Absent: another one used it,
+    too, or it was not tried."""
+    collected: Collected | None = None
+    """Absent: nothing was collected yet."""
+    admitted: Annotated[tuple[Admission, ...], Field(max_length=2 * MAX_PARALLEL, json_schema_extra=ATOMIC)] = ()
+    """The TrainingJobs that may run, where training.maxParallel is declared."""
 
 
 class Workspace(Resource):

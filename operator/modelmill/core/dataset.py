@@ -1,55 +1,75 @@
-"""Dataset: takes a checked, immutable snapshot of its source, and again whenever its declaration changes.
+"""Dataset: takes checked, immutable snapshots of its source.
 
 the store does not work          -> wait for the Workspace
-no snapshot of this declaration  -> a Job; its report has the version, or what is wrong with the data
+no snapshot of this declaration  -> a Job looks; its report has the version, or what is wrong with the data
+it is time to look again         -> the same Job; what was found before stays until this one has ended
 the Job failed                   -> say why; the last valid version stays; try again, as the source may have changed
+
+A Job that looked says after which one it did (`Occasion.after`), and the status says whose answer it took last: an
+answer is taken once and in order, whatever clocks say and however late a view is.
 """
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from modelmill.api.dataset import DatasetSpec
-from modelmill.api.schema import ResourceRequirements
-from modelmill.core import conditions, jobs, pods, retry, workspace
-from modelmill.core.conditions import Condition, Waiting, false, true, unknown
+from modelmill.api.schema import GROUP, parse_duration
+from modelmill.core import conditions, jobs, pods, retention, retry, schedule, source, workspace
+from modelmill.core.conditions import Condition, Waiting, false, moment, timestamp, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Unedited
-from modelmill.core.pods import StoreAccess
-from modelmill.core.resources import Key, Manifest
-from modelmill_contracts import digest, environment, report, task
+from modelmill.core.resources import (
+    DATASET_FIELD,
+    DERIVED_FIELD,
+    INPUT_FIELD,
+    LINEAGE_FIELD,
+    YES,
+    Key,
+    Manifest,
+    inputs_of,
+)
+from modelmill.core.retention import Snapshot
+from modelmill.core.source import Asked
+from modelmill_contracts import digest, report
 
 KIND = "Dataset"
 RESOURCES = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
 TIMEOUT = timedelta(hours=1)
 MAX_PROBLEMS = 32
+REFRESH_ANNOTATION = f"{GROUP}/refresh"  # on the Dataset: any new value asks for a look
+MAX_REFRESH = 256
+OCCASION_ANNOTATION = f"{GROUP}/occasion"  # on the Job
 
 
-@dataclass(frozen=True)
-class Asked:
-    """One snapshot as it is asked for."""
+class Occasion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a look is for: what was newest when it began."""
 
-    work: task.SnapshotTask
-    store: StoreAccess
-    source_secret: str | None
-    config_map: tuple[str, str] | None
+    after: str = ""  # UID of the Job whose answer was the newest
+    schedule: str = ""  # the newest time of the schedule
+    request: str = ""  # value of REFRESH_ANNOTATION
+    inputs: tuple[tuple[str, str], ...] = ()  # (name, version) of the Datasets that it derives from
 
     @property
-    def digest(self) -> str:
-        """Equal askings need one snapshot."""
-        # What is allowed decides whether it may be asked, not what is asked.
-        work = msgspec.structs.replace(self.work, schemes=())
-        return digest.of_json([task.encode(work), self.store.secret, self.source_secret, self.config_map])
+    def subject(self) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+        """What it is to look at, whatever was before."""
+        return self.schedule, self.request, self.inputs
+
+
+NOTHING = Occasion()
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    version: str
-    file: str
-    rows: int
-    observed_at: str
+class Looked:
+    """What the status says of the looks so far."""
+
+    run: str = ""  # UID of the Job whose answer was taken last
+    at: str | None = None
+    schedule: str = ""
+    request: str = ""
+    usage: tuple[int, int] | None = None  # CPU seconds, bytes of the newest version
 
 
 @dataclass(frozen=True)
@@ -57,73 +77,37 @@ class Facts:
     subject: Subject
     declared: tuple[Unedited, ...]
     history_limit: int
+    referred: frozenset[str]  # versions that somebody refers to
     asked: Asked | Waiting
+    refresh: tuple[str, str] | None  # schedule and time zone
+    request: str
+    max_age: str | None
     job: str
     run: jobs.Run
-    snapshot: str | None  # digest of what was asked when the newest version was taken
+    occasion: Occasion  # of the run
+    looked: Looked
+    snapshot: str | None  # digest of what was asked when the newest version was taken; None: the last look failed
     settled: bool  # the present spec's snapshot was Ready when the store was last known to work
     problems: tuple[report.Problem, ...]
     history: tuple[Snapshot, ...]  # newest first
+    modified_at: str | None
     failing: retry.Failing | None
     valid: bool  # the last failure was not about the data
 
 
 @dataclass(frozen=True)
 class Decision:
-    start: bool = False
+    history: tuple[Snapshot, ...]
+    looked: Looked
+    snapshot: str | None
+    modified_at: str | None
+    start: Occasion | None = None
     discard: bool = False
-    history: tuple[Snapshot, ...] = ()
     problems: tuple[report.Problem, ...] = ()
-    waiting: Waiting | None = None
+    waiting: Waiting | None = None  # None: the newest version is what was declared
     invalid: bool = False
+    stale: Waiting | None = None
     requeue_after: timedelta | None = None
-
-
-def asked(observed: Observed, spec: DatasetSpec) -> Asked | Waiting:
-    """The snapshot that the declaration and the Workspace ask for, or why there can be none."""
-    store = workspace.working_store(observed)
-    if isinstance(store, Waiting):
-        return store
-    settings = workspace.settings(observed)
-    schemes = settings.allow.sources if settings else ()
-    source, config_map = spec.source, None
-    if source.uri is not None:
-        scheme = source.uri.partition("://")[0]
-        if scheme not in schemes:
-            return Waiting(
-                "SourceNotAllowed",
-                f"spec.source.uri has scheme {scheme}; Workspace {workspace.NAME} allows {', '.join(schemes)}",
-                stalled=True,
-                failed=True,
-            )
-        where = source.uri
-    else:
-        reference = source.config_map_ref
-        assert reference is not None  # noqa: S101 - the schema's CEL rule
-        config_map = (reference.name, reference.key)
-        where = f"{environment.SOURCE_FOLDER}/{reference.key}"
-    columns = tuple(task.Column(c.name, c.type, c.nullable, c.min, c.max, tuple(c.values or ())) for c in spec.columns)
-    work = task.SnapshotTask(
-        store=store.location,
-        source=where,
-        source_store=source_store(where, store.location),
-        schemes=schemes,
-        columns=columns,
-        extra_columns=spec.extra_columns,
-        min_rows=spec.expectations.min_rows,
-    )
-    return Asked(work, store, source.secret_ref.name if source.secret_ref else None, config_map)
-
-
-def source_store(source: str, store: task.StoreLocation) -> task.StoreLocation | None:
-    """How a bucket that a source names is reached: where the store is reached, if the scheme is the same."""
-    scheme, _, rest = source.partition("://")
-    if scheme not in ("s3", "gs", "az"):
-        return None
-    bucket = f"{scheme}://{rest.partition('/')[0]}"
-    if store.uri.startswith(f"{scheme}://"):
-        return task.StoreLocation(bucket, store.endpoint, store.region)
-    return task.StoreLocation(bucket)
 
 
 def job_name(name: str) -> str:
@@ -133,101 +117,275 @@ def job_name(name: str) -> str:
 def depends(manifest: Manifest) -> tuple[Key, ...]:
     metadata = manifest["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
-    return (workspace.dependency(namespace), *jobs.dependencies(namespace, metadata["uid"], job_name(name)))
+    inputs = inputs_of(manifest)
+    return (
+        workspace.dependency(namespace),
+        *jobs.dependencies(namespace, metadata["uid"], job_name(name)),
+        # Who refers to its versions.
+        Key("ModelVersion", namespace, LINEAGE_FIELD, name),
+        Key("TrainingJob", namespace, DATASET_FIELD, name),
+        Key(KIND, namespace, INPUT_FIELD, name),
+        *(Key(KIND, namespace, "metadata.name", input_) for input_ in inputs),
+        *((Key(KIND, namespace, DERIVED_FIELD, YES),) if inputs else ()),  # a cycle may go through any of them
+    )
 
 
 def observe(observed: Observed) -> Facts:
     spec = DatasetSpec.model_validate(observed.object["spec"])
-    wanted = asked(observed, spec)
+    wanted = source.asked(observed, spec)
     job = job_name(observed.subject.name)
     status = observed.status
     valid = conditions.find(observed.object, "Valid")
+    run = jobs.observe(observed, job, "" if isinstance(wanted, Waiting) else wanted.digest)
+    usage = status.get("usage")
+    annotations = observed.object["metadata"].get("annotations") or {}
     return Facts(
         subject=observed.subject,
         declared=workspace.declared(observed, KIND),
         history_limit=spec.version_history_limit,
+        referred=retention.referred(observed),
         asked=wanted,
+        refresh=(spec.refresh.schedule, spec.refresh.time_zone) if spec.refresh else None,
+        request=annotations.get(REFRESH_ANNOTATION, "")[:MAX_REFRESH],
+        max_age=spec.expectations.max_age,
         job=job,
-        run=jobs.observe(observed, job, "" if isinstance(wanted, Waiting) else wanted.digest),
+        run=run,
+        occasion=_occasion(run),
+        looked=Looked(
+            run=status.get("lastRun", ""),
+            at=status.get("checkedAt"),
+            schedule=status.get("lastSchedule", ""),
+            request=status.get("lastHandledRefresh", ""),
+            usage=(usage.get("cpuSeconds", 0), usage.get("bytes", 0)) if usage else None,
+        ),
         snapshot=status.get("snapshot"),
         settled=conditions.is_true(observed.object, "Ready"),
         problems=tuple(
             report.Problem(p["rule"], p["message"], p.get("column"), p.get("count", 0), tuple(p.get("rows", ())))
             for p in status.get("problems", ())
         ),
-        history=tuple(Snapshot(h["version"], h["file"], h["rows"], h["observedAt"]) for h in status.get("history", ())),
+        history=retention.history(observed.object),
+        modified_at=status.get("modifiedAt"),
         failing=retry.failing(observed, "Available") or retry.failing(observed, "Valid"),
         valid=valid is None or valid["status"] != "False",
     )
 
 
+def _occasion(run: jobs.Run) -> Occasion:
+    said = run.annotation(OCCASION_ANNOTATION)
+    if said is None:
+        return NOTHING
+    try:
+        return msgspec.json.decode(said, type=Occasion)
+    except msgspec.MsgspecError:
+        return NOTHING  # somebody changed it: the Job is one more that nobody asked for
+
+
 def decide(facts: Facts, now: datetime) -> Decision:
-    run, history = facts.run, facts.history
+    decision = _look(facts, now)
+    history = retention.kept(decision.history, facts.referred, facts.history_limit)
+    return _aged(facts, replace(decision, history=history), now)
+
+
+def _look(facts: Facts, now: datetime) -> Decision:
+    """Whether to look, and what came of the last look."""
+    as_it_was = Decision(facts.history, facts.looked, facts.snapshot, facts.modified_at)
     if isinstance(facts.asked, Waiting):
         # Without the store nothing new can be taken; what was taken is still what was declared.
-        return Decision(waiting=None if facts.settled and history else facts.asked, history=history)
-    if facts.snapshot == facts.asked.digest:
-        return Decision(history=history)
-    if run.state == "Foreign":
-        taken = retry.name_taken("Job", facts.job)
-        return Decision(waiting=taken, history=history, requeue_after=retry.MAX)
-    if run.state == "Succeeded" and run.report is not None:
-        if isinstance(run.report.result, report.SnapshotResult):
-            return Decision(history=_with(facts, run.report.result, run.ended or now))
+        stays = facts.settled and facts.history and facts.asked.reason != source.CYCLE
+        return replace(as_it_was, waiting=None if stays else facts.asked)
+    wanted, again = _wanted(facts, facts.asked, now)
+    state, run = _state(facts), facts.run
+    if state == "Succeeded":
+        result = run.report.result if run.report is not None else None
+        if isinstance(result, report.SnapshotResult):
+            return replace(_taken(facts, facts.asked.digest, result, now), requeue_after=again)
         waiting = Waiting("ReportInvalid", "the Job's report is not that of a snapshot", stalled=True)
-        return Decision(waiting=waiting, history=history)
-    if run.state in ("Failed", "Lost"):
-        waiting, pause = retry.after_failure(run, now, facts.failing)
-        found = run.report.problems if run.report is not None else ()
-        return Decision(
-            waiting=waiting,
-            history=history,
-            problems=found[:MAX_PROBLEMS],
-            invalid=bool(found),
-            discard=pause is None,
-            requeue_after=pause,
-        )
-    running = Waiting("SnapshotRunning", "the data is being read and checked")
-    waiting = retry.under_way(run, facts.failing, running)
-    again = facts.failing is not None
-    return Decision(
-        start=run.state == "Absent",
-        discard=run.state == "Outdated",
+        newer = facts.occasion.subject != wanted.subject
+        return replace(as_it_was, waiting=waiting, discard=newer, requeue_after=again)
+    if state == "Failed":
+        decision = _failed(facts, as_it_was, wanted, now)
+        return replace(decision, requeue_after=_first(decision.requeue_after, again))
+    # What was taken is what was declared, and stays so while it is looked whether there is something newer.
+    taken = facts.snapshot == facts.asked.digest and bool(facts.history)
+    if taken and not _is_news(facts, wanted):
+        return replace(as_it_was, requeue_after=again)
+    decision = _tried(facts, as_it_was, state, wanted, now)
+    if taken and state != "Foreign" and not (state == "Active" and run.trouble is not None and run.trouble.declared):
+        # What somebody wrote wrongly is said; room in the cluster is not, until it was waited for in vain.
+        decision = replace(decision, waiting=None, problems=(), invalid=False)
+    return replace(decision, requeue_after=_first(decision.requeue_after, again))
+
+
+def _first(*pauses: timedelta | None) -> timedelta | None:
+    return min((pause for pause in pauses if pause is not None), default=None)
+
+
+def _state(facts: Facts) -> str:
+    """The run's state: Taken, too, where the status has its answer, and Outdated where it has a newer one."""
+    run, last = facts.run, facts.looked.run
+    if run.state in ("Active", "Succeeded", "Failed", "Lost") and run.uid:
+        if run.uid == last:
+            return "Failed" if run.state == "Failed" else "Taken"
+        if facts.occasion.after != last:
+            return "Outdated"
+    return run.state
+
+
+def _wanted(facts: Facts, asked: Asked, now: datetime) -> tuple[Occasion, timedelta | None]:
+    """What a look that begins now is for, and when the schedule's next time comes."""
+    newest, again = facts.looked.schedule, None
+    if facts.refresh is not None:
+        times = schedule.parse(*facts.refresh)
+        last, following = times.last(now), times.next(now)
+        # A clock that was set back does not bring back times that were.
+        if last is not None and (not newest or last > moment(newest)):
+            newest = timestamp(last)
+        again = following - now if following is not None else None
+    inputs = tuple((i.name, i.version) for i in asked.inputs)
+    return Occasion(facts.looked.run, newest, facts.request, inputs), again
+
+
+def _is_news(facts: Facts, wanted: Occasion) -> bool:
+    """Whether there is something that was not looked at yet."""
+    if wanted.inputs and wanted.inputs != facts.history[0].inputs:
+        return True
+    if wanted.request and wanted.request != facts.looked.request:
+        return True
+    if not wanted.schedule or wanted.schedule == facts.looked.schedule:
+        return False
+    # A schedule that is new counts from the last look.
+    return bool(facts.looked.schedule) or facts.looked.at is None or moment(wanted.schedule) > moment(facts.looked.at)
+
+
+def _failed(facts: Facts, as_it_was: Decision, wanted: Occasion, now: datetime) -> Decision:
+    """What was found wrong; it is looked again after a pause, or at once where there is something new to look at."""
+    run = facts.run
+    waiting, pause = retry.after_failure(run, now, facts.failing)
+    found = run.report.problems if run.report is not None else ()
+    newer = facts.occasion.subject != wanted.subject
+    return replace(
+        as_it_was,
+        looked=_looked(facts, now),
+        snapshot=None,
         waiting=waiting,
-        history=history,
+        problems=found[:MAX_PROBLEMS],
+        invalid=bool(found),
+        discard=newer or pause is None,
+        requeue_after=None if newer else pause,
+    )
+
+
+def _tried(facts: Facts, as_it_was: Decision, state: str, wanted: Occasion, now: datetime) -> Decision:
+    """What is to be done with a run that gave no answer, or to have one."""
+    if state == "Foreign":
+        return replace(as_it_was, waiting=retry.name_taken("Job", facts.job), requeue_after=retry.MAX)
+    if state == "Lost":
+        waiting, pause = retry.after_failure(facts.run, now, facts.failing)
+        return replace(as_it_was, waiting=waiting, discard=pause is None, requeue_after=pause)
+    again = facts.failing is not None
+    running = Waiting("SnapshotRunning", "the data is being read and checked")
+    return replace(
+        as_it_was,
+        start=wanted if state == "Absent" else None,
+        discard=state in ("Outdated", "Taken"),
+        waiting=retry.under_way(facts.run if state == "Active" else jobs.Run(state), facts.failing, running),
         problems=facts.problems if again else (),
         invalid=again and not facts.valid,
     )
 
 
-def _with(facts: Facts, result: report.SnapshotResult, ended: datetime) -> tuple[Snapshot, ...]:
+def _taken(facts: Facts, asked: str, result: report.SnapshotResult, now: datetime) -> Decision:
     """The history with this snapshot first; content that is known keeps when it was first seen."""
     known = next((s for s in facts.history if s.version == result.version), None)
-    observed_at = known.observed_at if known is not None else conditions.timestamp(ended)
-    newest = Snapshot(result.version, result.file, result.rows, observed_at)
+    observed_at = known.observed_at if known is not None else timestamp(facts.run.ended or now)
+    newest = Snapshot(
+        result.version,
+        result.file,
+        result.rows,
+        observed_at,
+        result.profile,
+        result.page,
+        facts.occasion.inputs,
+    )
     others = tuple(s for s in facts.history if s.version != result.version)
-    return (newest, *others)[: facts.history_limit]
+    used = (result.cpu_seconds, result.size)
+    # Where the source does not say: since when it has been the newest.
+    unchanged = bool(facts.history) and facts.history[0].version == result.version
+    since = facts.modified_at or observed_at if unchanged else timestamp(facts.run.ended or now)
+    return Decision(
+        history=(newest, *others),
+        looked=replace(_looked(facts, now), usage=used if any(used) else facts.looked.usage),
+        snapshot=asked,
+        modified_at=_moment_said(result.modified_at) or since,
+    )
+
+
+def _looked(facts: Facts, now: datetime) -> Looked:
+    """The run has looked, whatever it found."""
+    before, occasion = facts.looked, facts.occasion
+    return Looked(
+        run=facts.run.uid,
+        at=timestamp(facts.run.ended or now),
+        schedule=occasion.schedule or before.schedule,
+        request=occasion.request or before.request,
+        usage=before.usage,
+    )
+
+
+def _moment_said(text: str | None) -> str | None:
+    """A pod's word on a time, as the API server writes times; None: it is none."""
+    try:
+        return timestamp(moment(text).astimezone(UTC)) if text is not None else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _aged(facts: Facts, decision: Decision, now: datetime) -> Decision:
+    """How old the newest version is, and whether that is too old."""
+    if not decision.history:
+        return replace(decision, modified_at=None)
+    newest = decision.history[0]
+    modified_at = decision.modified_at or newest.observed_at
+    inputs = facts.asked.inputs if isinstance(facts.asked, Asked) else ()
+    ages = [i.modified_at for i in inputs if i.modified_at is not None]
+    if ages and newest.inputs == tuple((i.name, i.version) for i in inputs):
+        modified_at = min(ages, key=moment)  # as old as the oldest of what it was made of
+    decision = replace(decision, modified_at=modified_at)
+    if facts.max_age is None:
+        return decision
+    left = moment(modified_at) + parse_duration(facts.max_age) - now
+    if left > timedelta():
+        return replace(decision, requeue_after=_first(decision.requeue_after, left))
+    again = "the schedule" if facts.refresh else f"a new value of the annotation {REFRESH_ANNOTATION}"
+    message = (
+        f"the newest data is of {modified_at}, longer ago than expectations.maxAge, {facts.max_age}; bring newer data"
+        f" to the source, which {again} has read"
+    )
+    return replace(decision, stale=Waiting("DataStale", message, stalled=True, failed=True))
 
 
 def render(facts: Facts, decision: Decision) -> Outcome:
     newest = decision.history[0] if decision.history else None
+    looked = decision.looked
     status: dict[str, Any] = {
         "version": newest.version if newest else None,
+        "shortVersion": digest.label_of(newest.version) if newest else None,
         "rows": newest.rows if newest else None,
-        "history": [
-            {"version": s.version, "file": s.file, "rows": s.rows, "observedAt": s.observed_at}
-            for s in decision.history
-        ]
-        or None,
+        "modifiedAt": decision.modified_at,
+        "checkedAt": looked.at,
+        "lastSchedule": looked.schedule or None,
+        "lastHandledRefresh": looked.request or None,
+        "lastRun": looked.run or None,
+        "history": [_version(s) for s in decision.history] or None,
         "problems": [_problem(problem) for problem in decision.problems] or None,
-        "snapshot": facts.asked.digest
-        if isinstance(facts.asked, Asked) and decision.waiting is None
-        else facts.snapshot,
+        "snapshot": decision.snapshot,
+        "usage": {"cpuSeconds": looked.usage[0], "bytes": looked.usage[1]} if looked.usage else None,
     }
     ready, *more = _conditions(facts, decision, newest)
     return Outcome(
         status=status,
-        conditions=(ready, *more, *conditions.progress(ready, decision.waiting)),
+        conditions=(ready, *more, *conditions.progress(ready, decision.waiting or decision.stale)),
         headline=("Ready",),
         writes=_writes(facts, decision),
         requeue_after=decision.requeue_after,
@@ -235,46 +393,62 @@ def render(facts: Facts, decision: Decision) -> Outcome:
 
 
 def _conditions(facts: Facts, decision: Decision, newest: Snapshot | None) -> tuple[Condition, ...]:
+    return (_ready(decision, newest), *_found(facts, decision), _fresh(facts, decision))
+
+
+def _ready(decision: Decision, newest: Snapshot | None) -> Condition:
+    waiting = decision.waiting or decision.stale
+    if waiting is not None:
+        return false("Ready", waiting.reason, waiting.message)
+    assert newest is not None  # noqa: S101 - done means that there is a version
+    return true("Ready", "SnapshotTaken", f"{newest.rows} rows as version {newest.version}")
+
+
+def _found(facts: Facts, decision: Decision) -> tuple[Condition, Condition, Condition]:
+    """PreflightPassed, Available and Valid."""
     waiting = decision.waiting
-    if waiting is None and newest is not None:
-        return (
-            true("Ready", "SnapshotTaken", f"{newest.rows} rows as version {newest.version}"),
-            facts.asked.condition("PreflightPassed")
-            if isinstance(facts.asked, Waiting)
-            else true("PreflightPassed", "StoreWorks"),
-            true("Available", "SourceRead", "the source was read"),
-            true("Valid", "AllChecksPassed", "every declared rule holds"),
-        )
-    assert waiting is not None  # noqa: S101 - done means that there is a version
-    ready = false("Ready", waiting.reason, waiting.message)
-    if isinstance(facts.asked, Waiting):
-        return (
-            ready,
-            waiting.condition("PreflightPassed"),
-            unknown("Available", "NotRead", "the source was not read yet"),
-            unknown("Valid", "NotChecked", "the data was not checked yet"),
-        )
-    passed = true("PreflightPassed", "StoreWorks")
-    if not waiting.failed:
-        return (
-            ready,
-            passed,
-            unknown("Available", waiting.reason, waiting.message),
-            unknown("Valid", waiting.reason, waiting.message),
-        )
-    if decision.invalid:
-        return (
-            ready,
-            passed,
-            true("Available", "SourceRead", "the source was read"),
-            false("Valid", waiting.reason, waiting.message),
-        )
-    return (
-        ready,
-        passed,
-        false("Available", waiting.reason, waiting.message),
-        unknown("Valid", "NotChecked", "the data was not checked yet"),
+    passed = (
+        facts.asked.condition("PreflightPassed")
+        if isinstance(facts.asked, Waiting)
+        else true("PreflightPassed", "StoreWorks")
     )
+    read = true("Available", "SourceRead", "the source was read")
+    if waiting is None:
+        return passed, read, true("Valid", "AllChecksPassed", "every declared rule holds")
+    not_checked = unknown("Valid", "NotChecked", "the data was not checked yet")
+    if isinstance(facts.asked, Waiting):
+        return passed, unknown("Available", "NotRead", "the source was not read yet"), not_checked
+    if not waiting.failed:
+        said = (waiting.reason, waiting.message)
+        return passed, unknown("Available", *said), unknown("Valid", *said)
+    if decision.invalid:
+        return passed, read, false("Valid", waiting.reason, waiting.message)
+    return passed, false("Available", waiting.reason, waiting.message), not_checked
+
+
+def _fresh(facts: Facts, decision: Decision) -> Condition:
+    if not decision.history:
+        return unknown("Fresh", "NoVersion", "there is no valid version yet")
+    if decision.stale is not None:
+        return decision.stale.condition("Fresh")
+    if facts.max_age is None:
+        return true("Fresh", "NoMaxAge", "expectations.maxAge is not declared: no data is too old")
+    return true("Fresh", "WithinMaxAge", f"the data is of {decision.modified_at}, within {facts.max_age}")
+
+
+def _version(snapshot: Snapshot) -> dict[str, Any]:
+    more = {
+        "profile": snapshot.profile,
+        "page": snapshot.page,
+        "from": [{"name": name, "version": version} for name, version in snapshot.inputs] or None,
+    }
+    return {
+        "version": snapshot.version,
+        "file": snapshot.file,
+        "rows": snapshot.rows,
+        "observedAt": snapshot.observed_at,
+        **{key: value for key, value in more.items() if value is not None},
+    }
 
 
 def _problem(problem: report.Problem) -> dict[str, Any]:
@@ -290,22 +464,31 @@ def _problem(problem: report.Problem) -> dict[str, Any]:
 def _writes(facts: Facts, decision: Decision) -> tuple[Create | Delete, ...]:
     if decision.discard:
         return (Delete("Job", facts.job, facts.run.uid, facts.declared),)
-    if not decision.start or isinstance(facts.asked, Waiting):
+    if decision.start is None or isinstance(facts.asked, Waiting):
         return ()
-    job = jobs.render(
+    return (Create(_job(facts, facts.asked, decision.start), facts.declared),)
+
+
+def _job(facts: Facts, asked: Asked, occasion: Occasion) -> Manifest:
+    previous = facts.history[0].profile if facts.history else None
+    annotations = {OCCASION_ANNOTATION: msgspec.json.encode(occasion).decode()} if occasion != NOTHING else None
+    transform = asked.transform
+    return jobs.render(
         facts.subject,
         KIND,
         facts.job,
-        facts.asked.digest,
-        facts.asked.work,
-        facts.asked.store,
-        limits=pods.resources(ResourceRequirements(), RESOURCES),
+        asked.digest,
+        asked.of_now(previous),
+        asked.store,
+        limits=pods.with_defaults(asked.resources, RESOURCES),
         timeout=TIMEOUT,
         retries=1,
-        variables=pods.secret_variables(facts.asked.source_secret, environment.SOURCE_PREFIX),
-        config_map=facts.asked.config_map,
+        annotations=annotations,
+        variables=asked.variables,
+        config_map=asked.config_map,
+        claim=asked.claim,
+        transform=replace(transform, inputs=asked.snapshot_inputs) if transform is not None else None,
     )
-    return (Create(job, facts.declared),)
 
 
 CONTROLLER = Controller(KIND, depends, observe, decide, render)

@@ -42,6 +42,16 @@ class Run:
         return dict(self.annotations).get(name)
 
 
+@dataclass(frozen=True)
+class Transform:
+    """A user's container that makes data of these snapshots."""
+
+    image: str
+    command: tuple[str, ...]  # empty: the image's own
+    args: tuple[str, ...]
+    inputs: tuple[task.SnapshotInput, ...] = ()
+
+
 def dependencies(namespace: str, uid: str, name: str) -> tuple[Key, ...]:
     """What the state of the Job `name` of the object `uid` depends on."""
     return (
@@ -148,33 +158,34 @@ def render(
     annotations: dict[str, str] | None = None,
     variables: list[dict[str, Any]] | None = None,
     config_map: tuple[str, str] | None = None,
+    claim: str | None = None,
+    transform: Transform | None = None,
 ) -> Manifest:
     """The Job of one of our objects, of that kind, that does `work` in the trainer's image.
 
     What cannot help is not tried again: an error of the user's or too little memory fails the Job at once; a node that
-    went away does not count.  `config_map` is (name, key) of a file to mount.
+    went away does not count.  `config_map` is (name, key) of a file to mount, `claim` that of a volume to read from;
+    `transform` runs before `work`, which reads what it wrote.
     """
     labels = pods.labels(subject, kind)
-    mounts = {"tmp": (environment.WORK_FOLDER, False)}
-    volumes: list[dict[str, Any]] = []
+    mounts = {"tmp": (environment.WORK_FOLDER, False), **store.mounts()}
+    volumes: list[dict[str, Any]] = [*store.volumes]
     if config_map is not None:
         mounts["source"] = (environment.SOURCE_FOLDER, True)
         source, key = config_map
         # Optional: the trainer can say that it is missing, a pod that never starts cannot.
         items = [{"key": key, "path": key}]
         volumes.append({"name": "source", "configMap": {"name": source, "items": items, "optional": True}})
-    container = pods.container(
-        "trainer",
-        subject.settings.trainer_image,
-        [],
-        variables=[
-            {"name": task.ENVIRONMENT, "value": task.encode(work)},
-            *pods.secret_variables(store.secret),
-            *(variables or []),
-        ],
-        mounts=mounts,
-        limits=limits,
-    )
+    if claim is not None:
+        mounts["source"] = (environment.SOURCE_FOLDER, True)
+        volumes.append(pods.claim_volume("source", claim, read_only=True))
+    before: list[dict[str, Any]] = []
+    if transform is not None:
+        before = _before(subject, transform, store, limits)
+        mounts["output"] = (environment.OUTPUT_FOLDER, True)
+        volumes += [{"name": name, "emptyDir": {}} for name in ("data", "output", "scratch")]
+    container = _ours("trainer", subject, work, store, mounts=mounts, limits=limits, variables=variables or [])
+    template_labels = labels if transform is not None else {**dict(store.identity.labels), **labels}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -195,11 +206,89 @@ def render(
                         "action": "FailJob",
                         "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [EXIT_FAILED, _KILLED]},
                     },
+                    *(_BEFORE_FAILED if transform is not None else ()),
                 ]
             },
             "template": {
-                "metadata": {"labels": labels},
-                "spec": pods.pod_spec([container], volumes, restartPolicy="Never"),
+                "metadata": {"labels": template_labels},
+                "spec": pods.pod_spec(
+                    [container],
+                    volumes,
+                    restartPolicy="Never",
+                    # A user's container is nobody.
+                    **({"initContainers": before} if transform is not None else store.pod),
+                ),
             },
         },
     }
+
+
+_BEFORE_FAILED = (
+    {
+        "action": "FailJob",
+        "onExitCodes": {"containerName": "fetch", "operator": "In", "values": [EXIT_FAILED, _KILLED]},
+    },
+    {"action": "FailJob", "onExitCodes": {"containerName": pods.USERS, "operator": "NotIn", "values": [0]}},
+)
+
+
+def _ours(
+    name: str,
+    subject: Subject,
+    work: task.Task,
+    store: StoreAccess,
+    *,
+    mounts: dict[str, tuple[str, bool]],
+    limits: Resources,
+    variables: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """A container of the trainer's image with the store's credentials."""
+    return pods.container(
+        name,
+        subject.settings.trainer_image,
+        [],
+        variables=[
+            {"name": task.ENVIRONMENT, "value": task.encode(work)},
+            *pods.secret_variables(store.secret, store.location.uri),
+            *variables,
+        ],
+        mounts=mounts,
+        limits=limits,
+    )
+
+
+def _before(subject: Subject, transform: Transform, store: StoreAccess, limits: Resources) -> list[dict[str, Any]]:
+    """What runs before: ours brings the data, then the user's container makes other data of it.
+
+    The user's has no credentials, and shares nothing with ours but the data, which it cannot change, and its output.
+    """
+    fetch = _ours(
+        "fetch",
+        subject,
+        task.FetchTask(store.location, transform.inputs, environment.DATA_FOLDER),
+        store,
+        mounts={
+            "tmp": (environment.WORK_FOLDER, False),
+            **store.mounts(read_only=True),
+            "data": (environment.DATA_FOLDER, False),
+        },
+        limits=limits,
+        variables=[],
+    )
+    users = pods.container(
+        pods.USERS,
+        transform.image,
+        list(transform.args),
+        variables=[
+            {"name": environment.DATA, "value": environment.DATA_FOLDER},
+            {"name": environment.OUTPUT, "value": environment.OUTPUT_FOLDER},
+        ],
+        mounts={
+            "scratch": (environment.WORK_FOLDER, False),
+            "data": (environment.DATA_FOLDER, True),
+            "output": (environment.OUTPUT_FOLDER, False),
+        },
+        limits=limits,
+        **({"command": list(transform.command)} if transform.command else {}),
+    )
+    return [fetch, users]

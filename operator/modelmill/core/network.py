@@ -2,7 +2,8 @@
 
 Callers come by the serving pods' HTTP and gRPC ports, from the namespaces that the ModelDeployment names; monitoring
 comes by their metrics port.  Nobody talks to a Job's pod.  Both kinds reach the store, names, and, for its sources, a
-Job the world.  Link-local addresses, where clouds give out credentials, are only for pods whose store has no Secret.
+Job the world.  Link-local addresses, where clouds give out credentials, are only for pods that prove there who they
+are.
 """
 
 from collections.abc import Iterable
@@ -95,8 +96,8 @@ def _store(store: StoreAccess) -> list[dict[str, Any]]:
 
 
 def _world(store: StoreAccess) -> list[dict[str, Any]]:
-    """Everywhere; link-local addresses only for pods that have no Secret and prove there who they are."""
-    if store.secret is None:
+    """Everywhere; link-local addresses only for pods that prove there who they are."""
+    if store.by_identity:
         return [{"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": "::/0"}}]
     return [
         {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},

@@ -22,15 +22,59 @@ CONTAINER_SECURITY: dict[str, Any] = {
     "capabilities": {"drop": ["ALL"]},
 }
 
+USERS = "transform"  # the container of a pod of ours that runs a user's image
+
 Resources = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]  # hashable: (("limits", (("memory", "1Gi"),)), ...)
 
 
 @dataclass(frozen=True)
+class Identity:
+    """Who pods are for a cloud: their service account, and labels that it asks for."""
+
+    account: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+NOBODY = Identity()
+
+
+@dataclass(frozen=True)
 class StoreAccess:
-    """How pods of a namespace reach its store: the location, and the Secret with the credentials."""
+    """How pods of a namespace reach its store.
+
+    That is the location, and the Secret with the credentials, or the claim whose volume it is, or who the pods are.
+    """
 
     location: task.StoreLocation
     secret: str | None = None
+    claim: str | None = None
+    identity: Identity = NOBODY
+
+    @property
+    def by_identity(self) -> bool:
+        """Whether pods prove who they are, which clouds answer at link-local addresses."""
+        return self.identity.account is not None or (self.secret is None and self.claim is None)
+
+    @property
+    def more(self) -> list[Any]:
+        """What says how it is reached besides location and Secret: nothing, where there is nothing more."""
+        if self.claim is None and self.identity == NOBODY:
+            return []
+        return [{"claim": self.claim, "account": self.identity.account, "labels": dict(self.identity.labels)}]
+
+    def mounts(self, *, read_only: bool = False) -> dict[str, tuple[str, bool]]:
+        """Where a container has the store's volume, if it is one."""
+        return {} if self.claim is None else {"store": (environment.STORE_FOLDER, read_only)}
+
+    @property
+    def volumes(self) -> list[dict[str, Any]]:
+        """The volumes of a pod with such a container."""
+        return [] if self.claim is None else [claim_volume("store", self.claim)]
+
+    @property
+    def pod(self) -> dict[str, Any]:
+        """What the spec of a pod that reaches the store says of who it is."""
+        return {} if self.identity.account is None else {"serviceAccountName": self.identity.account}
 
 
 @dataclass(frozen=True)
@@ -79,18 +123,38 @@ def resources(spec: ResourceRequirements, default: Mapping[str, Mapping[str, str
     return with_defaults(declared(spec), default)
 
 
-def secret_variables(secret: str | None, prefix: str = "") -> list[dict[str, Any]]:
-    """The environment variables that carry a store's credentials from its Secret."""
+_KEYS = {
+    "gs": ((environment.GOOGLE_KEY, environment.GOOGLE_KEY_FIELD),),
+    "az": (
+        (environment.AZURE_ACCOUNT, environment.AZURE_ACCOUNT_FIELD),
+        (environment.AZURE_KEY, environment.AZURE_KEY_FIELD),
+    ),
+}
+_S3_KEYS = (
+    (environment.STORE_ACCESS_KEY, environment.SECRET_ACCESS_KEY_FIELD),
+    (environment.STORE_SECRET_KEY, environment.SECRET_SECRET_KEY_FIELD),
+)
+
+
+def secret_variables(secret: str | None, uri: str, prefix: str = "") -> list[dict[str, Any]]:
+    """The environment variables that carry the credentials for a uri from its Secret."""
     if secret is None:
         return []
-    pairs = (
-        (environment.STORE_ACCESS_KEY, environment.SECRET_ACCESS_KEY_FIELD),
-        (environment.STORE_SECRET_KEY, environment.SECRET_SECRET_KEY_FIELD),
-    )
-    return [
-        {"name": prefix + variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
-        for variable, key in pairs
-    ]
+    pairs = _KEYS.get(uri.partition("://")[0], _S3_KEYS)
+    return [secret_variable(prefix + variable, secret, key) for variable, key in pairs]
+
+
+def secret_variable(name: str, secret: str, key: str) -> dict[str, Any]:
+    """An environment variable with the value of a Secret's key."""
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def claim_volume(name: str, claim: str, *, read_only: bool = False) -> dict[str, Any]:
+    """The volume of a PersistentVolumeClaim."""
+    return {
+        "name": name,
+        "persistentVolumeClaim": {"claimName": claim, **({"readOnly": True} if read_only else {})},
+    }
 
 
 def container(
@@ -135,8 +199,10 @@ def pod_spec(containers: list[dict[str, Any]], volumes: list[dict[str, Any]], **
 
 
 def last_report(pod: Manifest) -> report.Report | None:
-    """The report of the pod's newest ended container, the init containers included."""
+    """The report of the pod's newest ended container, the init containers included; a user's says nothing to us."""
     for status in (*_statuses(pod, "containerStatuses"), *_statuses(pod, "initContainerStatuses")):
+        if status["name"] == USERS:
+            continue
         for state in ("state", "lastState"):
             ended = (status.get(state) or {}).get("terminated")
             if ended and ended.get("message"):
@@ -216,6 +282,8 @@ def _container_trouble(status: Mapping[str, Any]) -> Trouble | None:
 
 
 def _ended_trouble(name: str, ended: Mapping[str, Any], *, fatal: bool) -> Trouble:
+    if name == USERS:
+        return _users_trouble(ended, fatal=fatal)
     if ended.get("reason") == "OOMKilled":
         return Trouble(
             "OutOfMemory",
@@ -231,3 +299,12 @@ def _ended_trouble(name: str, ended: Mapping[str, Any], *, fatal: bool) -> Troub
         f"container {name} ended with exit code {ended.get('exitCode')}" + (f": {last_words}" if last_words else ""),
         fatal,
     )
+
+
+def _users_trouble(ended: Mapping[str, Any], *, fatal: bool) -> Trouble:
+    """What a user's program ended with.  Its words stay in its log: they may hold values of the data."""
+    if ended.get("reason") == "OOMKilled":
+        words = "used more memory than its limit; raise spec.resources.limits.memory"
+        return Trouble("OutOfMemory", f"container {USERS} {words}", fatal)
+    words = f"ended with exit code {ended.get('exitCode')}; its log says why (kubectl logs -c {USERS})"
+    return Trouble("ContainerFailed", f"container {USERS} {words}", fatal, declared=True)

@@ -37,7 +37,9 @@ class ResourceType:
     version: str
     plural: str
     project: Callable[[Manifest], dict[str, Any]]
-    fields: Mapping[str, Callable[[Manifest], str | None]]  # what it can be found by, next to its name
+    fields: Mapping[
+        str, Callable[[Manifest], str | tuple[str, ...] | None]
+    ]  # what it can be found by, next to its name
     label_selector: str | None = None  # on the server: what is not ours never gets here
     field_selector: str | None = None
     owned: bool = False  # made by us for one of our objects
@@ -159,6 +161,11 @@ def _event(manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def _claim(manifest: Manifest) -> dict[str, Any]:
+    modes, phase = dig(manifest, "spec", "accessModes"), dig(manifest, "status", "phase")
+    return {"metadata": _metadata(manifest), "spec": {"accessModes": modes}, "status": {"phase": phase}}
+
+
 def _label(name: str) -> Callable[[Manifest], str | None]:
     return lambda manifest: dig(manifest, "metadata", "labels", name)
 
@@ -183,9 +190,45 @@ def model_dependencies(namespace: str, model: str | None) -> tuple[Key, ...]:
     return Key("Model", namespace, "metadata.name", model), Key("ModelVersion", namespace, MODEL_FIELD, model)
 
 
-_OWN_FIELDS: dict[str, dict[str, Callable[[Manifest], str | None]]] = {
-    "TrainingJob": {MODEL_FIELD: _path("spec", "modelRef", "name")},
-    "ModelVersion": {MODEL_FIELD: _path("spec", "modelRef", "name")},
+DATASET_FIELD = "spec.data.datasetRef.name"
+LINEAGE_FIELD = "spec.lineage.dataset.name"
+INPUT_FIELD = "input"  # of a Dataset: the Datasets that it is derived from, or that a version of it was
+DERIVED_FIELD = "derived"
+ALL_FIELD = "all"
+YES = "True"
+
+
+def inputs_of(dataset: Manifest) -> tuple[str, ...]:
+    """The names of the Datasets that a Dataset is declared to be derived from."""
+    return tuple(reference["name"] for reference in dig(dataset, "spec", "source", "derive", "from") or ())
+
+
+def _ever_inputs(dataset: Manifest) -> tuple[str, ...]:
+    history = dig(dataset, "status", "history") or ()
+    former = {version["name"] for snapshot in history for version in snapshot.get("from", ())}
+    return tuple(sorted({*inputs_of(dataset), *former}))
+
+
+def _all(_: Manifest) -> str:
+    return YES
+
+
+_OWN_FIELDS: dict[str, dict[str, Callable[[Manifest], str | tuple[str, ...] | None]]] = {
+    "Dataset": {
+        INPUT_FIELD: _ever_inputs,
+        DERIVED_FIELD: lambda manifest: YES if inputs_of(manifest) else None,
+        ALL_FIELD: _all,
+    },
+    "TrainingJob": {
+        MODEL_FIELD: _path("spec", "modelRef", "name"),
+        DATASET_FIELD: _path("spec", "data", "datasetRef", "name"),
+        ALL_FIELD: _all,
+    },
+    "ModelVersion": {
+        MODEL_FIELD: _path("spec", "modelRef", "name"),
+        LINEAGE_FIELD: _path("spec", "lineage", "dataset", "name"),
+        ALL_FIELD: _all,
+    },
 }
 
 OWN: tuple[ResourceType, ...] = tuple(
@@ -209,6 +252,8 @@ CHILDREN: tuple[ResourceType, ...] = (
         "Event", "", "v1", "events", _event, {INVOLVED_FIELD: _involved},
         field_selector="reason=FailedCreate,involvedObject.kind=Job",
     ),
+    # A store may be a volume of the user's.
+    ResourceType("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", _claim, {}),
 )  # fmt: skip
 
 TYPES: Mapping[str, ResourceType] = {resource.kind: resource for resource in (*OWN, *CHILDREN)}

@@ -46,7 +46,7 @@ class Revision:
             "uri": self.uri,
             "digest": self.digest,
             "version": self.version,
-            "store": [location.uri, location.endpoint, location.region, self.store.secret],
+            "store": [location.uri, location.endpoint, location.region, self.store.secret, *self.store.more],
             "resources": self.resources,
         }
         if self.container is not None:
@@ -89,7 +89,7 @@ def deployment(subject: Subject, kind: str, revision: Revision, replicas: int) -
             "selector": {"matchLabels": {NAME_LABEL: subject.name, REVISION_LABEL: id_}},
             "template": {
                 "metadata": {
-                    "labels": labels,
+                    "labels": {**dict(revision.store.identity.labels), **labels},
                     "annotations": {
                         "prometheus.io/scrape": "true",
                         "prometheus.io/port": str(environment.METRICS_PORT),
@@ -113,8 +113,12 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
         subject.settings.server_image,
         ["fetch", revision.uri, revision.digest, environment.MODEL_FOLDER],
         # Only this container has the store's credentials: what parses requests has none.
-        variables=[location, *pods.secret_variables(revision.store.secret)],
-        mounts={"tmp": (environment.WORK_FOLDER, False), "model": (environment.MODEL_FOLDER, False)},
+        variables=[location, *pods.secret_variables(revision.store.secret, revision.store.location.uri)],
+        mounts={
+            "tmp": (environment.WORK_FOLDER, False),
+            **revision.store.mounts(read_only=True),
+            "model": (environment.MODEL_FOLDER, False),
+        },
         limits=limits,
     )
     model = {"model": (environment.MODEL_FOLDER, True)}
@@ -132,9 +136,14 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
     return pods.pod_spec(
         [server],
         # The routes are mounted from the start, so that a rollout later needs no new pods.
-        [*({"name": name, "emptyDir": {}} for name in volumes), {"name": "routes", "configMap": routes}],
+        [
+            *revision.store.volumes,
+            *({"name": name, "emptyDir": {}} for name in volumes),
+            {"name": "routes", "configMap": routes},
+        ],
         initContainers=first,
         terminationGracePeriodSeconds=GRACE_SECONDS,
+        **revision.store.pod,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from modelmill.api.schema import API_VERSION, parse_duration
 from modelmill.api.trainingjob import TrainingJobSpec
-from modelmill.core import conditions, jobs, pods, retry, workspace
+from modelmill.core import admission, conditions, jobs, pods, retry, workspace
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Guard, Guards, NoPods, Observed, Outcome, Subject, Write
@@ -74,6 +74,8 @@ class Facts:
     job: str
     run: jobs.Run
     result: Result | None
+    queued: Waiting | None  # the namespace trains as much as it may
+    limited: bool  # it starts only where it is admitted
     reserved: int | None  # the number that the Model keeps for this run, unless somebody else used it meanwhile
     version_name: str | None  # of the ModelVersion that this run made
     ended: Ended | None
@@ -81,7 +83,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Decision:
-    stage: str  # Suspended, Preflight, Data, Training, Trained, Succeeded, Failed
+    stage: str  # Suspended, Preflight, Data, Queued, Training, Trained, Succeeded, Failed
     waiting: Waiting | None = None
     start: bool = False
     discard: bool = False
@@ -116,6 +118,7 @@ def observe(observed: Observed) -> Facts:
     model = spec.model_ref.name if spec.model_ref else None
     found = observed.get("Model", model) if model else None
     versions = observed.find("ModelVersion", MODEL_FIELD, model) if model else ()
+    queued = _queued(observed)
     mine = [v for v in versions if dig(v, "spec", "lineage", "trainingJob", "uid") == observed.uid]
     return Facts(
         subject=subject,
@@ -133,10 +136,36 @@ def observe(observed: Observed) -> Facts:
         job=job,
         run=run,
         result=_known_result(observed.status) or _reported_result(run),
+        queued=queued,
+        limited=_limited(observed),
         reserved=_reserved(found, observed.uid, {v["spec"]["version"] for v in versions}),
         version_name=mine[0]["metadata"]["name"] if mine else observed.status.get("modelVersion"),
         ended=_ended(observed),
     )
+
+
+def _queued(observed: Observed) -> Waiting | None:
+    """Why it has to wait for its turn, if it has to."""
+    settings = workspace.settings(observed)
+    if settings is None or settings.training is None:
+        return None
+    if _admits(observed.get(workspace.KIND, workspace.NAME), observed.uid):
+        return None
+    most = settings.training.max_parallel
+    return Waiting(
+        admission.QUEUED,
+        f"Workspace {workspace.NAME} has {most} TrainingJobs run at the same time (spec.training.maxParallel); this one"
+        " starts when it is its turn",
+    )
+
+
+def _limited(observed: Observed) -> bool:
+    settings = workspace.settings(observed)
+    return settings is not None and settings.training is not None
+
+
+def _admits(live: Manifest | None, uid: str) -> bool:
+    return any(admitted["uid"] == uid for admitted in dig(live, "status", "admitted") or ())
 
 
 def _reserved(model: Manifest | None, uid: str, taken: set[int]) -> int | None:
@@ -172,10 +201,31 @@ def _snapshot(observed: Observed, spec: TrainingJobSpec, run: jobs.Run) -> Snaps
         )
     if conditions.is_true(dataset, "Ready") and history:
         return history[0]
-    condition = conditions.find(dataset, "Ready")
-    said = f" ({condition['reason']}: {condition['message']})" if condition else ""
+    return _not_ready(name, dataset, bool(history))
+
+
+def _not_ready(name: str, dataset: Manifest, known: bool) -> Waiting:
+    """What is wrong with the newest data: the rule that it broke, its age, or that there is none."""
+    ready, valid = conditions.find(dataset, "Ready"), conditions.find(dataset, "Valid")
+    said = f"{ready['reason']}: {ready['message']}" if ready else ""
     stalled = conditions.is_true(dataset, "Stalled")
-    return Waiting("DatasetNotReady", f"Dataset {name} has no valid version{said}", stalled, failed=stalled)
+    reason = "DatasetNotReady"
+    if ready is not None and ready["reason"] == "DataStale":
+        reason = "DatasetStale"
+    elif valid is not None and valid["status"] == "False":
+        reason = "DatasetInvalid"
+        rules = (f"{p['rule']}" + (f" of {p['column']}" if "column" in p else "") for p in _problems(dataset))
+        said = f"{', '.join(rules)}; {said}" if _problems(dataset) else said
+    told = f" ({said})" if said else ""
+    if not known or reason == "DatasetNotReady":
+        return Waiting(reason, f"Dataset {name} has no valid version{told}", stalled, failed=stalled)
+    advice = "; name a version of its status.history to train on that one"
+    return Waiting(reason, f"the newest data of Dataset {name} is not ready{told}{advice}", stalled, failed=stalled)
+
+
+def _problems(dataset: Manifest) -> tuple[Manifest, ...]:
+    """The worst of what was wrong, as far as a sentence has room for it."""
+    return tuple(dig(dataset, "status", "problems") or ())[:3]
 
 
 def _work(observed: Observed, spec: TrainingJobSpec) -> str:
@@ -266,6 +316,8 @@ def _train(facts: Facts, now: datetime) -> Decision:
     if run.state == "Foreign":
         taken = retry.name_taken("Job", facts.job)
         return Decision("Training", taken, requeue_after=retry.MAX)
+    if facts.queued is not None:
+        return Decision("Queued", facts.queued)
     return Decision("Training", Waiting("Training", f"Job {facts.job} is starting"), start=True)
 
 
@@ -327,6 +379,16 @@ def _conditions(decision: Decision) -> tuple[Condition, ...]:
             *conditions.progress(succeeded, None),
         )
     assert waiting is not None  # noqa: S101 - every other stage waits for something
+    if stage == "Queued":
+        succeeded = unknown("Succeeded", waiting.reason, waiting.message)
+        return (
+            succeeded,
+            unknown("Failed", waiting.reason),
+            true("PreflightPassed", *_GATES["PreflightPassed"]),
+            true("DataReady", "VersionFound", "there is a valid version of the data; it is pinned at the start"),
+            unknown("Trained", waiting.reason, waiting.message),
+            *conditions.progress(succeeded, None),
+        )
     if stage == "Failed":
         failed = true("Failed", waiting.reason, waiting.message)
         return (
@@ -376,16 +438,19 @@ def _failed(waiting: Waiting) -> tuple[Condition, ...]:
 
 
 def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
+    guards: Guards = ()
     if decision.discard:
         # What was trained for hours must not be thrown away for an old view of it.
-        guards: Guards = ()
         if facts.run.state == "Lost":
             guards = (NoPods(facts.run.uid, f"the pods of Job {facts.job} are gone"),)
         elif facts.suspended:
             guards = (_still_suspended(facts.subject),)
         return (Delete("Job", facts.job, facts.run.uid, guards),)
     if decision.start and isinstance(facts.store, StoreAccess) and isinstance(facts.snapshot, Snapshot):
-        return (Create(_job(facts, facts.store, facts.snapshot), (_untrained(facts.subject),)),)
+        guards = (_untrained(facts.subject),)
+        if facts.limited:
+            guards = (*guards, _admitted(facts.subject))
+        return (Create(_job(facts, facts.store, facts.snapshot), guards),)
     if decision.create_model:
         return (Create({"apiVersion": API_VERSION, "kind": "Model", "metadata": _named(facts, str(facts.model))}),)
     if decision.create_version is not None and decision.result is not None:
@@ -400,6 +465,15 @@ def _untrained(subject: Subject) -> Guard:
         return live is not None and live["metadata"]["uid"] == subject.uid and not dig(live, "status", "artifact")
 
     return Guard(KIND, subject.name, holds, f"{KIND} {subject.name} has no artifact")
+
+
+def _admitted(subject: Subject) -> Guard:
+    """A turn that was given by an old view is none."""
+
+    def holds(live: Manifest | None) -> bool:
+        return live is not None and (not dig(live, "spec", "training") or _admits(live, subject.uid))
+
+    return Guard(workspace.KIND, workspace.NAME, holds, f"Workspace {workspace.NAME} admits {KIND} {subject.name}")
 
 
 def _still_suspended(subject: Subject) -> Guard:
@@ -435,7 +509,9 @@ def _job(facts: Facts, store: StoreAccess, snapshot: Snapshot) -> Manifest:
 def _version(facts: Facts, number: int, result: Result) -> Manifest:
     snapshot = facts.snapshot
     dataset = (
-        {"dataset": {"name": facts.dataset, "version": snapshot.version}} if isinstance(snapshot, Snapshot) else {}
+        {"dataset": {"name": facts.dataset, "version": snapshot.version, "file": snapshot.file}}
+        if isinstance(snapshot, Snapshot)
+        else {}
     )
     return {
         "apiVersion": API_VERSION,

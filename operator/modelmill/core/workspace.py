@@ -3,37 +3,61 @@
 no Job of the store's settings -> Create it
 the Job succeeded              -> PreflightPassed, until the settings change
 the Job failed                 -> not passed, and why; try again, at first soon and then ever more seldom
+collect is enabled             -> collect what nobody refers to, once a day (core/collection.py)
+training.maxParallel is given  -> admit TrainingJobs in their order (core/admission.py)
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from modelmill.api.schema import ResourceRequirements
 from modelmill.api.workspace import WorkspaceSpec
-from modelmill.core import conditions, jobs, network, pods, retry
-from modelmill.core.conditions import Waiting, false, true
+from modelmill.core import admission, collection, conditions, jobs, network, pods, retry
+from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Unedited, Write
-from modelmill.core.pods import StoreAccess
+from modelmill.core.pods import NOBODY, Identity, StoreAccess
 from modelmill.core.resources import OWNER_LABEL, Key, Manifest, dig
-from modelmill_contracts import digest, task
+from modelmill_contracts import digest, environment, report, task
 
 NAME = "default"
 KIND = "Workspace"
+_VOLUME = "pvc://"
+_SHARED = "ReadWriteMany"
 
 
 def store_access(spec: WorkspaceSpec) -> StoreAccess:
     """How the pods of the namespace reach the store that the Workspace declares."""
     store = spec.store
+    uri, claim = store.uri, None
+    if uri.startswith(_VOLUME):
+        claim, folder = _volume(uri)
+        uri = f"file://{environment.STORE_FOLDER}{folder}"
     return StoreAccess(
-        task.StoreLocation(uri=store.uri, endpoint=store.endpoint, region=store.region),
+        task.StoreLocation(uri=uri, endpoint=store.endpoint, region=store.region),
         store.secret_ref.name if store.secret_ref else None,
+        claim,
+        _identity(spec),
     )
+
+
+def _volume(uri: str) -> tuple[str, str]:
+    """The claim of a pvc:// uri, and the folder in its volume: empty, or with a slash in front."""
+    claim, slash, folder = uri.removeprefix(_VOLUME).partition("/")
+    return claim, slash + folder
+
+
+def _identity(spec: WorkspaceSpec) -> Identity:
+    if spec.identity is None:
+        return NOBODY
+    labels = tuple(sorted((spec.identity.pod_labels or {}).items()))
+    return Identity(spec.identity.service_account_name, labels)
 
 
 def asked_of(access: StoreAccess) -> str:
     """The digest of what a preflight tries: other settings are tried again."""
-    return digest.of_json([task.encode(task.PreflightTask(access.location)), access.secret])
+    return digest.of_json([task.encode(task.PreflightTask(access.location)), access.secret, *access.more])
 
 
 def dependency(namespace: str) -> Key:
@@ -82,7 +106,16 @@ POLICY = "modelmill-jobs"
 def depends(manifest: Manifest) -> tuple[Key, ...]:
     metadata = manifest["metadata"]
     namespace, uid = metadata["namespace"], metadata["uid"]
-    return (*jobs.dependencies(namespace, uid, JOB), Key("NetworkPolicy", namespace, OWNER_LABEL, uid))
+    uri = dig(manifest, "spec", "store", "uri") or ""
+    claim = _volume(uri)[0] if uri.startswith(_VOLUME) else None
+    return (
+        *((Key("PersistentVolumeClaim", namespace, "metadata.name", claim),) if claim is not None else ()),
+        *jobs.dependencies(namespace, uid, JOB),
+        Key("NetworkPolicy", namespace, OWNER_LABEL, uid),
+        # Only who asks for it is woken by everything in the namespace.
+        *(collection.dependencies(namespace, uid) if dig(manifest, "spec", "store", "collect", "enabled") else ()),
+        *((admission.dependency(namespace),) if dig(manifest, "spec", "training") else ()),
+    )
 
 
 @dataclass(frozen=True)
@@ -94,9 +127,15 @@ class Facts:
     access: StoreAccess
     asked: str  # digest of what is tried: other settings are tried again
     policy: network.Policy
+    unusable: Waiting | None  # what is wrong with the store's claim
     run: jobs.Run
     passed: bool
+    owned: bool
     failing: retry.Failing | None
+    collecting: collection.Facts | None
+    parallel: int | None
+    candidates: tuple[admission.Candidate, ...]
+    admitted: frozenset[str]  # UIDs
 
 
 @dataclass(frozen=True)
@@ -104,22 +143,51 @@ class Decision:
     start: bool = False
     discard: bool = False
     waiting: Waiting | None = None  # None: passed
+    owned: bool = False
+    collected: collection.Decision | None = None
+    admitted: tuple[admission.Candidate, ...] = ()
     requeue_after: timedelta | None = None
 
 
 def observe(observed: Observed) -> Facts:
-    access = store_access(WorkspaceSpec.model_validate(observed.object["spec"]))
+    spec = WorkspaceSpec.model_validate(observed.object["spec"])
+    access = store_access(spec)
     asked = asked_of(access)
+    parallel = spec.training.max_parallel if spec.training else None
     return Facts(
         subject=observed.subject,
         declared=Unedited.of(KIND, observed.object),
         access=access,
         asked=asked,
         policy=network.Policy.observe(observed, _policy(observed.subject, access)),
+        unusable=_unusable(observed, access.claim) if access.claim is not None else None,
         run=jobs.observe(observed, JOB, asked),
         passed=observed.status.get("preflight") == asked,
+        owned=observed.status.get("owned") == asked,
         failing=retry.failing(observed, "PreflightPassed"),
+        collecting=collection.observe(observed, asked) if spec.store.collect.enabled else None,
+        parallel=parallel,
+        candidates=admission.candidates(observed) if parallel is not None else (),
+        admitted=frozenset(a["uid"] for a in observed.status.get("admitted", ())),
     )
+
+
+def _unusable(observed: Observed, claim: str) -> Waiting | None:
+    """Why the pods of many nodes cannot have the volume."""
+    found = observed.get("PersistentVolumeClaim", claim)
+    what = f"PersistentVolumeClaim {claim}"
+    if found is None:
+        said = f"there is no {what} in this namespace; create it, with access mode {_SHARED}"
+        return Waiting("ClaimNotFound", said, stalled=True, failed=True)
+    modes = dig(found, "spec", "accessModes") or ()
+    if _SHARED not in modes:
+        said = f"{what} has access mode {', '.join(modes)}, and pods on many nodes need {_SHARED}; name another claim"
+        return Waiting("ClaimNotShared", said, stalled=True, failed=True)
+    if dig(found, "status", "phase") == "Lost":
+        return Waiting(
+            "ClaimLost", f"the volume of {what} is gone; restore it, or name another claim", True, failed=True
+        )
+    return None
 
 
 def _policy(subject: Subject, access: StoreAccess) -> Manifest:
@@ -127,38 +195,39 @@ def _policy(subject: Subject, access: StoreAccess) -> Manifest:
 
 
 def decide(facts: Facts, now: datetime) -> Decision:
+    decision = _trial(facts, now)
+    if facts.collecting is not None and decision.waiting is None and decision.owned:
+        collected = collection.decide(facts.collecting, now)
+        again = [pause for pause in (decision.requeue_after, collected.requeue_after) if pause is not None]
+        decision = replace(decision, collected=collected, requeue_after=min(again, default=None))
+    if facts.parallel is not None:
+        admitted = admission.admitted(facts.candidates, facts.admitted, facts.parallel)
+        decision = replace(decision, admitted=admitted)
+    return decision
+
+
+def _trial(facts: Facts, now: datetime) -> Decision:
+    """Whether the store works and, where that counts, whether it is this Workspace's alone."""
     run = facts.run
-    if facts.passed or run.state == "Succeeded":
-        return Decision()
+    if facts.unusable is not None:
+        return Decision(waiting=facts.unusable)
+    if facts.passed and (facts.owned or facts.collecting is None):
+        return Decision(owned=facts.owned)
+    if run.state == "Succeeded":
+        result = run.report.result if run.report is not None else None
+        return Decision(owned=isinstance(result, report.PreflightResult) and result.owned)
     if run.state == "Foreign":
         return Decision(waiting=retry.name_taken("Job", JOB), requeue_after=retry.MAX)
     if run.state in ("Failed", "Lost"):
         waiting, pause = retry.after_failure(run, now, facts.failing)
         return Decision(waiting=waiting, discard=not pause, requeue_after=pause)
-    waiting = retry.under_way(run, facts.failing, Waiting("PreflightRunning", "the store is being tried"))
-    return Decision(start=run.state == "Absent", discard=run.state == "Outdated", waiting=waiting)
+    trying = Waiting("PreflightRunning", "the store is being tried")
+    # What is known to work goes on working while it is asked whose it is.
+    waits = None if facts.passed else retry.under_way(run, facts.failing, trying)
+    return Decision(start=run.state == "Absent", discard=run.state == "Outdated", waiting=waits)
 
 
 def render(facts: Facts, decision: Decision) -> Outcome:
-    writes: tuple[Write, ...] = facts.policy.writes(_policy(facts.subject, facts.access))
-    if decision.start:
-        work = task.PreflightTask(store=facts.access.location)
-        limits = pods.resources(ResourceRequirements(), jobs.DEFAULT_RESOURCES)
-        timeout = timedelta(minutes=2)
-        job = jobs.render(
-            facts.subject,
-            KIND,
-            JOB,
-            facts.asked,
-            work,
-            facts.access,
-            limits=limits,
-            timeout=timeout,
-            retries=0,
-        )
-        writes = (*writes, Create(job, (facts.declared,)))
-    elif decision.discard:
-        writes = (*writes, Delete("Job", JOB, facts.run.uid, (facts.declared,)))
     waiting = decision.waiting
     if waiting is None:
         tried = true("PreflightPassed", "StoreWorks", "the store takes, gives and deletes objects")
@@ -169,13 +238,62 @@ def render(facts: Facts, decision: Decision) -> Outcome:
         waiting = retry.name_taken("NetworkPolicy", POLICY)
     if waiting is not None:
         ready = false("Ready", waiting.reason, waiting.message)
+    done = facts.collecting.done if facts.collecting is not None else None
+    if decision.collected is not None:
+        done = decision.collected.done
+    status: dict[str, Any] = {
+        "preflight": facts.asked if decision.waiting is None else None,
+        "owned": facts.asked if decision.waiting is None and decision.owned else None,
+        "collected": asdict(done) if done is not None else None,
+        "admitted": [{"name": c.name, "uid": c.uid} for c in decision.admitted] or None,
+    }
     return Outcome(
-        status={"preflight": facts.asked if decision.waiting is None else None},
-        conditions=(ready, tried, *conditions.progress(ready, waiting)),
+        status=status,
+        conditions=(ready, tried, _collected(facts, decision), *conditions.progress(ready, waiting)),
         headline=("Ready",),
-        writes=writes,
+        writes=_writes(facts, decision),
         requeue_after=decision.requeue_after or (retry.MAX if facts.policy.state == "Taken" else None),
     )
+
+
+def _collected(facts: Facts, decision: Decision) -> Condition:
+    """What is said of the collection."""
+    if facts.collecting is None:
+        return unknown("Collected", "NotAsked", "spec.store.collect.enabled is false: nothing is deleted")
+    if decision.collected is not None:
+        return collection.condition(decision.collected)
+    if decision.waiting is not None:
+        return decision.waiting.condition("Collected")
+    if facts.run.state != "Succeeded":
+        return unknown("Collected", "PreflightRunning", "it is being asked whose the store is")
+    said = (
+        f"store {facts.access.location.uri} is not this Workspace's alone: another one uses it, or did; nothing is"
+        " collected. Give this one a prefix of its own"
+    )
+    return false("Collected", "StoreShared", said)
+
+
+def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
+    writes: tuple[Write, ...] = facts.policy.writes(_policy(facts.subject, facts.access))
+    if decision.start:
+        job = jobs.render(
+            facts.subject,
+            KIND,
+            JOB,
+            facts.asked,
+            task.PreflightTask(store=facts.access.location, owner=facts.subject.uid),
+            facts.access,
+            limits=pods.resources(ResourceRequirements(), jobs.DEFAULT_RESOURCES),
+            timeout=timedelta(minutes=2),
+            retries=0,
+        )
+        writes = (*writes, Create(job, (facts.declared,)))
+    elif decision.discard:
+        writes = (*writes, Delete("Job", JOB, facts.run.uid, (facts.declared,)))
+    if facts.collecting is not None and decision.collected is not None:
+        collected = (facts.subject, KIND, facts.collecting, decision.collected, facts.access, facts.declared)
+        writes = (*writes, *collection.writes(*collected))
+    return writes
 
 
 CONTROLLER = Controller(KIND, depends, observe, decide, render)

@@ -162,8 +162,8 @@ class Cache:
         kind, namespace, name = key
         yield Key(kind, namespace, "metadata.name", name)
         for field, read in TYPES[kind].fields.items():
-            value = read(manifest)
-            if value is not None:
+            values = read(manifest)
+            for value in (values,) if isinstance(values, str) else values or ():
                 yield Key(kind, namespace, field, value)
 
     def _index_object(self, key: ObjectKey, manifest: Manifest) -> set[Key]:

@@ -1,10 +1,14 @@
 """What is there, what may happen and what must hold: a system for each kind."""
 
 from modelcheck.cluster import System
+from modelcheck.systems.admission import AdmissionSystem
+from modelcheck.systems.collection import CollectionSystem
 from modelcheck.systems.dataset import DatasetSystem, TwoReplicasSystem
+from modelcheck.systems.derivation import DerivationSystem
 from modelcheck.systems.model import ModelSystem
 from modelcheck.systems.modeldeployment import loss, rollout
 from modelcheck.systems.modelversion import ModelVersionSystem
+from modelcheck.systems.refresh import RefreshSystem
 from modelcheck.systems.trainingjob import TrainingJobSystem
 from modelcheck.systems.workspace import WorkspaceSystem
 
@@ -13,6 +17,7 @@ def systems() -> dict[str, System]:
     """All of them by name."""
     every = (
         rollout(), loss(), TrainingJobSystem(), ModelSystem(), DatasetSystem(), TwoReplicasSystem(),
-        ModelVersionSystem(), WorkspaceSystem(),
+        RefreshSystem(), DerivationSystem(), ModelVersionSystem(), WorkspaceSystem(), CollectionSystem(),
+        AdmissionSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}

@@ -244,6 +244,7 @@ def test_problems_of_a_former_declaration_are_gone() -> None:
 
 RUNNING = "SnapshotRunning: the data is being read and checked"
 NO_STORE = "WorkspaceNotFound: namespace team-a has no store; create the Workspace default, for example with"
+NO_VERSION = "Fresh Unknown NoVersion: there is no valid version yet"
 WORKS = "PreflightPassed True StoreWorks"
 READ = "Available True SourceRead: the source was read"
 
@@ -271,6 +272,7 @@ def test_each_step_is_told_in_full() -> None:
         f"PreflightPassed False {missing}",
         "Available Unknown NotRead: the source was not read yet",
         "Valid Unknown NotChecked: the data was not checked yet",
+        NO_VERSION,
         "Reconciling False WorkspaceNotFound",
         f"Stalled True {missing}",
     ]
@@ -281,6 +283,7 @@ def test_each_step_is_told_in_full() -> None:
         f"PreflightPassed Unknown {trying}",
         "Available Unknown NotRead: the source was not read yet",
         "Valid Unknown NotChecked: the data was not checked yet",
+        NO_VERSION,
         f"Reconciling True {trying}",
         "Stalled False PreflightRunning",
     ]
@@ -290,6 +293,7 @@ def test_each_step_is_told_in_full() -> None:
         WORKS,
         f"Available Unknown {RUNNING}",
         f"Valid Unknown {RUNNING}",
+        NO_VERSION,
         f"Reconciling True {RUNNING}",
         "Stalled False SnapshotRunning",
     ]
@@ -302,6 +306,7 @@ def test_each_step_is_told_in_full() -> None:
         WORKS,
         f"Available Unknown {full}",  # a full cluster says nothing about the source
         f"Valid Unknown {full}",
+        NO_VERSION,
         "Reconciling False Unschedulable",
         f"Stalled True {full}",
     ]
@@ -312,6 +317,7 @@ def test_each_step_is_told_in_full() -> None:
         WORKS,
         READ,
         f"Valid False {bad}",
+        NO_VERSION,
         "Reconciling False DataInvalid",
         f"Stalled True {bad}",
     ]
@@ -323,6 +329,7 @@ def test_each_step_is_told_in_full() -> None:
         WORKS,
         READ,
         "Valid True AllChecksPassed: every declared rule holds",
+        "Fresh True NoMaxAge: expectations.maxAge is not declared: no data is too old",
         "Reconciling False SnapshotTaken",
         "Stalled False SnapshotTaken",
     ]
@@ -333,14 +340,18 @@ def test_what_kubectl_shows_of_a_snapshot() -> None:
     status = dict(world.get("Dataset", "tumours")["status"])
     del status["conditions"]
     assert world.plan("Dataset", "tumours").requeue_after is None
-    asked = world.get("Job", "tumours-data")["metadata"]["annotations"]["modelmill.dev/task"]
+    job = world.get("Job", "tumours-data")["metadata"]
     assert status == {
         "version": digest_of("a"),
+        "shortVersion": "a" * 16,
         "rows": 569,
+        "modifiedAt": "2026-01-01T00:00:00Z",
+        "checkedAt": "2026-01-01T00:00:00Z",
+        "lastRun": job["uid"],
         "history": [
             {"version": digest_of("a"), "file": digest_of("f"), "rows": 569, "observedAt": "2026-01-01T00:00:00Z"}
         ],
-        "snapshot": asked,
+        "snapshot": job["annotations"]["modelmill.dev/task"],
         "observedGeneration": 1,
     }
 

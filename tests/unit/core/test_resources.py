@@ -204,6 +204,7 @@ OURS = "app.kubernetes.io/managed-by=modelmill"
         ("Job", "batch/v1", "/apis/batch/v1/jobs", OURS, None, True),
         ("Pod", "v1", "/api/v1/pods", OURS, None, False),
         ("Event", "v1", "/api/v1/events", None, "reason=FailedCreate,involvedObject.kind=Job", False),
+        ("PersistentVolumeClaim", "v1", "/api/v1/persistentvolumeclaims", None, None, False),
     ],
 )
 def test_what_is_watched(

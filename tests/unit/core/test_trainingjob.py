@@ -31,7 +31,11 @@ def test_a_run_becomes_version_1_of_a_model_that_is_made_for_it() -> None:
     assert world.condition("TrainingJob", "lr", "Failed")[0] == "False"
     version = world.get("ModelVersion", "triage-1")
     assert version["spec"]["artifact"]["digest"] == digest_of("1")
-    assert version["spec"]["lineage"]["dataset"] == {"name": "tumours", "version": digest_of("a")}
+    assert version["spec"]["lineage"]["dataset"] == {
+        "name": "tumours",
+        "version": digest_of("a"),
+        "file": digest_of("f"),
+    }
     assert "ownerReferences" not in version["metadata"]
 
 

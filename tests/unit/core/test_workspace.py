@@ -140,6 +140,9 @@ def told(world: World) -> list[str]:
     return world.told("Workspace", "default")
 
 
+NOT_ASKED = "Collected Unknown NotAsked: spec.store.collect.enabled is false: nothing is deleted"
+
+
 def test_each_step_is_told_in_full() -> None:
     world = World()
     world.put("Workspace", "default", spec={"store": {"uri": "s3://models"}})
@@ -147,6 +150,7 @@ def test_each_step_is_told_in_full() -> None:
     assert told(world) == [
         f"Ready False {trying}",
         f"PreflightPassed Unknown {trying}",
+        NOT_ASKED,
         f"Reconciling True {trying}",
         "Stalled False PreflightRunning",
     ]
@@ -155,6 +159,7 @@ def test_each_step_is_told_in_full() -> None:
     assert told(world) == [
         f"Ready False {refused}",
         f"PreflightPassed False {refused}",
+        NOT_ASKED,
         "Reconciling False StoreRefused",
         f"Stalled True {refused}",
     ]
@@ -164,6 +169,7 @@ def test_each_step_is_told_in_full() -> None:
     assert told(world) == [
         "Ready True PreflightPassed: store s3://models works",
         "PreflightPassed True StoreWorks: the store takes, gives and deletes objects",
+        NOT_ASKED,
         "Reconciling False PreflightPassed",
         "Stalled False PreflightPassed",
     ]

@@ -57,7 +57,7 @@ class World:
             **fields.pop("metadata", {}),
         }
         manifest = {"kind": kind, **({"status": known["status"]} if known and "status" in known else {}), **fields}
-        return self._store(kind, name, {**manifest, "metadata": metadata})
+        return self.store(kind, name, {**manifest, "metadata": metadata})
 
     def remove(self, kind: str, name: str) -> None:
         """Delete an object and what it owns."""
@@ -118,7 +118,7 @@ class World:
             "reason": reason or ("CompletionsReached" if ok else "PodFailurePolicy"),
             "lastTransitionTime": _timestamp(self.now),
         }
-        self._store("Job", name, {**job, "status": {"conditions": [condition]}})
+        self.store("Job", name, {**job, "status": {"conditions": [condition]}})
 
     def pod_of_job(self, name: str, **status: Any) -> None:
         job = self.get("Job", name)
@@ -136,7 +136,7 @@ class World:
             "availableReplicas": available,
             **status,
         }
-        self._store("Deployment", deployment, {**found, "status": reported})
+        self.store("Deployment", deployment, {**found, "status": reported})
 
     def deployments(self) -> list[str]:
         return [name for kind, name in self.objects if kind == "Deployment"]
@@ -213,12 +213,12 @@ class World:
                 assert live["metadata"]["uid"] == write.uid
                 spec = {**live.get("spec", {}), **write.manifest["spec"]}
                 metadata = {**live["metadata"], "generation": live["metadata"]["generation"] + 1}
-                self._store(*key, {**live, "spec": spec, "metadata": metadata})
+                self.store(*key, {**live, "spec": spec, "metadata": metadata})
             case Delete():
                 assert self.objects[write.kind, write.name]["metadata"]["uid"] == write.uid
                 self.remove(write.kind, write.name)
             case SetStatus():
-                self._store(kind, name, {**self.objects[kind, name], "status": dict(write.status)})
+                self.store(kind, name, {**self.objects[kind, name], "status": dict(write.status)})
             case Record():
                 self.events.append(write)
 
@@ -230,7 +230,8 @@ class World:
                 holds = guard.holds(self.objects.get((guard.kind, guard.name)))
             assert holds, guard.meaning
 
-    def _store(self, kind: str, name: str, manifest: dict[str, Any]) -> dict[str, Any]:
+    def store(self, kind: str, name: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        """What exists now is this, under a new resource version."""
         metadata = {**manifest["metadata"], "resourceVersion": str(next(self._versions))}
         self.objects[kind, name] = {**manifest, "metadata": metadata}
         return self.objects[kind, name]
