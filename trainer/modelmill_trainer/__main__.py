@@ -72,6 +72,14 @@ def _dispatch(asked: task.Task) -> Report:
             from modelmill_trainer.snapshot import snapshot  # noqa: PLC0415
 
             return snapshot(asked)
+        case task.FetchTask():
+            from modelmill_trainer.fetching import fetch  # noqa: PLC0415
+
+            return fetch(asked)
+        case task.CollectTask():
+            from modelmill_trainer.collect import collect  # noqa: PLC0415
+
+            return collect(asked)
         case task.TrainingTask():
             from modelmill_trainer.training import train  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ from trainer_tasks import csv, run, snapshot
 
 from modelmill_contracts import report
 from modelmill_contracts.report import Problem
-from modelmill_contracts.task import Column, SnapshotTask, StoreLocation
+from modelmill_contracts.task import Column, Expectations, SnapshotTask, StoreLocation
 
 
 def _problems(store: StoreLocation, source: Path, *columns: Column, **fields: Any) -> tuple[Problem, ...]:
@@ -61,7 +61,12 @@ def test_a_rule_that_is_broken(
 def test_everything_that_is_wrong_is_told_at_once(store: StoreLocation, tmp_path: Path) -> None:
     source = csv(tmp_path / "data.csv", "radius,b", ["x,1", "2,2"])
     found = _problems(
-        store, source, Column("radios", "Float"), Column("b", "Boolean"), extra_columns="Reject", min_rows=3
+        store,
+        source,
+        Column("radios", "Float"),
+        Column("b", "Boolean"),
+        extra_columns="Reject",
+        expectations=Expectations(min_rows=3),
     )
     assert [problem.rule for problem in found] == ["MissingColumn", "ExtraColumn", "NotBoolean", "TooFewRows"]
     assert "radius" in found[0].message

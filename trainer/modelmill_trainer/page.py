@@ -1,0 +1,2 @@
+def page(profile, previous, effects, version):
+    return ""
