@@ -97,7 +97,7 @@ class Checks:
             if Decimal(nulls) > most * self.rows:
                 message = (
                     f"column {name!r}: {nulls} of {self.rows} values are missing, but at most a fraction of"
-                    f" {self._expected.max_null_fraction} may be (maxNullFraction)"
+                    f" {self._expected.max_null_fraction} may be (expectations.maxNullFraction)"
                 )
                 yield Problem(rule="TooManyNulls", message=message, column=name, count=nulls)
 

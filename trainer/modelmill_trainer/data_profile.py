@@ -1,8 +1,8 @@
 """The profile of a dataset's version: how each column is distributed, which the next version is compared with.
 
-Missing values, extremes and means are of all rows.  Bins, categories and histograms are counted in a uniform sample
-(see sampling.py), which is all rows where there are no more than 65,536.  Of text nothing is kept but the names of
-frequent values: those that `FREQUENT` rows or more of the sample hold, `TOP_VALUES` at most.
+Missing values, extremes and means are of all rows.  Medians, bins, categories and histograms are counted in a
+uniform sample (see sampling.py), which is all rows where there are no more than 65,536.  Of text nothing is kept but
+the names of frequent values: those that `FREQUENT` rows or more of the sample hold, `TOP_VALUES` at most.
 """
 
 import math
@@ -48,6 +48,7 @@ class Numbers(msgspec.Struct, frozen=True, tag="Numbers", tag_field="kind"):
     min: float | None = None  # of all rows; None: there is no value, or it is infinite
     max: float | None = None
     mean: float | None = None
+    median: float | None = None  # of the sample
     histogram: Histogram | None = None
 
 
@@ -160,7 +161,8 @@ def _numbers(name: str, kind: str, state: _Column, column: pa.Array) -> Numbers:
         _finite(state.low),
         _finite(state.high),
         _finite(state.sum / state.values) if state.values else None,
-        _histogram(values[np.isfinite(values)]),
+        _finite(np.quantile(values, 0.5, method="inverted_cdf")) if len(values) else None,
+        _histogram(values[np.isfinite(values)], whole=kind == "Integer"),
     )
 
 
@@ -168,14 +170,20 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _histogram(values: Any) -> Histogram | None:
+def _histogram(values: Any, *, whole: bool) -> Histogram | None:
+    """`whole`: each bin holds equally many whole numbers, or there would be gaps and peaks that the data has not."""
     if not len(values):
         return None
     low, high = map(float, np.quantile(values, (0.01, 0.99), method="inverted_cdf"))
     inside = values[(values >= low) & (values <= high)]
     if low == high:
         return Histogram(low, high, (len(inside),))
-    counts = np.histogram(inside, HISTOGRAM_BINS, (low, high))[0]
+    count = HISTOGRAM_BINS
+    if whole:
+        step = math.ceil((high - low + 1) / HISTOGRAM_BINS)
+        count = math.ceil((high - low + 1) / step)
+        low, high = low - 0.5, low - 0.5 + step * count
+    counts = np.histogram(inside, count, (low, high))[0]
     return Histogram(low, high, tuple(map(int, counts)))
 
 

@@ -28,10 +28,10 @@ def connected(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "allow_community_extensions": False,
-        "TimeZone": "UTC",
     }
     connection = duckdb.connect(":memory:", config=config)
     try:
+        connection.execute("SET TimeZone = 'UTC'")
         yield connection
     finally:
         connection.close()

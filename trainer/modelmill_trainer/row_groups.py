@@ -44,9 +44,8 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 def _size(batch: pa.RecordBatch) -> int:
     texts = (column for column in batch.columns if pa.types.is_string(column.type))
-    return batch.num_rows * batch.num_columns * _VALUE + sum(
-        pc.sum(pc.binary_length(text)).as_py() or 0 for text in texts
-    )
+    lengths: list[int] = [pc.sum(pc.binary_length(text)).as_py() or 0 for text in texts]
+    return batch.num_rows * batch.num_columns * _VALUE + sum(lengths)
 
 
 def _end_of_group(batch: pa.RecordBatch) -> int | None:
