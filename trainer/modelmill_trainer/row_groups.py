@@ -44,8 +44,10 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 def _size(batch: pa.RecordBatch) -> int:
     texts = (column for column in batch.columns if pa.types.is_string(column.type))
-    lengths: list[int] = [pc.sum(pc.binary_length(text)).as_py() or 0 for text in texts]
-    return batch.num_rows * batch.num_columns * _VALUE + sum(lengths)
+    size: int = batch.num_rows * batch.num_columns * _VALUE
+    for text in texts:
+        size += pc.sum(pc.binary_length(text)).as_py() or 0
+    return size
 
 
 def _end_of_group(batch: pa.RecordBatch) -> int | None:
