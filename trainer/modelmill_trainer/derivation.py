@@ -20,6 +20,7 @@ from modelmill_trainer.log import redacted
 from modelmill_trainer.reading import BATCH_ROWS, Source, check_names
 
 _BATCH_CELLS = 1 << 21
+_OF_THE_QUERY = ("Parser Error", "Binder Error", "Catalog Error")
 _TEXT = 300  # characters of an engine's words that are shown
 
 
@@ -88,8 +89,7 @@ def _whole(column: pa.Array, field: pa.Field) -> pa.Array:
 
 
 def _invalid(error: Exception, asked: Derivation) -> TaskError:
-    # The first line: below it the engine shows the query.  What it quotes may be values of the data.
-    text = str(error).partition("\n")[0]
+    text = str(error).partition("\n")[0]  # below it the engine shows the query
     if "disabled by configuration" in text or "disabled through configuration" in text:
         return TaskError(
             "QueryDenied",
@@ -104,9 +104,9 @@ def _invalid(error: Exception, asked: Derivation) -> TaskError:
         )
     if "No space left" in text or "max_temp_directory_size" in text:
         return TaskError("ScratchFull", "source.derive.sql needs more scratch space than there is; aggregate in steps")
-    return TaskError(
-        "QueryInvalid", f"source.derive.sql fails: {redacted(text)[:_TEXT]}; it has the tables {_tables(asked)}"
-    )
+    # What it quotes while it reads the query stands there; what it quotes later may be a value of the data.
+    said = text if text.startswith(_OF_THE_QUERY) else redacted(text)
+    return TaskError("QueryInvalid", f"source.derive.sql fails: {said[:_TEXT]}; it has the tables {_tables(asked)}")
 
 
 def _tables(asked: Derivation) -> str:

@@ -25,6 +25,7 @@ from modelmill_contracts.store import Store, blob_key
 from modelmill_contracts.task import SnapshotTask
 from modelmill_trainer import casting, checks, data_profile, drift, origin, page, row_groups
 from modelmill_trainer.data_profile import DataProfile, Profiler
+from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import phase, say
 from modelmill_trainer.version import ContentDigest, normalised
 
@@ -47,14 +48,18 @@ def snapshot(task: SnapshotTask) -> Report:
         with phase("fetch"):
             previous = _previous(store, task)
             opened = stack.enter_context(origin.opened(task, folder))
-        with phase("read"):
-            asked = checks.plan(opened.source, task)
         path = folder / "snapshot.parquet"
-        with phase("check"):
-            written = write(asked.typed(opened.source.batches()), asked.types, path)
-            opened.confirm()
-            effects = drift.effects(previous, written.sample) if previous else {}
-            asked.raise_problems([*_repeated(path, task), *_drifted(effects, task)])
+        try:
+            with phase("read"):
+                asked = checks.plan(opened.source, task)
+            with phase("check"):
+                written = write(asked.typed(opened.source.batches()), asked.types, path)
+        except (TaskError, OSError):
+            opened.confirm()  # half of a file is no wonder where it is being written
+            raise
+        opened.confirm()
+        effects = drift.effects(previous, written.sample) if previous else {}
+        asked.raise_problems([*_repeated(path, task), *_drifted(effects, task)])
         with phase("name"):
             file = digest.of_file(path)
         with phase("store", bytes=path.stat().st_size, rows=asked.rows):
