@@ -252,7 +252,14 @@ class _Explained:
 
 
 _INSTANCE_METADATA = "169.254.169.254"
-_REFUSALS = ("accessdenied", "invalidaccesskeyid", "signaturedoesnotmatch", "usernotfound", "403 forbidden")
+_REFUSALS = (
+    "accessdenied",
+    "invalidaccesskeyid",
+    "signaturedoesnotmatch",
+    "usernotfound",
+    "expiredtoken",
+    "403 forbidden",
+)
 _FULL = ("no space left", "quotaexceeded", "quota exceeded", "507 ", "insufficientstorage")
 
 

@@ -87,7 +87,7 @@ def chromium() -> str:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A running PostgreSQL; it refuses root, which then lends it to nobody."""
-    programs = Path(installed("postgres")).parent
+    programs = Path(installed("postgres")).resolve().parent  # it may be a link to where the others are
     # Not pytest's folder, which only its owner may enter; and a socket's path must be short.
     folder = Path(tempfile.mkdtemp(prefix="mmill-pg-"))
     secret = folder / "password"

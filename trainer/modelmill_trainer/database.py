@@ -165,6 +165,6 @@ def _refused(error: Exception) -> TaskError:
         said = redacted(said)
     if state == "42501":
         return TaskError("SourceRefused", f"{_FIELD}.query: {said}; grant SELECT to the Secret's user")
-    if state == "25006":
+    if "in a read-only transaction" in said:  # also while rows come, where no state is given
         return TaskError("QueryDenied", f"{_FIELD}.query writes: {said}; a Dataset only reads")
     return TaskError("QueryInvalid", f"{_FIELD}.query fails: {said}")
