@@ -4,11 +4,11 @@ A problem says which column, which rule, how many rows, and up to three row numb
 """
 
 import difflib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -138,12 +138,8 @@ class _ColumnChecks:
         if declared is not None and not declared.nullable:
             self._absent = self._rule("MissingValue", "are empty, but the column is declared nullable: false")
         self._low, self._high = (
-            (
-                self._bound(declared, declared.min, "BelowMinimum", "are below the declared min"),
-                self._bound(declared, declared.max, "AboveMaximum", "are above the declared max"),
-            )
-            if declared
-            else (None, None)
+            self._bound(declared, "min", "BelowMinimum", "are below the declared min"),
+            self._bound(declared, "max", "AboveMaximum", "are above the declared max"),
         )
         self._allowed = _allowed(declared) if declared and declared.values else None
         if declared and self._allowed is not None:
@@ -154,12 +150,11 @@ class _ColumnChecks:
         values, bad = casting.cast(column, self.type)
         self.nulls += values.null_count
         self._cast.mark(bad, before)
-        if self._finite is not None and not _all_finite(values):
-            self._finite.mark(pc.fill_null(pc.invert(pc.is_finite(values)), False), before)
         if self._absent is not None and values.null_count:
             absent = pc.is_null(values)
             self._absent.mark(absent if bad is None else pc.and_(absent, pc.invert(bad)), before)
-        self._check_bounds(values, before)
+        if not self._is_inside(values):
+            self._mark_outside(values, before)
         if self._allowed is not None:
             # is_valid: of a missing value, nullable decides.
             other = pc.and_(pc.is_valid(values), pc.invert(pc.is_in(values, value_set=self._allowed)))
@@ -180,29 +175,38 @@ class _ColumnChecks:
         self._rules.append(_Rule(name, words))
         return self._rules[-1]
 
-    def _bound(self, declared: Column, text: str | None, rule: str, words: str) -> "tuple[pa.Scalar, _Rule] | None":
-        if text is None:
+    def _bound(self, declared: Column | None, side: str, rule: str, words: str) -> "tuple[pa.Scalar, _Rule] | None":
+        text = getattr(declared, side, None)
+        if declared is None or text is None:
             return None
         bound = pa.scalar(_bound_of(declared, text), casting.ARROW_TYPES[declared.type])
         return bound, self._rule(rule, f"{words} of {text}")
 
-    def _check_bounds(self, values: pa.Array, before: int) -> None:
-        if self._low is None and self._high is None:
-            return
-        # The extremes are found many times faster than the rows that hold them, and tell whether to look for rows.
-        extremes = pc.min_max(values)
-        sides: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
-            (self._low, "min", pc.less),
-            (self._high, "max", pc.greater),
+    def _is_inside(self, values: pa.Array) -> bool:
+        """Whether every number is finite and within the bounds, where that is asked for.
+
+        The extremes are found many times faster than the rows that hold them, and tell whether to look for rows.
+        """
+        if self._finite is None and self._low is None and self._high is None:
+            return True
+        numbers = pc.cast(values, pa.int64()) if self.type == "Timestamp" else values
+        found = (numbers.drop_null() if numbers.null_count else numbers).to_numpy()
+        if not len(found):
+            return True
+        low, high = found.min(), found.max()  # NaN where there is one
+        return bool(
+            (self._finite is None or (np.isfinite(low) and np.isfinite(high)))
+            and (self._low is None or low >= self._low[0].cast(numbers.type).as_py())
+            and (self._high is None or high <= self._high[0].cast(numbers.type).as_py())
         )
-        for side, extreme, beyond in sides:
-            if side is not None and beyond(extremes[extreme], side[0]).as_py():
+
+    def _mark_outside(self, values: pa.Array, before: int) -> None:
+        if self._finite is not None:
+            self._finite.mark(pc.fill_null(pc.invert(pc.is_finite(values)), False), before)
+        sides: tuple[tuple[Any, Callable[..., Any]], ...] = ((self._low, pc.less), (self._high, pc.greater))
+        for side, beyond in sides:
+            if side is not None:
                 side[1].mark(pc.fill_null(beyond(values, side[0]), False), before)
-
-
-def _all_finite(values: pa.Array) -> bool:
-    """Whether no value is NaN or infinite, for sure: False also where the sum of finite values is too large."""
-    return math.isfinite(pc.sum(values).as_py() or 0.0)
 
 
 def _allowed(declared: Column) -> pa.Array:
