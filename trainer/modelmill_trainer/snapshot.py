@@ -21,7 +21,7 @@ import pyarrow.parquet
 
 from modelmill_contracts import digest
 from modelmill_contracts.report import Problem, Report, SnapshotResult
-from modelmill_contracts.store import Store, blob_key
+from modelmill_contracts.store import Store, StoreError, blob_key
 from modelmill_contracts.task import SnapshotTask
 from modelmill_trainer import casting, checks, data_profile, drift, origin, page, row_groups
 from modelmill_trainer.data_profile import DataProfile, Profiler
@@ -114,11 +114,17 @@ def _layout(types: dict[str, str]) -> dict[str, Any]:
 
 
 def _previous(store: Store, task: SnapshotTask) -> DataProfile | None:
+    """The profile to compare with; StoreError where it is gone and a rule needs it."""
     if task.previous is None:
         return None
-    found = data_profile.decode(store.get(blob_key(task.previous), _PROFILE_BYTES))
+    try:
+        found = data_profile.decode(store.get(blob_key(task.previous), _PROFILE_BYTES))
+    except StoreError as error:
+        if error.reason != "ObjectNotFound" or task.expectations.max_drift is not None:
+            raise
+        found = None
     if found is None:
-        say("the previous version's profile is of another release: nothing is compared", profile=task.previous)
+        say("there is no profile of the previous version that can be read: nothing is compared", profile=task.previous)
     return found
 
 

@@ -215,7 +215,10 @@ def test_a_store_that_fails_half_way_shows_no_partial_version(
 
     monkeypatch.setattr(Store, "put_once", put_once)
     answer = run(SnapshotTask(store, str(source)))
-    assert (answer.ok, answer.result) == (False, None)
+    assert (answer.ok, answer.reason, answer.result) == (False, "ScratchFull", None)
+    assert answer.message == (
+        "the pod's scratch volume is full: the data does not fit it; give it more room, or read less"
+    )
     # What is there already is found, and the rest is written, when it is tried again.
     monkeypatch.undo()
     assert run(SnapshotTask(store, str(source))).result.file == whole.file

@@ -119,9 +119,10 @@ def test_columns_that_are_new_or_of_another_kind_are_not_compared(store: StoreLo
     assert _take(store, source, previous, max_drift="0.0").ok
 
 
-def test_a_profile_that_is_gone_is_said(store: StoreLocation, tmp_path: Path) -> None:
-    answer = _take(store, csv(tmp_path / "d.csv", "x", ["1"]), "sha256:" + "0" * 64, max_drift="0.2")
-    assert answer.reason == "ObjectNotFound"
+def test_a_profile_that_is_gone_matters_where_a_rule_needs_it(store: StoreLocation, tmp_path: Path) -> None:
+    source, gone = csv(tmp_path / "d.csv", "x", ["1"]), "sha256:" + "0" * 64
+    assert _take(store, source, gone, max_drift="0.2").reason == "ObjectNotFound"
+    assert _take(store, source, gone).ok
 
 
 @pytest.mark.parametrize(("rows", "new_rows"), [(500, 500), (2000, 300), (100, 20_000)])
