@@ -7,6 +7,7 @@ Boolean    true/false in any case, 1/0
 Timestamp  microseconds since 1970 in UTC; ISO 8601 in text, UTC where no offset is given
 """
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -31,6 +32,11 @@ RULES = {
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _NOT_FINITE = r"(?i)^[+-]?(nan|inf|infinity)$"
 _WHOLE = r"^[+-]?[0-9]{1,18}(\.0*)?$"
+_PARSED = {
+    "Float": (pa.float64(),),
+    "Integer": (pa.int64(),),
+    "Timestamp": (pa.timestamp("us"), ARROW_TYPES["Timestamp"]),  # all without an offset, or all with one
+}
 # What a type is inferred from is stricter than what it may be declared as: 1.0 is a Float, 1 an Integer.
 _STRICTER = {"Integer": r"^([+-]?[0-9]+)?$", "Boolean": r"(?i)^(true|false|)$"}
 
@@ -62,6 +68,9 @@ def cast(column: pa.Array, name: str) -> Cast:
     if _is_text(column.type):
         if name == "String":
             return _whole(pc.cast(column, pa.string()))
+        parsed = _parsed(column, name)
+        if parsed is not None:
+            return _whole(parsed)
         text = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
         return _TEXT[name](pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text))
     if pa.types.is_null(column.type):
@@ -71,10 +80,30 @@ def cast(column: pa.Array, name: str) -> Cast:
 
 def can_be(column: pa.Array, name: str) -> bool:
     """Whether every value of a text column looks like type `name`, which nobody declared."""
+    if _parsed(column, name) is not None:
+        return True
     if name in _STRICTER and pc.any(_unlike(pc.utf8_trim_whitespace(column), _STRICTER[name])).as_py():
         return False
     bad = cast(column, name).bad
     return bad is None or not pc.any(bad).as_py()
+
+
+def _parsed(column: pa.Array, name: str) -> pa.Array | None:
+    """The values where Arrow's own parser takes all of them, and takes them as we do; None: ask value by value.
+
+    What it takes and we do not: hexadecimal numbers, and NaN by more names.  That is all, and several times faster.
+    """
+    for kind in _PARSED.get(name, ()):
+        try:
+            values = pc.cast(column, kind)
+        except pa.ArrowInvalid:
+            continue
+        if name == "Timestamp":
+            return _in_utc(values)
+        if name == "Float":
+            return values if math.isfinite(pc.sum(values).as_py() or 0.0) else None
+        return None if pc.any(pc.match_substring(column, "x", ignore_case=True)).as_py() else values
+    return None
 
 
 def _is_text(kind: pa.DataType) -> bool:

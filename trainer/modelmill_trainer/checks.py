@@ -230,7 +230,7 @@ def _bound_of(declared: Column, text: str) -> Any:
             return float(Decimal(text))
         elif declared.type == "Timestamp":
             value, bad = casting.cast(pa.array([text], pa.string()), "Timestamp")
-            if not pc.any(bad).as_py():
+            if bad is None or not pc.any(bad).as_py():
                 return value[0].as_py()
     except InvalidOperation:
         pass

@@ -8,6 +8,7 @@ from modelmill_trainer import casting
 from modelmill_trainer.reading import Source
 
 _ORDER = ("Integer", "Float", "Boolean", "Timestamp")  # the first that all values can be; else String
+_FIRST = 64  # values of a batch that are tried first: what a column is not shows at once
 
 
 def types_of(source: Source, names: Collection[str]) -> dict[str, str | None]:
@@ -29,4 +30,10 @@ def types_of(source: Source, names: Collection[str]) -> dict[str, str | None]:
 
 
 def _narrow(possible: list[str], column: pa.Array) -> None:
-    possible[:] = [name for name in possible if casting.can_be(column, name)]
+    first = column.drop_null().slice(0, _FIRST)
+    likely = [name for name in possible if casting.can_be(first, name)]
+    if "Integer" in likely and casting.can_be(column, "Integer"):
+        # Every whole number is a Float too, and no truth or time.
+        possible[:] = [name for name in likely if name in ("Integer", "Float")]
+    else:
+        possible[:] = [name for name in likely if name != "Integer" and casting.can_be(column, name)]
