@@ -90,7 +90,7 @@ class VerificationResult(msgspec.Struct, frozen=True, tag="Verification", omit_d
 
 class PreflightResult(msgspec.Struct, frozen=True, tag="Preflight", omit_defaults=True):
     checked: tuple[str, ...]
-    owned: bool = False  # whether the store is the asked owner's
+    owned: bool = False  # whether the store has the asked owner's mark, and nobody else's
 
 
 Result = SnapshotResult | FetchResult | CollectResult | TrainingResult | VerificationResult | PreflightResult

@@ -31,7 +31,8 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
 class PreflightTask(msgspec.Struct, frozen=True, tag="Preflight", omit_defaults=True):
     """Write, read and delete one small object, so that a broken store is known before it matters.
 
-    The first `owner` of a store is written into it once: what is collected there must be the owner's alone.
+    Each `owner` that tries a store leaves its own mark in it, whether it collects or not: what is collected must be in
+    a store that has the mark of one owner only.
     """
 
     store: StoreLocation
@@ -93,7 +94,8 @@ class CollectTask(msgspec.Struct, frozen=True, tag="Collect"):
 
     A blob that is not in `keep` and was last written a day before `now` is moved from blobs/ to trash/.  What was
     moved a day before `now` is deleted if it is still not in `keep`, and moved back if it is.  Readers look into
-    trash/ for what is not in blobs/, so that no moment is unsafe.  The store must say that it is `owner`'s alone.
+    trash/ for what is not in blobs/, so that no moment is unsafe.  The store must have the mark of `owner`
+    and of nobody else.
     """
 
     store: StoreLocation
