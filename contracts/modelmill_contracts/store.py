@@ -30,7 +30,7 @@ _PART = 16 << 20  # S3 takes 10,000 parts
 _PARTS_AT_ONCE = 2  # each is held in memory
 
 BLOBS, TRASH = "blobs/", "trash/"
-OWNER = "owner"  # the key of the one object that says whose store this is
+OWNERS = "owners/"  # an empty object for each owner that tried the store
 
 
 class StoreError(Exception):

@@ -14,19 +14,18 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from modelmill_contracts.report import CollectResult, Report
-from modelmill_contracts.store import BLOBS, OWNER, TRASH, Store, StoredObject, StoreError, blob_key
+from modelmill_contracts.store import BLOBS, OWNERS, TRASH, Store, StoredObject, blob_key
 from modelmill_contracts.task import CollectTask
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import phase, say
 
 GRACE = timedelta(days=1)
-_OWNER_BYTES = 1024
 
 
 def collect(task: CollectTask) -> Report:
     """Move, restore and delete blobs; StoreError, or TaskError where the store is not the owner's alone."""
     store = Store(task.store)
-    if owner_of(store) != task.owner:
+    if not is_owned(store, task.owner):
         raise TaskError(
             "StoreShared",
             f"{task.store.uri} is not this Workspace's alone, so nothing is collected in it: others may refer to what"
@@ -43,14 +42,9 @@ def collect(task: CollectTask) -> Report:
     return Report(True, "Collected", message, result=result)
 
 
-def owner_of(store: Store) -> str | None:
-    """The UID of the Workspace whose store this is; None: nobody said so."""
-    try:
-        return store.get(OWNER, _OWNER_BYTES).decode(errors="replace")
-    except StoreError as error:
-        if error.reason == "ObjectNotFound":
-            return None
-        raise
+def is_owned(store: Store, owner: str) -> bool:
+    """Whether the store has the owner's mark, and nobody else's."""
+    return bool(owner) and store.keys(OWNERS) == [OWNERS + owner]
 
 
 def _empty(store: Store, keep: Collection[str], now: datetime) -> tuple[list[StoredObject], list[StoredObject]]:

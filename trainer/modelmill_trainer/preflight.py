@@ -3,9 +3,9 @@
 import uuid
 
 from modelmill_contracts.report import PreflightResult, Report
-from modelmill_contracts.store import OWNER, Store
+from modelmill_contracts.store import OWNERS, Store
 from modelmill_contracts.task import PreflightTask
-from modelmill_trainer.collect import owner_of
+from modelmill_trainer.collect import is_owned
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import phase
 
@@ -28,12 +28,7 @@ def preflight(task: PreflightTask) -> Report:
             f"{task.store.uri} overwrote an object although it was asked not to: it ignores conditional writes"
             " (If-None-Match); use a store that honours them",
         )
-    owned = bool(task.owner) and _owner(store, task.owner) == task.owner
+    if task.owner:
+        store.put_once(OWNERS + task.owner, b"")
     message = f"{task.store.uri} can be written, read and deleted from, and overwrites nothing"
-    return Report(True, "StoreReady", message, result=PreflightResult(CHECKED, owned))
-
-
-def _owner(store: Store, asked: str) -> str | None:
-    """Whose store it is: the first who asked."""
-    store.put_once(OWNER, asked.encode())
-    return owner_of(store)
+    return Report(True, "StoreReady", message, result=PreflightResult(CHECKED, is_owned(store, task.owner)))

@@ -123,11 +123,13 @@ def test_a_store_of_others_is_left_alone(place: StoreLocation, owner: str) -> No
     assert _blobs(place) == [FIRST, SECOND, THIRD]
 
 
-def test_the_first_workspace_owns_a_store(place: StoreLocation) -> None:
+def test_a_store_that_two_workspaces_tried_is_nobody_s(place: StoreLocation) -> None:
     assert run(PreflightTask(place, OWNER)).result.owned
-    assert not run(PreflightTask(place, "somebody-else")).result.owned
     assert not run(PreflightTask(place)).result.owned
-    assert Store(place).get("owner", 100).decode() == OWNER
+    assert not run(PreflightTask(place, "somebody-else")).result.owned
+    assert not run(PreflightTask(place, OWNER)).result.owned
+    assert Store(place).keys("owners") == [f"owners/{OWNER}", "owners/somebody-else"]
+    assert _collect(place, (), 30 * DAY).reason == "StoreShared"
 
 
 def test_a_store_without_an_owner_is_not_collected(store: StoreLocation) -> None:
