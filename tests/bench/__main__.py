@@ -1,9 +1,10 @@
 """All benchmarks, one after the other: `python -m tests.bench`.  They write docs/BENCHMARKS.md."""
 
-from tests.bench import cluster, control_plane, scale, server
+from tests.bench import cluster, control_plane, datasets, scale, server
 
 if __name__ == "__main__":
     server.main()
+    datasets.main()
     control_plane.main()
     scale.main()
     cluster.main()
