@@ -37,6 +37,7 @@ _PARSED = {
     "Integer": (pa.int64(),),
     "Timestamp": (pa.timestamp("us"), ARROW_TYPES["Timestamp"]),  # all without an offset, or all with one
 }
+_FIRST_TIME = -62_135_596_800_000_000  # of the year 1 in microseconds: there is no year 0
 # What a type is inferred from is stricter than what it may be declared as: 1.0 is a Float, 1 an Integer.
 _STRICTER = {"Integer": r"^([+-]?[0-9]+)?$", "Boolean": r"(?i)^(true|false|)$"}
 
@@ -63,10 +64,12 @@ def type_of(kind: pa.DataType) -> str | None:
 
 def cast(column: pa.Array, name: str) -> Cast:
     """The column as type `name` (a key of ARROW_TYPES)."""
+    if column.type.equals(ARROW_TYPES[name]):
+        return _whole(column)
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
     if _is_text(column.type):
-        if name == "String":
+        if name == "String":  # of another layout
             return _whole(pc.cast(column, pa.string()))
         parsed = _parsed(column, name)
         if parsed is not None:
@@ -91,7 +94,7 @@ def can_be(column: pa.Array, name: str) -> bool:
 def _parsed(column: pa.Array, name: str) -> pa.Array | None:
     """The values where Arrow's own parser takes all of them, and takes them as we do; None: ask value by value.
 
-    What it takes and we do not: hexadecimal numbers, and NaN by more names.  That is all, and several times faster.
+    What it takes and we do not: hexadecimal numbers, NaN by more names, the year 0.  It is several times faster.
     """
     for kind in _PARSED.get(name, ()):
         try:
@@ -99,7 +102,9 @@ def _parsed(column: pa.Array, name: str) -> pa.Array | None:
         except pa.ArrowInvalid:
             continue
         if name == "Timestamp":
-            return _in_utc(values)
+            values = _in_utc(values)
+            first = pc.min(pc.cast(values, pa.int64())).as_py()
+            return values if first is None or first >= _FIRST_TIME else None
         if name == "Float":
             return values if math.isfinite(pc.sum(values).as_py() or 0.0) else None
         return None if pc.any(pc.match_substring(column, "x", ignore_case=True)).as_py() else values

@@ -190,10 +190,15 @@ class _ColumnChecks:
         if self._finite is None and self._low is None and self._high is None:
             return True
         numbers = pc.cast(values, pa.int64()) if self.type == "Timestamp" else values
-        found = (numbers.drop_null() if numbers.null_count else numbers).to_numpy()
-        if not len(found):
+        # What lies under missing values is most often 0, and then they need not be taken out first.
+        under = pa.Array.from_buffers(numbers.type, len(numbers), [None, numbers.buffers()[1]], offset=numbers.offset)
+        return self._are_inside(under) or (numbers.null_count > 0 and self._are_inside(numbers.drop_null()))
+
+    def _are_inside(self, numbers: pa.Array) -> bool:
+        if not len(numbers):
             return True
-        low, high = found.min(), found.max()  # NaN where there is one
+        values = numbers.to_numpy()
+        low, high = values.min(), values.max()  # NaN where there is one
         return bool(
             (self._finite is None or (np.isfinite(low) and np.isfinite(high)))
             and (self._low is None or low >= self._low[0].cast(numbers.type).as_py())

@@ -7,6 +7,8 @@ The rows pass by once, in row groups: read, cast, checked, digested, sampled and
 not grow with them.
 """
 
+import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Iterator
@@ -36,6 +38,7 @@ class Written(NamedTuple):
     """The rows of a source in a file."""
 
     version: str
+    file: str  # the digest of its bytes
     profile: DataProfile
     sample: pa.RecordBatch
 
@@ -60,18 +63,17 @@ def snapshot(task: SnapshotTask) -> Report:
         opened.confirm()
         effects = drift.effects(previous, written.sample) if previous else {}
         asked.raise_problems([*_repeated(path, task), *_drifted(effects, task)])
-        with phase("name"):
-            file = digest.of_file(path)
-        with phase("store", bytes=path.stat().st_size, rows=asked.rows):
+        with phase("name", rows=asked.rows):
             profile = data_profile.encode(written.profile)
             shown = page.page(written.profile, previous, effects, written.version).encode()
+        with phase("store", bytes=path.stat().st_size):
             # The file last: whoever finds it finds the others too.
             for content in (profile, shown):
                 store.put_once(blob_key(digest.of_bytes(content)), content)
-            fresh = store.put_once(blob_key(file), path)
+            fresh = store.put_once(blob_key(written.file), path)
         result = SnapshotResult(
             version=written.version,
-            file=file,
+            file=written.file,
             rows=asked.rows,
             columns=len(asked.types),
             profile=digest.of_bytes(profile),
@@ -80,7 +82,7 @@ def snapshot(task: SnapshotTask) -> Report:
             modified_at=_rfc3339(opened.modified_at) if opened.modified_at else None,
             cpu_seconds=_cpu_seconds(),
         )
-    say("stored" if fresh else "was stored already", file=file, version=written.version)
+    say("stored" if fresh else "was stored already", file=written.file, version=written.version)
     message = f"{result.rows} rows and {result.columns} columns, valid"
     return Report(True, "SnapshotTaken", message, result=result)
 
@@ -89,13 +91,32 @@ def write(batches: Iterator[pa.RecordBatch], types: dict[str, str], path: Path) 
     """Write typed rows so that the same content gives the same bytes (with the same pyarrow)."""
     schema = pa.schema([(name, casting.ARROW_TYPES[kind]) for name, kind in types.items()])
     content, profiler = ContentDigest(types), Profiler(types)
-    with pyarrow.parquet.ParquetWriter(path, schema, **_layout(types)) as writer:
+    with _HashedFile(path) as file, pyarrow.parquet.ParquetWriter(file, schema, **_layout(types)) as writer:
         for found in row_groups.cut(batches):
             group = normalised(found)
             content.update(group)
             profiler.add(group)
             writer.write_batch(group, row_group_size=row_groups.ROWS)
-    return Written(content.version(), *profiler.profile())
+    return Written(content.version(), file.digest(), *profiler.profile())
+
+
+class _HashedFile(io.FileIO):
+    """A new file that is hashed as it is written: to read it again would be half a minute for a large one."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "wb")
+        self._state = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        whole = memoryview(data)
+        self._state.update(whole)
+        rest = whole
+        while len(rest):  # a raw file may take less than it is given
+            rest = rest[super().write(rest) :]
+        return len(whole)
+
+    def digest(self) -> str:
+        return f"{digest.ALGORITHM}:{self._state.hexdigest()}"
 
 
 def _layout(types: dict[str, str]) -> dict[str, Any]:
