@@ -65,12 +65,12 @@ def type_of(kind: pa.DataType) -> str | None:
 def cast(column: pa.Array, name: str) -> Cast:
     """The column as type `name` (a key of ARROW_TYPES)."""
     if column.type.equals(ARROW_TYPES[name]):
-        return _whole(column)
+        return _text(column) if name == "String" else _whole(column)
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
     if _is_text(column.type):
         if name == "String":  # of another layout
-            return _whole(pc.cast(column, pa.string()))
+            return _text(pc.cast(column, pa.string()))
         parsed = _parsed(column, name)
         if parsed is not None:
             return _whole(parsed)
@@ -113,6 +113,15 @@ def _parsed(column: pa.Array, name: str) -> pa.Array | None:
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _text(column: pa.Array) -> Cast:
+    """Parquet may say text of what is not UTF-8, and nobody looks when it is read."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return _by_row(column.view(pa.binary()), bytes.decode, pa.string())
+    return _whole(column)
 
 
 def _whole(values: pa.Array) -> Cast:

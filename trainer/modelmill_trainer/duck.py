@@ -23,6 +23,7 @@ def connected(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         "memory_limit": f"{memory_limit() >> 20}MiB",
         "temp_directory": str(scratch / "spilled"),
         "preserve_insertion_order": True,
+        "enable_progress_bar": False,  # it is written between the lines of the log
         "python_enable_replacements": False,
         "enable_external_file_cache": False,
         "autoinstall_known_extensions": False,

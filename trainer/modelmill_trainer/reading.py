@@ -61,6 +61,8 @@ def read(paths: Sequence[Path]) -> Source:
 
 def check_names(names: Sequence[str], where: str) -> None:
     """TaskError where columns cannot be told apart by their names, or are too many."""
+    if not names:
+        raise malformed("NoColumns", f"{where}the source has no columns; write the data")
     if len(names) > MAX_COLUMNS:
         raise malformed("TooManyColumns", f"{where}{len(names)} columns; {MAX_COLUMNS} are allowed: leave some out")
     if len(set(names)) < len(names):
