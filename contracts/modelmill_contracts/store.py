@@ -1,17 +1,18 @@
 """The content-addressed store: where things lie, and how they get there.
 
-Every object is written once under a name that is its content's digest, never overwritten.  This module is
-for pods: the operator never holds a store's credentials and never imports it.
+Every object is written once under a name that is its content's digest, never overwritten.  What nothing refers to
+is moved from blobs/ to trash/ before it is deleted, so a blob is looked for in both.  This module is for pods: the
+operator never holds a store's credentials and never imports it.
 """
 
 import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple, Self
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore import exceptions
@@ -24,6 +25,12 @@ SCHEMES = ("s3", "gs", "az", "file")
 _REQUEST_TIMEOUT = timedelta(seconds=60)
 _CONNECT_TIMEOUT = timedelta(seconds=5)
 _RETRY_TIMEOUT = timedelta(seconds=15)
+_WHOLE = 64 << 20  # bytes; larger files are written in parts, which are visible only when all are there
+_PART = 16 << 20  # S3 takes 10,000 parts
+_PARTS_AT_ONCE = 2  # each is held in memory
+
+BLOBS, TRASH = "blobs/", "trash/"
+OWNERS = "owners/"  # an empty object for each owner that tried the store
 
 
 class StoreError(Exception):
@@ -37,12 +44,19 @@ class StoreError(Exception):
 
 def blob_key(content: str) -> str:
     """The key of a single file by its digest."""
-    return f"blobs/sha256-{digest.hex_of(content)}"
+    return f"{BLOBS}sha256-{digest.hex_of(content)}"
 
 
 def artifact_key(content: str) -> str:
     """The key (a prefix) of an artifact directory by its manifest's digest."""
     return f"artifacts/sha256-{digest.hex_of(content)}"
+
+
+class StoredObject(NamedTuple):
+    key: str
+    size: int  # bytes
+    modified_at: datetime  # by the store's clock, when it was last written, copied or moved
+    tag: str | None  # changes with the content; None where the store has no such thing
 
 
 class Store:
@@ -68,9 +82,11 @@ class Store:
             if location.endpoint:
                 options["endpoint"] = location.endpoint
                 options["virtual_hosted_style_request"] = False
-            if environment.STORE_ACCESS_KEY in variables:
-                options["access_key_id"] = variables[environment.STORE_ACCESS_KEY]
-                options["secret_access_key"] = variables[environment.STORE_SECRET_KEY]
+        if scheme == "az" and location.endpoint:
+            options["endpoint"] = location.endpoint
+        for name, option in _CREDENTIALS.get(scheme, {}).items():
+            if name in variables:
+                options[option] = variables[name]
         if scheme != "file":
             options["client_options"] = {
                 "allow_http": (location.endpoint or "").startswith("http://"),
@@ -84,10 +100,26 @@ class Store:
             self._store = from_url(location.uri.rstrip("/"), **options)
 
     def put_once(self, key: str, content: bytes | Path) -> bool:
-        """Write `content` under `key` unless something is there; whether this call wrote it."""
+        """Write `content` under `key` unless something is there; whether this call wrote it.
+
+        A large file may be written twice where two writers come at the same moment: it is the same content.
+        """
+        large = isinstance(content, Path) and content.stat().st_size > _WHOLE
         with self._explained(f"write {key}"):
             try:
-                obstore.put(self._store, key, content, mode="create", use_multipart=False)
+                if not large:
+                    obstore.put(self._store, key, content, mode="create", use_multipart=False)
+                elif self._is_there(key):
+                    return False
+                else:
+                    obstore.put(
+                        self._store,
+                        key,
+                        content,
+                        use_multipart=True,
+                        chunk_size=_PART,
+                        max_concurrency=_PARTS_AT_ONCE,
+                    )
             except exceptions.AlreadyExistsError:
                 return False
         return True
@@ -95,7 +127,7 @@ class Store:
     def get(self, key: str, limit: int) -> bytes:
         """The object at `key`; StoreError where it is longer than `limit` bytes or not there."""
         with self._explained(f"read {key}"):
-            answer = obstore.get(self._store, key)
+            answer = self._open(key)
             if answer.meta["size"] > limit:
                 raise StoreError(
                     "ObjectTooLarge",
@@ -104,10 +136,10 @@ class Store:
                 )
             return bytes(answer.bytes())
 
-    def chunks(self, key: str) -> Iterator[bytes]:
-        """The object at `key`, piece by piece."""
+    def chunks(self, key: str, tag: str | None = None) -> Iterator[bytes]:
+        """The object at `key`, piece by piece; StoreError `ObjectChanged` where it does not have the tag any more."""
         with self._explained(f"read {key}"):
-            for chunk in obstore.get(self._store, key).stream(min_chunk_size=1 << 20):
+            for chunk in self._open(key, tag).stream(min_chunk_size=1 << 20):
                 yield bytes(chunk)
 
     def download(self, key: str, path: Path) -> None:
@@ -116,10 +148,49 @@ class Store:
             for chunk in self.chunks(key):
                 file.write(chunk)
 
+    def look(self, key: str) -> StoredObject:
+        """What there is to know of the object at `key`; StoreError where it is not there."""
+        with self._explained(f"read {key}"):
+            try:
+                return _stored(obstore.head(self._store, key))
+            except (FileNotFoundError, exceptions.NotFoundError):
+                # The answer to HEAD has no body, which would tell a missing bucket from a missing object.
+                return _stored(obstore.get(self._store, key).meta)
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """The objects under the folder `prefix`, in no order."""
+        with self._explained(f"list {prefix}"):
+            for page in obstore.list(self._store, prefix, chunk_size=1000):
+                yield from map(_stored, page)
+
     def keys(self, prefix: str) -> list[str]:
         """The keys that start with the folder `prefix`, sorted."""
-        with self._explained(f"list {prefix}"):
-            return sorted(meta["path"] for page in obstore.list(self._store, prefix) for meta in page)
+        return sorted(found.key for found in self.objects(prefix))
+
+    def move(self, key: str, target: str) -> None:
+        """Move an object within the store; the moment of the move is its time of modification."""
+        with self._explained(f"move {key}"):
+            parts = urlsplit(self.location.uri)
+            obstore.copy(self._store, key, target)
+            if parts.scheme == "file":  # a copy there is a second link, with the times of the first
+                os.utime(Path(unquote(parts.path)) / target)
+            obstore.delete(self._store, key)
+
+    def _is_there(self, key: str) -> bool:
+        try:
+            obstore.head(self._store, key)
+        except (FileNotFoundError, exceptions.NotFoundError):
+            return False
+        return True
+
+    def _open(self, key: str, tag: str | None = None) -> Any:
+        options: Any = {"if_match": tag} if tag else {}
+        try:
+            return obstore.get(self._store, key, options=options)
+        except (FileNotFoundError, exceptions.NotFoundError):
+            if not key.startswith(BLOBS):
+                raise
+            return obstore.get(self._store, TRASH + key.removeprefix(BLOBS), options=options)
 
     def delete(self, key: str) -> None:
         with self._explained(f"delete {key}"):
@@ -129,10 +200,30 @@ class Store:
         return _Explained(self.location, action)
 
 
+# What each scheme's client takes its keys from, and as what.
+_CREDENTIALS = {
+    "s3": {
+        environment.STORE_ACCESS_KEY: "access_key_id",
+        environment.STORE_SECRET_KEY: "secret_access_key",
+    },
+    "gs": {environment.GOOGLE_KEY: "service_account_key"},
+    "az": {environment.AZURE_ACCOUNT: "account_name", environment.AZURE_KEY: "account_key"},
+}
+
+
+def credential_names(scheme: str) -> tuple[str, ...]:
+    """The environment variables that a store of this scheme takes its credentials from."""
+    return tuple(_CREDENTIALS.get(scheme, {}))
+
+
+def _stored(meta: Mapping[str, Any]) -> StoredObject:
+    return StoredObject(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])
+
+
 @contextmanager
 def _only(variables: Mapping[str, str]) -> Iterator[None]:
     """Hide the process's keys where others, or none, are meant: the client reads the environment by itself."""
-    names = (environment.STORE_ACCESS_KEY, environment.STORE_SECRET_KEY)
+    names = [name for scheme in _CREDENTIALS for name in credential_names(scheme)]
     hidden = {name: os.environ.pop(name) for name in names if name in os.environ and name not in variables}
     try:
         yield
@@ -161,7 +252,14 @@ class _Explained:
 
 
 _INSTANCE_METADATA = "169.254.169.254"
-_REFUSALS = ("accessdenied", "invalidaccesskeyid", "signaturedoesnotmatch", "usernotfound", "403 forbidden")
+_REFUSALS = (
+    "accessdenied",
+    "invalidaccesskeyid",
+    "signaturedoesnotmatch",
+    "usernotfound",
+    "expiredtoken",
+    "403 forbidden",
+)
 _FULL = ("no space left", "quotaexceeded", "quota exceeded", "507 ", "insufficientstorage")
 
 
@@ -190,6 +288,8 @@ def _diagnosis(error: Exception, text: str, action: str) -> tuple[str, str, bool
         return "StoreRefused", advice, False
     if "nosuchbucket" in lower:
         return "StoreBucketMissing", "the bucket does not exist; create it or mend the uri", False
+    if isinstance(error, exceptions.PreconditionError):
+        return "ObjectChanged", "it was changed while it was read; try again when nothing writes it", True
     if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
         return "ObjectNotFound", "there is no such object", False
     if any(word in lower for word in _FULL):

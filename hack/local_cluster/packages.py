@@ -26,12 +26,19 @@ NODE = {
     "gcc": "gcc",
 }
 IMAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
+TESTS = {"postgres": "postgresql", "chromium": "chromium"}
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
+def program(name: str) -> str | None:
+    """Where a program is; Debian keeps PostgreSQL's server off the PATH, one folder for each version."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+    return find(name) or (str(found[-1]) if found else None)
+
+
 def missing(programs: dict[str, str]) -> list[str]:
-    packages = {package for program, package in programs.items() if find(program) is None}
+    packages = {package for name, package in programs.items() if program(name) is None}
     if "gcc" in packages:
         packages.add("libc6-dev")  # the static C library, of which apt needs to be told
     if "containerd" in programs and not (Path(cni_folder()) / "bridge").exists():

@@ -1,10 +1,11 @@
 """All benchmarks, one after the other: `python -m tests.bench`.  They write docs/BENCHMARKS.md."""
 
-from tests.bench import cluster, control_plane, profile, scale, server
+from tests.bench import cluster, control_plane, datasets, profile, scale, server
 
 if __name__ == "__main__":
     server.main()
     profile.main()
+    datasets.main()
     control_plane.main()
     scale.main()
     cluster.main()

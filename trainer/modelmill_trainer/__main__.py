@@ -1,5 +1,6 @@
 """`python -m modelmill_trainer`: do the task in MILL_TASK, report, and exit as the report asks for."""
 
+import errno
 import os
 import sys
 import time
@@ -44,6 +45,9 @@ def carry_out(variables: MutableMapping[str, str]) -> Report:
     except ArtifactError as error:
         return Report(False, error.reason, str(error))
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            message = "the pod's scratch volume is full: the data does not fit it; give it more room, or read less"
+            return Report(False, "ScratchFull", message)
         log.crash("unexpected error")
         # The type alone: the text of an unknown error may hold values of the data.
         message = f"the trainer failed with {type(error).__name__}; its log has the traceback"
@@ -72,6 +76,14 @@ def _dispatch(asked: task.Task) -> Report:
             from modelmill_trainer.snapshot import snapshot  # noqa: PLC0415
 
             return snapshot(asked)
+        case task.FetchTask():
+            from modelmill_trainer.fetching import fetch  # noqa: PLC0415
+
+            return fetch(asked)
+        case task.CollectTask():
+            from modelmill_trainer.collect import collect  # noqa: PLC0415
+
+            return collect(asked)
         case task.TrainingTask():
             from modelmill_trainer.training import train  # noqa: PLC0415
 

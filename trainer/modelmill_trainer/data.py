@@ -1,7 +1,6 @@
 """Training data: a snapshot from the store, verified, to features and target as scikit-learn takes them."""
 
 import difflib
-import hashlib
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -13,13 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet
 from sklearn.model_selection import train_test_split
 
-from modelmill_contracts import digest
 from modelmill_contracts.report import Problem
-from modelmill_contracts.store import Store, blob_key
+from modelmill_contracts.store import Store
 from modelmill_contracts.task import Split, TrainingTask
-from modelmill_trainer import pipeline
+from modelmill_trainer import fetching, pipeline
 from modelmill_trainer.failure import TaskError
-from modelmill_trainer.snapshot import types_of, version_of
+from modelmill_trainer.version import types_of, version_of
 
 _NUMERIC = ("Float", "Integer", "Boolean")
 
@@ -38,24 +36,18 @@ class Parts(NamedTuple):
 
 def load(task: TrainingTask, folder: Path) -> pa.Table:
     """The snapshot's table; TaskError where the stored file is not the one that was written."""
-    path, state = folder / "snapshot.parquet", hashlib.sha256()
-    with path.open("wb") as file:
-        for chunk in Store(task.store).chunks(blob_key(task.file)):
-            state.update(chunk)
-            file.write(chunk)
-    found = f"{digest.ALGORITHM}:{state.hexdigest()}"
-    if found != task.file:
-        raise _changed(f"the snapshot's file has digest {found}, but {task.file} was written")
+    path = folder / "snapshot.parquet"
+    fetching.download(Store(task.store), task.file, path, f"version {task.version}")
     table = pyarrow.parquet.read_table(path, use_threads=False, partitioning=None)
     version = version_of(table)
     if version != task.version:
-        raise _changed(f"the snapshot's content has digest {version}, but {task.version} is asked for")
+        raise fetching.changed(f"the snapshot's content has digest {version}, but {task.version} is asked for")
     return table
 
 
 def prepare(table: pa.Table, task: TrainingTask, *, classifier: bool) -> Data:
     """Features and target; TaskError names the column that is missing or cannot be used."""
-    types = types_of(table)
+    types = types_of(table.schema)
     if task.target not in types:
         raise TaskError("TargetMissing", f"data.target: {_absent(task.target, list(types))}")
     names = _feature_names(task, types)
@@ -219,7 +211,3 @@ def _absent(name: str, found: Sequence[str]) -> str:
         else f"it has {', '.join(found[:10])}{', ...' if len(found) > 10 else ''}"
     )
     return f"the data has no column {name!r}; {hint}"
-
-
-def _changed(what: str) -> TaskError:
-    return TaskError("DigestMismatch", f"{what}: the store's content was changed; take the snapshot again")

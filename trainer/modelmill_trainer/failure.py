@@ -13,3 +13,17 @@ class TaskError(Exception):
         self.reason = reason
         self.retryable = retryable
         self.problems = problems
+
+
+def malformed(
+    reason: str, message: str, column: str | None = None, count: int = 0, rows: tuple[int, ...] = ()
+) -> TaskError:
+    """The failure of a file that cannot be read: one problem, whose rule is the reason."""
+    problem = Problem(rule=reason, message=message, column=column, count=count, rows=rows)
+    where = f" (first rows: {', '.join(map(str, rows))})" if rows else ""
+    return TaskError(reason, message + where, problems=(problem,))
+
+
+def too_large(what: str, limit: int) -> TaskError:
+    """The failure of a source that is over the limit."""
+    return TaskError("SourceTooLarge", f"{what} has more than {limit} bytes, which is the limit")

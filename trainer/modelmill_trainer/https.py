@@ -9,11 +9,13 @@ import http.client
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from modelmill_trainer.failure import TaskError
+from modelmill_trainer.failure import TaskError, too_large
 
 Address = IPv4Address | IPv6Address
 
@@ -53,10 +55,11 @@ def download(
     limit: int,
     denied: Callable[[Address], bool] = is_denied,
     context: ssl.SSLContext | None = None,
-) -> None:
+) -> datetime | None:
     """Write what `uri` answers, at most `limit` bytes, to the new file `path`; TaskError otherwise.
 
-    `denied` judges addresses and `context` trusts certificates; both have safe defaults.
+    The answer: when the server says that it was last modified, if it does.  `denied` judges addresses and `context`
+    trusts certificates; both have safe defaults.
     """
     current = uri
     for _ in range(MAX_REDIRECTS + 1):
@@ -71,7 +74,7 @@ def download(
             answer = _ask(connection, parts, uri)
             if answer.status not in _REDIRECTS:
                 _save(answer, path, uri, limit)
-                return
+                return _modified_at(answer)
             current = urljoin(current, answer.getheader("Location", ""))
         except (OSError, http.client.HTTPException) as error:
             raise _unreachable(uri, error) from error
@@ -140,12 +143,18 @@ def _save(answer: http.client.HTTPResponse, path: Path, uri: str, limit: int) ->
         while chunk := answer.read(_CHUNK):
             size += len(chunk)
             if size > limit:
-                raise TaskError(
-                    "SourceTooLarge", f"source.uri {_shown(uri)} has more than {limit} bytes, which is the limit"
-                )
+                raise too_large(f"source.uri {_shown(uri)}", limit)
             file.write(chunk)
     if answer.length:  # bytes that Content-Length promised and that did not come
         raise TaskError("SourceUnreachable", f"source.uri {_shown(uri)}: the answer was cut short", retryable=True)
+
+
+def _modified_at(answer: http.client.HTTPResponse) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(answer.getheader("Last-Modified", ""))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _unreachable(uri: str, error: Exception) -> TaskError:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import InconsistentVersionWarning
@@ -24,13 +25,12 @@ from modelmill_contracts.artifact import Manifest
 from modelmill_contracts.profile import Profile
 from modelmill_contracts.task import Column, SnapshotTask, StoreLocation
 from modelmill_trainer import artifact as artifacts
-from modelmill_trainer import casting, conversion, data, pins, pipeline, profiling, recipe
+from modelmill_trainer import casting, checks, conversion, data, inference, pins, pipeline, profiling, recipe
 from modelmill_trainer.card import packed_card
-from modelmill_trainer.checks import check
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.own_onnx import own_onnx
 from modelmill_trainer.reading import read
-from modelmill_trainer.snapshot import normalised, types_of, version_of
+from modelmill_trainer.version import normalised, types_of, version_of
 
 _FORMAT = "modelmill.dev/pack/v1"
 _FEW_ROWS = 100
@@ -257,19 +257,19 @@ def _table(path: Path, text: Sequence[str]) -> Any:
     if not path.is_file():
         raise TaskError("RowsMissing", f"{path} is not there; name a CSV or Parquet file of rows")
     found = read([path])
-    unknown = [name for name in text if name not in found.table.column_names]
+    unknown = [name for name in text if name not in found.schema.names]
     if unknown:
         raise TaskError("ColumnUnknown", f"--text {unknown[0]}: the rows have no such column")
-    types = {
-        name: "String" if name in text else casting.type_of(found.table.column(name), text=found.text) or "String"
-        for name in found.table.column_names
-    }
-    declared = tuple(Column(name, kind) for name, kind in types.items())
-    return normalised(check(found, SnapshotTask(StoreLocation(""), str(path), columns=declared)))
+    types = inference.types_of(found, found.schema.names)
+    declared = tuple(Column(name, "String" if name in text else kind or "String") for name, kind in types.items())
+    asked = checks.plan(found, SnapshotTask(StoreLocation(""), str(path), columns=declared))
+    batches = [normalised(batch) for batch in asked.typed(found.batches())]
+    asked.raise_problems()
+    return pa.Table.from_batches(batches)
 
 
 def _types(table: Any, names: Sequence[str]) -> dict[str, str]:
-    found = types_of(table)
+    found = types_of(table.schema)
     for name in names:
         if found[name] not in casting.ARROW_TYPES or found[name] == "Timestamp":
             raise TaskError("ColumnUnusable", f"column {name!r} is neither numbers, booleans nor text; leave it out")

@@ -3,8 +3,9 @@
 import uuid
 
 from modelmill_contracts.report import PreflightResult, Report
-from modelmill_contracts.store import Store
+from modelmill_contracts.store import OWNERS, Store
 from modelmill_contracts.task import PreflightTask
+from modelmill_trainer.collect import is_owned
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import phase
 
@@ -27,5 +28,7 @@ def preflight(task: PreflightTask) -> Report:
             f"{task.store.uri} overwrote an object although it was asked not to: it ignores conditional writes"
             " (If-None-Match); use a store that honours them",
         )
+    if task.owner:
+        store.put_once(OWNERS + task.owner, b"")
     message = f"{task.store.uri} can be written, read and deleted from, and overwrites nothing"
-    return Report(True, "StoreReady", message, result=PreflightResult(CHECKED))
+    return Report(True, "StoreReady", message, result=PreflightResult(CHECKED, is_owned(store, task.owner)))

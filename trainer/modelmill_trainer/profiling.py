@@ -1,9 +1,7 @@
 """The profile of a model: how its features are distributed in training, and its answers on unseen rows.
 
-Bins hold about equal shares of the rows: with k edges, edge i is the i/(k+1) quantile (a value of the data, in
-float32, as servers compare).  Only above a value that many rows share, and that is the largest, is there an empty
-one: it will show larger values.  Features are counted
-over the training rows.  Predictions and scores are counted over the test rows: on rows that it has learned by
+Bins hold about equal shares of the rows (see bins.py), their edges in float32, as servers compare.  Features are
+counted over the training rows.  Predictions and scores are counted over the test rows: on rows that it has learned by
 heart a forest is surer than it will ever be in production, and drift would be seen where there is none.
 """
 
@@ -16,6 +14,7 @@ from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
 from modelmill_contracts.profile import Categorical, Numeric, Profile
+from modelmill_trainer import bins
 from modelmill_trainer.conversion import is_labels
 
 EDGES = 10  # of a feature or a regressor's prediction: 8 to 9 bins between them, below and above
@@ -67,19 +66,13 @@ def numeric(name: str, values: Any, edges: int) -> Numeric:
     with np.errstate(over="ignore"):
         rounded = np.asarray(values).astype(np.float32)
     known = rounded[~np.isnan(rounded)]
-    if not len(known):
-        return Numeric(name, (), (0,), len(rounded))
-    shares = np.arange(1, edges + 1) / (edges + 1)
-    found = np.unique(np.quantile(known, shares, method="inverted_cdf"))
-    # side="left": a value that equals an edge belongs below it.
-    counts = np.bincount(np.searchsorted(found, known, side="left"), minlength=len(found) + 1)
-    return Numeric(name, tuple(map(float, found)), tuple(map(int, counts)), len(rounded) - len(known))
+    found = bins.edges_of(known, edges)
+    return Numeric(name, tuple(map(float, found)), bins.counted(found, known), len(rounded) - len(known))
 
 
 def categorical(name: str, values: list[Any]) -> Categorical:
     """Counts of the most frequent texts, of all others and of missing ones."""
-    counts = Counter(value for value in values if isinstance(value, str))
-    top = sorted(counts, key=lambda value: (-counts[value], value))[:TOP_VALUES]
-    found = tuple(counts[value] for value in top)
-    present = sum(counts.values())
-    return Categorical(name, tuple(top), found, present - sum(found), len(values) - present)
+    present = [value for value in values if isinstance(value, str)]
+    top = bins.top_of(present, TOP_VALUES)
+    other = len(present) - sum(top.counts)
+    return Categorical(name, top.values, top.counts, other, len(values) - len(present))

@@ -1,10 +1,11 @@
-"""Reading: CSV and Parquet files to one Arrow table, with clear errors for files that are not well formed.
+"""Reading: CSV, JSON lines and Parquet files as one stream of record batches, with clear errors for bad files.
 
 CSV columns come as text (an unquoted empty field is null), because only the checks know which rows cannot be
-what the Dataset declares.  Parquet columns come as they are typed.
+what the Dataset declares.  Parquet and JSON columns come as they are typed.  Nothing here grows with the data:
+a batch is what a few megabytes of a file hold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,84 +14,155 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from modelmill_contracts.report import Problem
-from modelmill_trainer.failure import TaskError
+from modelmill_trainer import json_lines
+from modelmill_trainer.failure import TaskError, malformed
 
+MAX_COLUMNS = 20_000
+BATCH_ROWS = 1 << 17
+BATCH_BYTES = 32 << 20  # of a Parquet batch, by the file's own account of its uncompressed size
+BLOCK_BYTES = 8 << 20  # of CSV; no row can be longer
+_BUFFER_BYTES = 64 << 20  # of all columns of a Parquet file together
 _PARQUET_MAGIC = b"PAR1"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # UTF-16
+_DELIMITERS = {b";": "semicolons", b"\t": "tabs", b"|": "vertical bars"}
 
 
-class Found(NamedTuple):
-    """What the source holds."""
+class Source(NamedTuple):
+    """Rows that can be read batch by batch, from the first each time."""
 
-    table: pa.Table
+    schema: pa.Schema
     text: bool  # whether the columns are text whose types nobody told (CSV)
+    batches: Callable[[], Iterator[pa.RecordBatch]]
 
 
-def read(paths: Sequence[Path]) -> Found:
+def read(paths: Sequence[Path]) -> Source:
     """The rows of all files, one after the other; TaskError says which file, by its number, where there are many."""
-    found = []
-    for number, path in enumerate(paths, 1):
-        found.append(_read_one(path, f"file {number} of {len(paths)}: " if len(paths) > 1 else ""))
-        if found[-1].table.column_names != found[0].table.column_names or found[-1].text != found[0].text:
+    wheres = [f"file {number} of {len(paths)}: " if len(paths) > 1 else "" for number in range(1, len(paths) + 1)]
+    formats = [_format_of(path, where) for path, where in zip(paths, wheres, strict=True)]
+    if formats[0] == "JSON" and set(formats) == {"JSON"}:
+        schema = json_lines.schema_of(paths, wheres)
+        check_names(schema.names, "")
+        return Source(schema, False, lambda: json_lines.batches(paths, wheres, schema))
+    schemas = []
+    for number, (path, where, kind) in enumerate(zip(paths, wheres, formats, strict=True), 1):
+        schemas.append(_schema_of(path, where, kind))
+        if schemas[-1].names != schemas[0].names or kind != formats[0]:
             message = f"file {number} of {len(paths)} has other columns, or another format, than the first"
-            raise _malformed("ColumnsDiffer", message)
-    schema = found[0].table.schema.remove_metadata()
-    try:
-        return Found(pa.concat_tables([entry.table.cast(schema) for entry in found]), found[0].text)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        message = "the files have columns of different types; write all of them alike"
-        raise _malformed("ColumnsDiffer", message) from error
+            raise malformed("ColumnsDiffer", message)
+    read_one = _read_csv if formats[0] == "CSV" else _read_parquet
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for path, where in zip(paths, wheres, strict=True):
+            for batch in read_one(path, where):
+                yield batch if batch.schema.equals(schemas[0]) else _alike(batch, schemas[0])
+
+    return Source(schemas[0], formats[0] == "CSV", batches)
 
 
-def _read_one(path: Path, where: str) -> Found:
-    with path.open("rb") as file:
-        head = file.read(4096)
-    if not head.strip():
-        raise _malformed("EmptyFile", f"{where}the source is empty; write the data, with a header line")
-    text = not head.startswith(_PARQUET_MAGIC)
-    table = _read_csv(path, head, where) if text else _read_parquet(path, where)
-    names = table.column_names
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise _malformed(
+def check_names(names: Sequence[str], where: str) -> None:
+    """TaskError where columns cannot be told apart by their names, or are too many."""
+    if not names:
+        raise malformed("NoColumns", f"{where}the source has no columns; write the data")
+    if len(names) > MAX_COLUMNS:
+        raise malformed("TooManyColumns", f"{where}{len(names)} columns; {MAX_COLUMNS} are allowed: leave some out")
+    if len(set(names)) < len(names):
+        doubled = min(name for name in set(names) if names.count(name) > 1)
+        raise malformed(
             "DuplicateColumn",
-            f"{where}the column name {doubled[0]!r} occurs {names.count(doubled[0])} times; rename",
-            doubled[0],
+            f"{where}the column name {doubled!r} occurs {names.count(doubled)} times; rename",
+            doubled,
         )
     if "" in names:
-        raise _malformed(
+        raise malformed(
             "UnnamedColumn",
             f"{where}column {names.index('') + 1} has no name; name it (pandas: to_csv(..., index=False))",
         )
-    return Found(table, text)
 
 
-def _read_parquet(path: Path, where: str) -> pa.Table:
+def _alike(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     try:
-        return pyarrow.parquet.read_table(path, use_threads=False, partitioning=None)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _malformed(
-            "FileUnreadable", f"{where}the source starts like Parquet, but cannot be read; write it again"
-        ) from error
+        return batch.cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        message = "the files have columns of different types; write all of them alike"
+        raise malformed("ColumnsDiffer", message) from error
 
 
-def _read_csv(path: Path, head: bytes, where: str) -> pa.Table:
+def _format_of(path: Path, where: str) -> str:
+    """CSV, JSON or Parquet, by the first bytes."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    if not text.strip():
+        raise malformed("EmptyFile", f"{where}the source is empty; write the data, with a header line")
+    if head.startswith(_PARQUET_MAGIC):
+        return "Parquet"
     if head.startswith(_WIDE_MARKS) or b"\0" in head:
-        raise _malformed(
-            "EncodingInvalid", f"{where}the source is neither Parquet nor text in UTF-8; write one of them"
-        )
-    ragged: list[int] = []
+        raise malformed("EncodingInvalid", f"{where}the source is neither Parquet nor text in UTF-8; write one of them")
+    if text.lstrip().startswith(b"{"):
+        return "JSON"
+    if text.lstrip().startswith((b"[{", b"[\n", b"[ ")):
+        raise malformed("FileUnreadable", f"{where}the source is one JSON array; write JSON lines: an object per line")
+    _check_delimiter(text, where)
+    return "CSV"
 
+
+def _check_delimiter(text: bytes, where: str) -> None:
+    """TaskError where header and first row agree on a delimiter that is not ours, and the header has none of ours."""
+    lines = text.splitlines()[:2]
+    for mark, name in _DELIMITERS.items():
+        if b"," not in lines[0] and 0 < lines[0].count(mark) == lines[-1].count(mark):
+            raise malformed(
+                "DelimiterUnexpected",
+                f"{where}the source looks like CSV with {name} between the fields; write commas, and decimal points",
+            )
+
+
+def _schema_of(path: Path, where: str, kind: str) -> pa.Schema:
+    if kind == "Parquet":
+        schema = _open_parquet(path, where).schema_arrow.remove_metadata()
+    else:
+        names = _open_csv(path, where, []).schema.names
+        schema = pa.schema([(name, pa.string()) for name in names])
+    check_names(schema.names, where)
+    return schema
+
+
+def _open_parquet(path: Path, where: str) -> pyarrow.parquet.ParquetFile:
+    try:
+        columns = pyarrow.parquet.read_metadata(path).num_columns
+        # Buffered: a row group, which may hold everything, is not read at once.
+        buffer = max(1 << 14, min(1 << 20, _BUFFER_BYTES // max(columns, 1)))
+        return pyarrow.parquet.ParquetFile(path, buffer_size=buffer, pre_buffer=False)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _not_parquet(where) from error
+
+
+def _read_parquet(path: Path, where: str) -> Iterator[pa.RecordBatch]:
+    file = _open_parquet(path, where)
+    metadata = file.metadata
+    size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    per_row = max(1, size // max(1, metadata.num_rows), metadata.num_columns)
+    try:
+        for batch in file.iter_batches(max(1, min(BATCH_ROWS, BATCH_BYTES // per_row)), use_threads=False):
+            yield batch.replace_schema_metadata(None)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _not_parquet(where) from error
+
+
+def _not_parquet(where: str) -> TaskError:
+    return malformed("FileUnreadable", f"{where}the source starts like Parquet, but cannot be read; write it again")
+
+
+def _open_csv(path: Path, where: str, ragged: list[int]) -> pyarrow.csv.CSVStreamingReader:
     def note(row: pyarrow.csv.InvalidRow) -> str:
         ragged.append(row.number - 1)  # the header is pyarrow's row 1
         return "skip"
 
     try:
-        table = pyarrow.csv.read_csv(
+        return pyarrow.csv.open_csv(
             path,
             # Row numbers are known only without threads.
-            read_options=pyarrow.csv.ReadOptions(use_threads=False),
+            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
             parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=note, newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
                 default_column_type=pa.binary(),
@@ -100,48 +172,75 @@ def _read_csv(path: Path, head: bytes, where: str) -> pa.Table:
             ),
         )
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise _malformed(
-            "FileUnreadable", f"{where}the source cannot be read as CSV; write UTF-8, commas, and one header line"
-        ) from error
+        raise _not_csv(error, where) from error
+
+
+def _read_csv(path: Path, where: str) -> Iterator[pa.RecordBatch]:
+    ragged: list[int] = []
+    reader = _open_csv(path, where, ragged)
+    first = 0
+    for batch in _csv_batches(reader, where):
+        columns = [_text(batch, position, reader, where, first) for position in range(batch.num_columns)]
+        first += batch.num_rows
+        yield pa.record_batch(columns, names=reader.schema.names)
     if ragged:
-        raise _malformed(
+        raise malformed(
             "RaggedRows",
-            f"{where}{len(ragged)} rows do not have the header's {table.num_columns} fields; quote fields that hold"
+            f"{where}{len(ragged)} rows do not have the header's {len(reader.schema)} fields; quote fields that hold"
             " commas",
             count=len(ragged),
             rows=tuple(ragged[:3]),
         )
-    return pa.table(
-        [_text(table.column(i), table.column_names[i], where) for i in range(table.num_columns)],
-        names=table.column_names,
+
+
+def _csv_batches(reader: pyarrow.csv.CSVStreamingReader, where: str) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from reader
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise _not_csv(error, where) from error
+
+
+def _not_csv(error: Exception, where: str) -> TaskError:
+    if "straddling object" in str(error):
+        return malformed(
+            "RowTooLong",
+            f"{where}a row has more than {BLOCK_BYTES >> 20} MiB; look for a quote that is opened and never closed",
+        )
+    return malformed(
+        "FileUnreadable", f"{where}the source cannot be read as CSV; write UTF-8, commas, and one header line"
     )
 
 
-def _text(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
+def _text(
+    batch: pa.RecordBatch, position: int, rest: pyarrow.csv.CSVStreamingReader, where: str, first: int
+) -> pa.Array:
+    """The column of bytes as text; the rest of the file is read only to count what is not UTF-8."""
     try:
-        return pc.cast(column, pa.string())
+        return pc.cast(batch.column(position), pa.string())
     except pa.ArrowInvalid as error:
-        bad = [row for row, value in enumerate(column.to_pylist(), 1) if value is not None and not _is_utf8(value)]
-        raise _malformed(
+        count, rows = 0, list[int]()
+        while True:
+            bad = [row for row, value in enumerate(batch.column(position).to_pylist(), 1) if not _is_utf8(value)]
+            count += len(bad)
+            rows.extend(first + row for row in bad[: 3 - len(rows)])
+            first += batch.num_rows
+            try:
+                batch = rest.read_next_batch()
+            except (StopIteration, pa.ArrowException):
+                break
+        name = rest.schema.names[position]
+        raise malformed(
             "EncodingInvalid",
-            f"{where}column {name!r} has {len(bad)} fields that are not UTF-8; convert the file to UTF-8",
+            f"{where}column {name!r} has {count} fields that are not UTF-8; convert the file to UTF-8",
             name,
-            len(bad),
-            tuple(bad[:3]),
+            count,
+            tuple(rows),
         ) from error
 
 
-def _is_utf8(value: bytes) -> bool:
+def _is_utf8(value: bytes | None) -> bool:
     try:
-        value.decode()
+        (value or b"").decode()
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _malformed(
-    reason: str, message: str, column: str | None = None, count: int = 0, rows: tuple[int, ...] = ()
-) -> TaskError:
-    problem = Problem(rule=reason, message=message, column=column, count=count, rows=rows)
-    where = f" (first rows: {', '.join(map(str, rows))})" if rows else ""
-    return TaskError(reason, message + where, problems=(problem,))

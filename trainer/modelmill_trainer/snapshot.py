@@ -1,128 +1,180 @@
 """Snapshots: a source, checked, as one immutable Parquet file in the store, named by its content.
 
-Two digests name it.  The *version* is of the logical content, whatever wrote the file: CSV or Parquet, in
-how many files, row groups and chunks.  The *file* is of the stored bytes, which a reader verifies.
+Two digests name it.  The *version* is of the logical content (see version.py), the *file* of the stored bytes, which
+a reader verifies.  Beside the file lie its profile, which the next version is compared with, and a page for people.
 
-The version is the sha256 of
-
-    "modelmill.dev/dataset/v1" LF
-    canonical JSON of {"columns": [[name, type], ...], "rows": n} LF
-    for each column in order: sha256 (32 bytes) of
-        one byte per row: 1 where there is a value, 0 where it is missing
-        the values in order, little-endian, 0 where missing:
-            Float      float64; -0.0 as 0.0; every NaN as 0x7ff8000000000000
-            Integer    int64
-            Boolean    one byte
-            Timestamp  int64, microseconds since 1970 in UTC
-            String     the lengths of all rows in bytes of UTF-8 as int64, then all bytes
+The rows pass by once, in row groups: read, cast, checked, digested, sampled and written.  What is held in memory does
+not grow with them.
 """
 
 import hashlib
-import math
+import io
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet
 
 from modelmill_contracts import digest
-from modelmill_contracts.report import Report, SnapshotResult
-from modelmill_contracts.store import Store, blob_key
+from modelmill_contracts.report import Problem, Report, SnapshotResult
+from modelmill_contracts.store import Store, StoreError, blob_key
 from modelmill_contracts.task import SnapshotTask
-from modelmill_trainer import casting, sources
-from modelmill_trainer.checks import check
+from modelmill_trainer import casting, checks, data_profile, drift, origin, page, row_groups
+from modelmill_trainer.data_profile import DataProfile, Profiler
+from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import phase, say
-from modelmill_trainer.reading import read
+from modelmill_trainer.version import ContentDigest, normalised
 
-_HEADER = b"modelmill.dev/dataset/v1\n"
-_ROW_GROUP = 1 << 17  # rows
+_PROFILE_BYTES = 256 << 20  # of the previous version
+
+
+class Written(NamedTuple):
+    """The rows of a source in a file."""
+
+    version: str
+    file: str  # the digest of its bytes
+    profile: DataProfile
+    sample: pa.RecordBatch
 
 
 def snapshot(task: SnapshotTask) -> Report:
     """Fetch, read, check, name and store the source; TaskError or StoreError."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
+        store = Store(task.store)
         with phase("fetch"):
-            paths = sources.fetch(task, folder)
-        with phase("read"):
-            found = read(paths)
-        with phase("check", rows=found.table.num_rows, columns=found.table.num_columns):
-            table = normalised(check(found, task))
-        with phase("name"):
-            version = version_of(table)
-            path = folder / "snapshot.parquet"
-            write(table, path)
-            file = digest.of_file(path)
+            previous = _previous(store, task)
+            opened = stack.enter_context(origin.opened(task, folder))
+        path = folder / "snapshot.parquet"
+        try:
+            with phase("read"):
+                asked = checks.plan(opened.source, task)
+            with phase("check"):
+                written = write(asked.typed(opened.source.batches()), asked.types, path)
+        except (TaskError, OSError):
+            opened.confirm()  # half of a file is no wonder where it is being written
+            raise
+        opened.confirm()
+        effects = drift.effects(previous, written.sample) if previous else {}
+        asked.raise_problems([*_repeated(path, task), *_drifted(effects, task)])
+        with phase("name", rows=asked.rows):
+            profile = data_profile.encode(written.profile)
+            shown = page.page(written.profile, previous, effects, written.version).encode()
         with phase("store", bytes=path.stat().st_size):
-            written = Store(task.store).put_once(blob_key(file), path)
-    say("stored" if written else "was stored already", file=file, version=version)
-    message = f"{table.num_rows} rows and {table.num_columns} columns, valid"
-    result = SnapshotResult(version=version, file=file, rows=table.num_rows, columns=table.num_columns)
+            # The file last: whoever finds it finds the others too.
+            for content in (profile, shown):
+                store.put_once(blob_key(digest.of_bytes(content)), content)
+            fresh = store.put_once(blob_key(written.file), path)
+        result = SnapshotResult(
+            version=written.version,
+            file=written.file,
+            rows=asked.rows,
+            columns=len(asked.types),
+            profile=digest.of_bytes(profile),
+            page=digest.of_bytes(shown),
+            size=path.stat().st_size,
+            modified_at=_rfc3339(opened.modified_at) if opened.modified_at else None,
+            cpu_seconds=_cpu_seconds(),
+        )
+    say("stored" if fresh else "was stored already", file=written.file, version=written.version)
+    message = f"{result.rows} rows and {result.columns} columns, valid"
     return Report(True, "SnapshotTaken", message, result=result)
 
 
-def normalised(table: pa.Table) -> pa.Table:
-    """The table with 0.0 for -0.0 and one NaN for all: what has the same version is stored as the same bytes."""
-    for position, field in enumerate(table.schema):
-        if pa.types.is_float64(field.type):
-            column = table.column(position)
-            same = pc.if_else(pc.is_nan(column), pa.scalar(math.nan), pc.add(column, 0.0))
-            table = table.set_column(position, field.name, same)
-    return table
+def write(batches: Iterator[pa.RecordBatch], types: dict[str, str], path: Path) -> Written:
+    """Write typed rows so that the same content gives the same bytes (with the same pyarrow)."""
+    schema = pa.schema([(name, casting.ARROW_TYPES[kind]) for name, kind in types.items()])
+    content, profiler = ContentDigest(types), Profiler(types)
+    with _HashedFile(path) as file, pyarrow.parquet.ParquetWriter(file, schema, **_layout(types)) as writer:
+        for found in row_groups.cut(batches):
+            group = normalised(found)
+            content.update(group)
+            profiler.add(group)
+            writer.write_batch(group, row_group_size=row_groups.ROWS)
+    return Written(content.version(), file.digest(), *profiler.profile())
 
 
-def write(table: pa.Table, path: Path) -> None:
-    """Write a typed table so that the same content gives the same bytes (with the same pyarrow)."""
-    pyarrow.parquet.write_table(
-        table.combine_chunks(),
-        path,
-        row_group_size=_ROW_GROUP,
-        compression="zstd",
-        version="2.6",
-        store_schema=False,
-    )
+class _HashedFile(io.FileIO):
+    """A new file that is hashed as it is written: to read it again would be half a minute for a large one."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "wb")
+        self._state = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        whole = memoryview(data)
+        self._state.update(whole)
+        rest = whole
+        while len(rest):  # a raw file may take less than it is given
+            rest = rest[super().write(rest) :]
+        return len(whole)
+
+    def digest(self) -> str:
+        return f"{digest.ALGORITHM}:{self._state.hexdigest()}"
 
 
-def types_of(table: pa.Table) -> dict[str, str]:
-    """The type of each column of a typed table, by the column's name."""
-    return {field.name: casting.type_of(table.column(field.name), text=False) or "" for field in table.schema}
-
-
-def version_of(table: pa.Table) -> str:
-    """The digest of a typed table's logical content (the module's docstring has the encoding)."""
-    types, table = types_of(table), normalised(table)
-    state = hashlib.sha256(_HEADER)
-    state.update(digest.canonical_json({"columns": list(types.items()), "rows": table.num_rows}) + b"\n")
+def _layout(types: dict[str, str]) -> dict[str, Any]:
+    """How columns are encoded: trying a dictionary on numbers first takes most of the time and makes larger files."""
+    names: dict[str, list[str]] = {kind: [] for kind in casting.ARROW_TYPES}
     for name, kind in types.items():
-        state.update(_column_digest(table.column(name), kind))
-    return f"{digest.ALGORITHM}:{state.hexdigest()}"
+        names[kind].append(name)
+    return {
+        "compression": "zstd",
+        "version": "2.6",
+        "store_schema": False,
+        "use_dictionary": names["String"],
+        "use_byte_stream_split": names["Float"],
+        "column_encoding": dict.fromkeys([*names["Integer"], *names["Timestamp"]], "DELTA_BINARY_PACKED"),
+    }
 
 
-def _column_digest(column: pa.ChunkedArray, kind: str) -> bytes:
-    state = hashlib.sha256()
-    chunks = [chunk for chunk in column.chunks if len(chunk)]
-    for chunk in chunks:
-        state.update(pc.is_valid(chunk).to_numpy(zero_copy_only=False).astype(np.uint8).tobytes())
-    if kind == "String":
-        filled = [pc.fill_null(chunk, "") for chunk in chunks]
-        for chunk in filled:
-            state.update(pc.binary_length(chunk).to_numpy(zero_copy_only=False).astype("<i8").tobytes())
-        for chunk in filled:
-            state.update("".join(chunk.to_pylist()).encode())
-        return state.digest()
-    for chunk in chunks:
-        state.update(_values(chunk, kind).tobytes())
-    return state.digest()
+def _previous(store: Store, task: SnapshotTask) -> DataProfile | None:
+    """The profile to compare with; StoreError where it is gone and a rule needs it."""
+    if task.previous is None:
+        return None
+    try:
+        found = data_profile.decode(store.get(blob_key(task.previous), _PROFILE_BYTES))
+    except StoreError as error:
+        if error.reason != "ObjectNotFound" or task.expectations.max_drift is not None:
+            raise
+        found = None
+    if found is None:
+        say("there is no profile of the previous version that can be read: nothing is compared", profile=task.previous)
+    return found
 
 
-def _values(chunk: pa.Array, kind: str) -> Any:
-    """The chunk's values as a numpy array, whose bytes are hashed."""
-    if kind == "Float":
-        return pc.fill_null(chunk, 0.0).to_numpy(zero_copy_only=False).astype("<f8")
-    if kind == "Boolean":
-        return pc.fill_null(chunk, False).to_numpy(zero_copy_only=False).astype(np.uint8)
-    whole = pc.cast(chunk, pa.int64())
-    return pc.fill_null(whole, 0).to_numpy(zero_copy_only=False).astype("<i8")
+def _repeated(path: Path, task: SnapshotTask) -> Iterator[Problem]:
+    if task.expectations.unique_key:
+        # DuckDB is only loaded where it is asked for.
+        from modelmill_trainer.uniqueness import repeated  # noqa: PLC0415
+
+        yield from repeated(path, task.expectations.unique_key)
+
+
+def _drifted(effects: dict[str, float], task: SnapshotTask) -> Iterator[Problem]:
+    most = task.expectations.max_drift
+    if most is None:
+        return
+    for name, effect in effects.items():
+        # A key numbers the rows: it moves with every row that is added.
+        if effect > Decimal(most) and name not in task.expectations.unique_key:
+            message = (
+                f"column {name!r} is distributed otherwise than in the previous version: an effect of {effect:.3f},"
+                f" above expectations.drift.maxEffect {most}; look whether the source is right, and allow more if it is"
+            )
+            yield Problem(rule="Drifted", message=message, column=name)
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _cpu_seconds() -> int:
+    times = os.times()
+    return round(times.user + times.system)

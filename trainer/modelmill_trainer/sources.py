@@ -1,31 +1,41 @@
-"""Sources: a Dataset's URI, or the path of a mounted file, brought to local files."""
+"""Sources: a Dataset's URI, or the path of what is mounted, brought to local files."""
 
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from fnmatch import fnmatchcase
+from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
 from modelmill_contracts import environment
-from modelmill_contracts.store import Store, StoreError
+from modelmill_contracts.store import Store, StoredObject, StoreError, credential_names
 from modelmill_contracts.task import SnapshotTask, StoreLocation
-from modelmill_trainer.failure import TaskError
-from modelmill_trainer.https import download
+from modelmill_trainer import mounted
+from modelmill_trainer.failure import TaskError, too_large
+from modelmill_trainer.https import download, is_denied
+from modelmill_trainer.mounted import MAX_FILES, WILDCARDS
 
-MAX_BYTES = 4 << 30  # of all files of a source together: they must fit the pod's scratch volume
-MAX_FILES = 1000
+MAX_BYTES = 16 << 30  # of all files of a source together: they must fit the pod's scratch volume
 _STORE_SCHEMES = ("s3", "gs", "az")
-_WILDCARDS = "*?["
 
 
-def fetch(task: SnapshotTask, folder: Path, variables: Mapping[str, str] | None = None) -> list[Path]:
+class Fetched(NamedTuple):
+    paths: list[Path]
+    modified_at: datetime | None  # when the source says that it was written
+    confirm: Callable[[], None]  # TaskError where the source is not any more what it was when it was fetched
+
+
+def fetch(task: SnapshotTask, folder: Path, variables: Mapping[str, str] | None = None) -> Fetched:
     """The local files of the task's source, in the order of their names; TaskError or StoreError."""
     variables = os.environ if variables is None else variables
     scheme = urlsplit(task.source).scheme
     if not scheme:
-        return [_mounted(Path(task.source))]
+        return _mounted(task.source)
     if scheme not in task.schemes:
         raise TaskError(
             "SourceSchemeDenied",
@@ -36,24 +46,34 @@ def fetch(task: SnapshotTask, folder: Path, variables: Mapping[str, str] | None 
         return _from_store(task, folder, variables)
     if scheme in ("https", "http"):
         path = folder / "source"
-        download(task.source, path, schemes=task.schemes, limit=MAX_BYTES)
-        return [path]
+        modified_at = download(task.source, path, schemes=task.schemes, limit=MAX_BYTES)
+        return Fetched([path], modified_at, lambda: None)  # one answer is one state of the file
     raise TaskError(
         "SourceSchemeUnknown",
         f"source.uri has scheme {scheme!r}, which this version cannot read; use s3, gs, az or https",
     )
 
 
-def _mounted(path: Path) -> Path:
-    if not path.is_file():
-        raise TaskError(
-            "SourceNotFound",
-            f"the mounted source has no file {path.name!r}: check configMapRef.key, and that the ConfigMap has it",
-        )
-    return path
+def _mounted(source: str) -> Fetched:
+    seen = mounted.look(source)
+
+    def confirm() -> None:
+        try:
+            same = mounted.look(source) == seen
+        except (TaskError, FileNotFoundError):
+            same = False
+        if not same:
+            raise changed("the mounted source")
+
+    return Fetched(list(seen.paths), seen.modified_at, confirm)
 
 
-def _from_store(task: SnapshotTask, folder: Path, variables: Mapping[str, str]) -> list[Path]:
+def changed(what: str) -> TaskError:
+    """The failure of a source that somebody writes while it is read."""
+    return TaskError("SourceChanged", f"{what} was changed while it was read; it is read again later", retryable=True)
+
+
+def _from_store(task: SnapshotTask, folder: Path, variables: Mapping[str, str]) -> Fetched:
     parts = urlsplit(task.source)
     key = parts.path.lstrip("/")
     if not parts.netloc or not key:
@@ -61,14 +81,41 @@ def _from_store(task: SnapshotTask, folder: Path, variables: Mapping[str, str]) 
             "SourceInvalid", f"source.uri {task.source} must name a bucket and an object: s3://bucket/folder/file.csv"
         )
     asked = task.source_store or StoreLocation(uri="")
+    check_address(urlsplit(asked.endpoint or "").hostname or "", "source.endpoint")
     location = msgspec.structs.replace(asked, uri=f"{parts.scheme}://{parts.netloc}")
     store = Store(location, _credentials(task, parts.scheme, variables))
-    files, room = [], MAX_BYTES
-    for number, name in enumerate(_keys(store, key, task.source)):
+    objects = _objects(store, key, task.source)
+    paths, room = [], MAX_BYTES
+    for number, found in enumerate(objects):
         path = folder / f"source-{number:04d}"
-        room -= _download(store, name, path, room, task.source)
-        files.append(path)
-    return files
+        room -= _download(store, found, path, room, task.source)
+        paths.append(path)
+    try:
+        same = _objects(store, key, task.source) == objects
+    except TaskError:  # none of them is left
+        same = False
+    if not same:
+        raise changed(f"source.uri {task.source}")
+    # The local copy is of one state: nothing that happens later matters.
+    return Fetched(paths, max(found.modified_at for found in objects), lambda: None)
+
+
+def check_address(host: str, field: str) -> None:
+    """TaskError where a server's name leads to a link-local or metadata address; a name is judged as it resolves now.
+
+    Loopback is no danger: nothing listens in this pod.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
+    except (OSError, UnicodeError):
+        return  # the client says so, in its own words
+    addresses = [ip_address(str(info[4][0]).partition("%")[0]) for info in found]
+    if any(is_denied(address) and not address.is_loopback for address in addresses):
+        raise TaskError(
+            "SourceAddressDenied",
+            f"{field}: {host!r} is a link-local or metadata address, which sources may not be read from; use the"
+            " address of a real server",
+        )
 
 
 def _credentials(task: SnapshotTask, scheme: str, variables: Mapping[str, str]) -> Mapping[str, str]:
@@ -77,7 +124,7 @@ def _credentials(task: SnapshotTask, scheme: str, variables: Mapping[str, str]) 
     Without any, the platform's identity is used: never the store's key on somebody else's endpoint, which
     would hand it to whoever runs that endpoint.
     """
-    names = (environment.STORE_ACCESS_KEY, environment.STORE_SECRET_KEY)
+    names = credential_names(scheme)
     own = {
         name: variables[environment.SOURCE_PREFIX + name]
         for name in names
@@ -96,43 +143,46 @@ def _credentials(task: SnapshotTask, scheme: str, variables: Mapping[str, str]) 
     return {}
 
 
-def _keys(store: Store, key: str, source: str) -> list[str]:
-    if not any(character in key for character in _WILDCARDS):
-        return [key]
+def _objects(store: Store, key: str, source: str) -> list[StoredObject]:
+    """The object, or those that match the last part of its key, in the order of their keys."""
+    if not any(character in key for character in WILDCARDS):
+        try:
+            return [store.look(key)]
+        except StoreError as error:
+            if error.reason == "ObjectNotFound":
+                raise TaskError(
+                    "SourceNotFound", f"source.uri {source}: there is no such object; check the path, or write it"
+                ) from error
+            raise
     prefix, _, pattern = key.rpartition("/")
-    if any(character in prefix for character in _WILDCARDS):
+    if any(character in prefix for character in WILDCARDS):
         raise TaskError("SourceInvalid", f"source.uri {source}: wildcards are for the last part of the path only")
     # fnmatch's * would cross folders.
     depth = key.count("/")
-    found = [name for name in store.keys(prefix) if name.count("/") == depth and fnmatchcase(name, key)]
+    found = [entry for entry in store.objects(prefix) if entry.key.count("/") == depth and fnmatchcase(entry.key, key)]
     if not found:
         raise TaskError(
             "SourceNotFound", f"source.uri {source}: no object matches {pattern!r}; check the path, or write one"
         )
     if len(found) > MAX_FILES:
         raise TaskError("SourceTooLarge", f"source.uri {source} matches {len(found)} objects; {MAX_FILES} are allowed")
-    return found
+    return sorted(found)
 
 
-def _download(store: Store, key: str, path: Path, room: int, source: str) -> int:
+def _download(store: Store, found: StoredObject, path: Path, room: int, source: str) -> int:
     """Write the object to `path`; its size in bytes, at most `room`."""
+    if found.size > room:
+        raise too_large(f"source.uri {source}", MAX_BYTES)
     size = 0
     try:
         with path.open("wb") as file:
-            for chunk in store.chunks(key):
+            for chunk in store.chunks(found.key, found.tag):
                 size += len(chunk)
-                if size > room:
-                    raise too_large(source)
                 file.write(chunk)
     except StoreError as error:
-        if error.reason == "ObjectNotFound":
-            raise TaskError(
-                "SourceNotFound", f"source.uri {source}: there is no such object; check the path, or write it"
-            ) from error
+        if error.reason in ("ObjectChanged", "ObjectNotFound"):  # it was there when we looked
+            raise changed(f"source.uri {source}") from error
         raise
+    if size != found.size:
+        raise changed(f"source.uri {source}")
     return size
-
-
-def too_large(source: str, limit: int = MAX_BYTES) -> TaskError:
-    """The failure of a source that is over the limit."""
-    return TaskError("SourceTooLarge", f"source.uri {source} has more than {limit} bytes, which is the limit")

@@ -1,9 +1,15 @@
 """The store on a real S3 server: written once, never overwritten, and errors that say what to do."""
 
+import json
+import random
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from s3_server import S3Server
 
 from modelmill_contracts import environment
@@ -45,6 +51,78 @@ def test_an_object_over_the_limit_is_not_read(store: Store) -> None:
     with pytest.raises(StoreError, match="5 bytes; 4 are allowed") as caught:
         store.get("large", 4)
     assert caught.value.reason == "ObjectTooLarge"
+
+
+def test_a_large_file_is_written_in_parts_and_never_overwritten(store: Store, tmp_path: Path) -> None:
+    content = random.Random(1).randbytes(70 << 20)
+    (tmp_path / "in-parts").write_bytes(content)
+    assert store.put_once("in-parts", tmp_path / "in-parts")
+    assert b"".join(store.chunks("in-parts")) == content
+    (tmp_path / "in-parts").write_bytes(bytes(70 << 20))
+    assert not store.put_once("in-parts", tmp_path / "in-parts")
+    assert next(store.chunks("in-parts"))[:100] == content[:100]
+
+
+def test_an_object_is_read_as_it_was_looked_at_or_not_at_all(store: Store) -> None:
+    store.put_once("changing", b"1")
+    seen = store.look("changing")
+    assert b"".join(store.chunks("changing", seen.tag)) == b"1"
+    store.delete("changing")
+    store.put_once("changing", b"2")
+    with pytest.raises(StoreError) as caught:
+        list(store.chunks("changing", seen.tag))
+    assert (caught.value.reason, caught.value.retryable) == ("ObjectChanged", True)
+
+
+class _Expired(BaseHTTPRequestHandler):
+    """What S3 answers to credentials whose time is over."""
+
+    def do_PUT(self) -> None:
+        body = b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>The token has expired.</Message></Error>"
+        self.send_response(400)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_credentials_that_expired_are_refused() -> None:
+    server = HTTPServer(("127.0.0.1", 0), _Expired)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    keys = {environment.STORE_ACCESS_KEY: "access", environment.STORE_SECRET_KEY: "secret"}
+    error = _reason_of(StoreLocation("s3://models", f"http://127.0.0.1:{server.server_port}"), keys)
+    server.shutdown()
+    server.server_close()
+    assert (error.reason, error.retryable) == ("StoreRefused", False)
+
+
+def _google_key() -> str:
+    key = rsa.generate_private_key(65537, 2048)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pem = key.private_bytes(*form).decode()
+    account = {"private_key": pem, "private_key_id": "1", "client_email": "a@b.example", "type": "service_account"}
+    return json.dumps(account)
+
+
+@pytest.mark.parametrize(
+    ("uri", "variables"),
+    [
+        ("az://container/x", {environment.AZURE_ACCOUNT: "account", environment.AZURE_KEY: "a2V5"}),
+        ("gs://bucket/x", {environment.GOOGLE_KEY: _google_key()}),
+    ],
+)
+def test_stores_of_other_clouds_take_their_own_credentials(
+    uri: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in variables:
+        monkeypatch.setenv(name, "{what the process has}")
+    assert Store(StoreLocation(uri), variables).location.uri == uri
+    if uri.startswith("gs"):
+        with pytest.raises(StoreError) as caught:
+            Store(StoreLocation(uri))  # those of the process, which are no key
+        assert caught.value.reason == "StoreInvalid"
 
 
 def _reason_of(location: StoreLocation, keys: dict[str, str]) -> StoreError:

@@ -66,7 +66,7 @@ def test_everything_that_is_wrong_is_told_at_once(store: StoreLocation, tmp_path
         Column("radios", "Float"),
         Column("b", "Boolean"),
         extra_columns="Reject",
-        expectations=Expectations(3),
+        expectations=Expectations(min_rows=3),
     )
     assert [problem.rule for problem in found] == ["MissingColumn", "ExtraColumn", "NotBoolean", "TooFewRows"]
     assert "radius" in found[0].message
@@ -139,6 +139,24 @@ def test_parquet_of_another_type(store: StoreLocation, tmp_path: Path, values: A
 )
 def test_parquet_that_can_be_cast(store: StoreLocation, tmp_path: Path, values: Any, kind: str) -> None:
     assert snapshot(store, _parquet(tmp_path / "d.parquet", x=values), columns=(Column("x", kind),)).rows == len(values)
+
+
+def test_text_of_parquet_that_is_not_utf_8(store: StoreLocation, tmp_path: Path) -> None:
+    wrong = pa.array([b"a", b"\xff", None, b"\xe9t\xe9"]).view(pa.string())
+    for values in (wrong, wrong.dictionary_encode(), wrong.cast(pa.large_string())):
+        answer = run(SnapshotTask(store, str(_parquet(tmp_path / "d.parquet", x=values))))
+        assert answer.problems[0].message == "column 'x': 2 values (rows 2, 4) are not text"
+
+
+def test_parquet_without_columns(store: StoreLocation, tmp_path: Path) -> None:
+    answer = run(SnapshotTask(store, str(_parquet(tmp_path / "d.parquet"))))
+    assert (answer.reason, answer.message) == ("NoColumns", "the source has no columns; write the data")
+
+
+def test_none_of_the_declared_columns_is_there(store: StoreLocation, tmp_path: Path) -> None:
+    source = csv(tmp_path / "d.csv", "x", ["1"])
+    found = _problems(store, source, Column("y", "Float"), extra_columns="Drop")
+    assert [problem.rule for problem in found] == ["MissingColumn"]
 
 
 def test_parquet_of_a_type_that_no_column_can_have(store: StoreLocation, tmp_path: Path) -> None:

@@ -1,0 +1,170 @@
+"""Databases: the rows of one query, streamed as Arrow from PostgreSQL, in a transaction that cannot write.
+
+The URL comes from a Secret, so nothing that the client says of it is shown; of what the server says of the query,
+quoted text is left out, which may be values of the data.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from adbc_driver_postgresql import StatementOptions, dbapi
+
+from modelmill_contracts import environment
+from modelmill_trainer.failure import TaskError
+from modelmill_trainer.log import redacted
+from modelmill_trainer.reading import Source, check_names
+from modelmill_trainer.sources import check_address
+
+_BATCH_BYTES = 8 << 20
+_CONNECT_SECONDS = 10
+_SCHEMES = ("postgresql", "postgres")
+_COMMENT = re.compile(r"\A(\s+|--[^\n]*(\n|\Z)|/\*.*?\*/)", re.DOTALL)
+_READS = ("SELECT", "WITH", "VALUES", "TABLE")
+_TEXT = 300  # characters of the server's words that are shown
+_FIELD = "source.sql"
+# The first two characters of SQLSTATE, see the appendix "PostgreSQL Error Codes".
+_PASSING = ("08", "40", "53", "55", "57", "58")  # connection, rollback, resources, not ready, operator, system
+_OF_THE_QUERY = "42"  # names and syntax: what is quoted stands in the query
+_LOST = ("server closed the connection", "terminating connection", "connection not open", "could not receive")
+
+
+@contextmanager
+def rows(query: str, variables: Mapping[str, str] | None = None) -> Iterator[Source]:
+    """The query's rows, which can be read once; TaskError where it cannot be asked or is no query."""
+    url = (os.environ if variables is None else variables).get(environment.SOURCE_URL, "")
+    _check(url)
+    text = _one_query(query)
+    try:
+        connection = _connect(url)
+    except dbapi.Error as error:
+        raise _no_connection(str(error)) from None  # the chain would show the URL in the log
+    try:
+        with connection.cursor() as cursor:
+            yield _ask(cursor, text)
+    finally:
+        connection.close()
+
+
+def _check(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        asked = parse_qs(parts.query)
+    except ValueError:
+        raise _no_url() from None
+    if parts.scheme not in _SCHEMES:
+        raise _no_url()
+    hosts = [*asked.get("host", []), *asked.get("hostaddr", []), parts.netloc.rpartition("@")[2]]
+    for host in ",".join(hosts).split(","):
+        # A name, or [IPv6], with a port or not; a path is a socket of this pod.
+        name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+        if not host.startswith("/"):
+            check_address(name, _FIELD)
+
+
+def _no_url() -> TaskError:
+    return TaskError(
+        "SourceInvalid",
+        f"{_FIELD}.urlRef: the Secret's URL is not of the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE; mend the"
+        " Secret (characters like @ and / in a password are written %40 and %2F)",
+    )
+
+
+def _one_query(query: str) -> str:
+    """The query as it can stand in parentheses; the server itself refuses more than one."""
+    rest = query
+    while match := _COMMENT.match(rest):
+        rest = rest[match.end() :]
+    if not rest.upper().startswith(_READS):
+        raise TaskError("QueryDenied", f"{_FIELD}.query has to be one query: SELECT, WITH, VALUES or TABLE")
+    return rest.rstrip().rstrip(";") + "\n"  # it may end in a comment
+
+
+def _connect(url: str) -> dbapi.Connection:
+    if "connect_timeout" not in url:
+        url += ("&" if "?" in url else "?") + f"connect_timeout={_CONNECT_SECONDS}"
+    return dbapi.connect(url)
+
+
+def _ask(cursor: dbapi.Cursor, query: str) -> Source:
+    try:
+        cursor.execute("SET TRANSACTION READ ONLY")
+        cursor.adbc_statement.set_options(**{StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(_BATCH_BYTES)})
+        cursor.execute(query)
+        reader = cursor.fetch_record_batch()
+    except (dbapi.Error, OSError) as error:
+        raise _refused(error) from None
+    check_names(reader.schema.names, "")
+    schema = pa.schema([pa.field(field.name, _kind_of(field.type)) for field in reader.schema])
+    return Source(schema, False, lambda: _batches(reader, schema))
+
+
+def _kind_of(kind: pa.DataType) -> pa.DataType:
+    """The type that a column is read as: numeric, which has no bounds, as Float."""
+    if isinstance(kind, pa.OpaqueType) and kind.type_name == "numeric":
+        return pa.float64()
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _batches(reader: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except (dbapi.Error, OSError, pa.ArrowException) as error:
+            raise _refused(error) from None
+        columns = [_plain(column, kind) for column, kind in zip(batch.columns, schema.types, strict=True)]
+        yield pa.record_batch(columns, schema=schema)
+
+
+def _plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    stored = column.storage if isinstance(column, pa.ExtensionArray) else column
+    return stored if stored.type == kind else pc.cast(stored, kind)
+
+
+def _no_connection(text: str) -> TaskError:
+    lower = text.lower()
+    if "connection to server" not in lower and "could not translate host name" not in lower:
+        return _no_url()
+    if "could not translate host name" in lower:
+        return TaskError(
+            "SourceUnresolvable",
+            f"{_FIELD}: the name of the database's host does not resolve; check the Secret's URL, and the cluster's"
+            " DNS",
+            retryable=True,
+        )
+    if "database" in lower and "does not exist" in lower:
+        return TaskError("SourceNotFound", f"{_FIELD}: the server has no database of that name; check the Secret's URL")
+    if any(word in lower for word in ("authentication", "password", "role", "pg_hba", "permission denied")):
+        return TaskError(
+            "SourceRefused", f"{_FIELD}: the database refuses the user or the password; check the Secret's URL"
+        )
+    return TaskError(
+        "SourceUnreachable",
+        f"{_FIELD}: the database does not answer; check that it runs, the Secret's URL, and that a NetworkPolicy allows"
+        " the way to it",
+        retryable=True,
+    )
+
+
+def _refused(error: Exception) -> TaskError:
+    """What the server says of the query; it shows the query below its words."""
+    state, text = getattr(error, "sqlstate", None) or "", str(error)
+    if state.startswith(_PASSING) or any(words in text for words in _LOST):
+        return TaskError(
+            "SourceUnavailable", f"{_FIELD}: the database ended the query; it is asked again later", retryable=True
+        )
+    said = text.partition("ERROR:")[2].strip().partition("\n")[0][:_TEXT] or "no reason was given"
+    if not state.startswith(_OF_THE_QUERY):
+        said = redacted(said)
+    if state == "42501":
+        return TaskError("SourceRefused", f"{_FIELD}.query: {said}; grant SELECT to the Secret's user")
+    if "in a read-only transaction" in said:  # also while rows come, where no state is given
+        return TaskError("QueryDenied", f"{_FIELD}.query writes: {said}; a Dataset only reads")
+    return TaskError("QueryInvalid", f"{_FIELD}.query fails: {said}")
