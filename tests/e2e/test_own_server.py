@@ -16,6 +16,8 @@ ROWS = {"inputs": [{"name": "input", "shape": [2, 30], "datatype": "FP32", "data
 
 @pytest.fixture(scope="module")
 def own(team: Kubectl) -> Iterator[Kubectl]:
+    allowed = json.dumps({"spec": {"allow": {"images": ["modelmill/*"]}}})
+    team.run("patch", "workspace", "default", "--type=merge", "-p", allowed)
     team.apply_folder("examples/own-server")
     team.wait_for("mdep", NAME, "Ready", seconds=120)
     yield team

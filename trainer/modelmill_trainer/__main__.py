@@ -92,8 +92,6 @@ def _dispatch(asked: task.Task) -> Report:
             from modelmill_trainer.verification import verify  # noqa: PLC0415
 
             return verify(asked)
-        case task.FetchTask() | task.CollectTask():
-            raise TaskError("TaskInvalid", f"this trainer cannot do a {type(asked).__name__}")
 
 
 if __name__ == "__main__":

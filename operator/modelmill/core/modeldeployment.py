@@ -148,13 +148,17 @@ def _target(observed: Observed, spec: ModelDeploymentSpec) -> Revision | Waiting
     chosen = _artifact(observed, spec)
     if isinstance(chosen, Waiting):
         return chosen
-    store = workspace.working_store(observed)
+    store, settings = workspace.working_store(observed), workspace.settings(observed)
+    if settings is None:
+        assert isinstance(store, Waiting)  # noqa: S101 - without a Workspace there is no store
+        return store
     if isinstance(store, Waiting):
-        settings = workspace.settings(observed)
-        if settings is None:
-            return store
         # A store that fails now does not change which revision is asked for: what serves goes on.
         store = workspace.store_access(settings)
+    if spec.server.container is not None:
+        forbidden = workspace.forbidden_image(settings, store, spec.server.container.image, "spec.server.container")
+        if forbidden is not None:
+            return forbidden
     uri, digest, version = chosen
     resources = pods.declared(spec.server.resources)
     return Revision(

@@ -3,13 +3,12 @@
 Nothing here depends on time or on what was found before, so that equal askings have equal digests.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from modelmill.api.dataset import DatasetSpec, Derive, DerivedContainer, Refresh
+from modelmill.api.dataset import DatasetSpec, Derive, Refresh
 from modelmill.api.workspace import WorkspaceSpec
 from modelmill.core import conditions, pods, retention, schedule, workspace
 from modelmill.core.conditions import Waiting
@@ -170,7 +169,10 @@ def _source_store(source: str, store: task.StoreLocation) -> task.StoreLocation 
 
 
 def _derived(observed: Observed, derive: Derive, settings: WorkspaceSpec, plain: Asked) -> Asked | Waiting:
-    forbidden = _forbidden(derive.container, settings, plain.store) if derive.container is not None else None
+    forbidden = None
+    if derive.container is not None:
+        where = "spec.source.derive.container"
+        forbidden = workspace.forbidden_image(settings, plain.store, derive.container.image, where)
     if forbidden is not None:
         return forbidden
     path = _cycle(observed)
@@ -191,26 +193,6 @@ def _derived(observed: Observed, derive: Derive, settings: WorkspaceSpec, plain:
         return Asked(work, plain.store, plain.resources, transform=transform, inputs=known)
     work = msgspec.structs.replace(plain.work, derive=task.Derivation((), str(derive.sql)))
     return Asked(work, plain.store, plain.resources, inputs=known)
-
-
-def _forbidden(container: DerivedContainer, settings: WorkspaceSpec, store: StoreAccess) -> Waiting | None:
-    """Why the user's container may not run here."""
-    if not any(_matches(pattern, container.image) for pattern in settings.allow.images):
-        allowed = f"allows {', '.join(settings.allow.images)}" if settings.allow.images else "allows no images"
-        said = f"spec.source.derive.container.image is {container.image}; Workspace {workspace.NAME} {allowed}"
-        return Waiting("ImageNotAllowed", said, stalled=True, failed=True)
-    if store.by_identity:
-        said = (
-            f"spec.source.derive.container would run as the identity that reaches the store; give Workspace"
-            f" {workspace.NAME} a store.secretRef and no identity, or derive by sql"
-        )
-        return Waiting("IdentityExposed", said, stalled=True, failed=True)
-    return None
-
-
-def _matches(pattern: str, image: str) -> bool:
-    """Whether the image is one of the pattern's, in which * stands for any text."""
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), image) is not None
 
 
 def _input(observed: Observed, name: str) -> Input | Waiting:

@@ -7,6 +7,7 @@ collect is enabled             -> collect what nobody refers to, once a day (cor
 training.maxParallel is given  -> admit TrainingJobs in their order (core/admission.py)
 """
 
+import re
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -58,6 +59,27 @@ def _identity(spec: WorkspaceSpec) -> Identity:
 def asked_of(access: StoreAccess) -> str:
     """The digest of what a preflight tries: other settings are tried again."""
     return digest.of_json([task.encode(task.PreflightTask(access.location)), access.secret, *access.more])
+
+
+def forbidden_image(settings: WorkspaceSpec, store: StoreAccess, image: str, where: str) -> Waiting | None:
+    """Why a container of the user's own, declared at `where`, may not run in a pod that reaches the store."""
+    allowed = settings.allow.images
+    if not any(_matches(pattern, image) for pattern in allowed):
+        allows = f"allows {', '.join(allowed)}" if allowed else "allows no images"
+        said = f"{where}.image is {image}; {KIND} {NAME} {allows}: add it to spec.allow.images, or use another"
+        return Waiting("ImageNotAllowed", said, stalled=True, failed=True)
+    if store.by_identity:
+        said = (
+            f"{where} would run as the identity that reaches the store; give {KIND} {NAME} a store.secretRef and no"
+            " identity, or do without the container"
+        )
+        return Waiting("IdentityExposed", said, stalled=True, failed=True)
+    return None
+
+
+def _matches(pattern: str, image: str) -> bool:
+    """Whether the image is one of the pattern's, in which * stands for any text."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), image) is not None
 
 
 def dependency(namespace: str) -> Key:

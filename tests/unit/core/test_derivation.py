@@ -274,14 +274,17 @@ def test_the_workspace_says_which_images_may_run(pattern: str, image: str, allow
     assert reason == ("SnapshotRunning" if allowed else "ImageNotAllowed")
     assert world.has("Job", "clean-data") is allowed
     if not allowed:
-        assert message == f"spec.source.derive.container.image is {image}; Workspace default allows {pattern}"
+        said = f"spec.source.derive.container.image is {image}; Workspace default allows {pattern}"
+        assert message == f"{said}: add it to spec.allow.images, or use another"
         assert world.condition("Dataset", "clean", "Stalled")[0] == "True"
 
 
 def test_a_workspace_that_allows_no_images_says_so() -> None:
     world = with_images()
     world.put("Dataset", "clean", spec=derived("visits", how=CONTAINER))
-    assert told(world, "clean")[1].endswith("Workspace default allows no images")
+    assert told(world, "clean")[1].endswith(
+        "Workspace default allows no images: add it to spec.allow.images, or use another"
+    )
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,7 @@ def serving_of_an_artifact() -> list[Any]:
 
 def serving_by_a_container() -> list[Any]:
     world = with_version(world_with_a_secret(), 3)
+    world.put("Workspace", "default", spec={"store": STORE, "allow": {"images": ["registry.example.org/ml/*"]}})
     container = {
         "image": "registry.example.org/ml/triton:24@sha256:" + "0" * 64,
         "command": ["serve", "$(MILL_MODEL)"],

@@ -15,8 +15,14 @@ IMAGE = "registry.example.org/ml/own:1"
 
 def declared(container: dict[str, Any] | None, **server: Any) -> World:
     world = with_version(with_store(World()), 1)
+    allow(world, "registry.example.org/*")
     change(world, container, **server)
     return world
+
+
+def allow(world: World, *images: str, **more: Any) -> None:
+    store = {"uri": "s3://models", "endpoint": "http://store:7070", "secretRef": {"name": "store"}}
+    world.put("Workspace", "default", spec={"store": store, "allow": {"images": list(images)}, **more})
 
 
 def change(world: World, container: dict[str, Any] | None, **server: Any) -> None:
@@ -154,3 +160,21 @@ def test_a_server_that_ends_is_said_with_its_last_words() -> None:
     world.reconcile("ModelDeployment", "triage")
     assert world.condition("ModelDeployment", "triage", "Stalled") == ("True", "ContainerFailed")
     assert "upstream ended with exit code 1: no such model" in world.message("ModelDeployment", "triage", "Ready")
+
+
+def test_an_image_that_the_workspace_does_not_allow_changes_nothing_of_what_serves() -> None:
+    world = declared({"image": IMAGE, "port": 9000})
+    before = world.deployments()
+    change(world, {"image": "docker.io/somebody/else:1", "port": 9000})
+    assert world.deployments() == before
+    assert world.condition("ModelDeployment", "triage", "Stalled") == ("True", "ImageNotAllowed")
+    said = "image is docker.io/somebody/else:1; Workspace default allows registry.example.org/*: add it to spec.allow."
+    assert f"spec.server.container.{said}" in " ".join(world.told("ModelDeployment", "triage"))
+
+
+def test_where_pods_reach_the_store_by_identity_no_server_of_ones_own_runs() -> None:
+    world = with_version(with_store(World()), 1)
+    allow(world, "*", identity={"serviceAccountName": "cloud"})
+    change(world, {"image": IMAGE, "port": 9000})
+    assert not world.deployments()
+    assert world.condition("ModelDeployment", "triage", "Stalled") == ("True", "IdentityExposed")
