@@ -23,7 +23,6 @@ def connected(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         "memory_limit": f"{memory_limit() >> 20}MiB",
         "temp_directory": str(scratch / "spilled"),
         "preserve_insertion_order": True,
-        "enable_progress_bar": False,  # it is written between the lines of the log
         "python_enable_replacements": False,
         "enable_external_file_cache": False,
         "autoinstall_known_extensions": False,
@@ -33,6 +32,7 @@ def connected(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     connection = duckdb.connect(":memory:", config=config)
     try:
         connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")  # it would be written between the lines of the log
         yield connection
     finally:
         connection.close()

@@ -146,8 +146,8 @@ def test_what_the_settings_say_when_the_query_runs(
     store: StoreLocation, tmp_path: Path, inputs: tuple[SnapshotInput, ...]
 ) -> None:
     sql = """SELECT name, value FROM duckdb_settings() WHERE name IN ('enable_external_access', 'lock_configuration',
-        'autoinstall_known_extensions', 'autoload_known_extensions', 'allow_community_extensions', 'threads',
-        'enable_progress_bar')"""
+        'autoinstall_known_extensions', 'autoload_known_extensions', 'allow_community_extensions',
+        'threads', 'enable_progress_bar')"""
     found = taken(_task(store, inputs, sql + " ORDER BY name"))
     rows = pyarrow.parquet.read_table(tmp_path / "store" / blob_key(found.file)).to_pylist()
     assert {row["name"]: row["value"] for row in rows} == {
