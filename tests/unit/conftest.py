@@ -1,20 +1,19 @@
 """Fixtures that several folders share: a real S3 server on loopback, a real PostgreSQL on a socket."""
 
 import os
-import pwd
 import re
-import shutil
 import socket
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from postgres_server import OWNER, PASSWORD, READER, PostgresServer
 from s3_server import S3Server
+
+import postgres_server
+from postgres_server import PostgresServer
+from programs import installed
 
 _HACK = Path(__file__).parents[2] / "hack"
 _MODULE = _HACK / "go" / "versitygw"
@@ -66,18 +65,6 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError("versitygw does not listen")
 
 
-def installed(name: str) -> str:
-    """The path of a program of Debian's that tests need, installed where it is missing."""
-    if str(_HACK) not in sys.path:
-        sys.path.insert(0, str(_HACK))
-    from local_cluster import packages
-
-    packages.ensure({name: packages.TESTS[name]})
-    found = packages.program(name)
-    assert found, f"{name} is still missing"
-    return found
-
-
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a real browser."""
@@ -86,34 +73,6 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A running PostgreSQL; it refuses root, which then lends it to nobody."""
-    programs = Path(installed("postgres")).resolve().parent  # it may be a link to where the others are
-    # Not pytest's folder, which only its owner may enter; and a socket's path must be short.
-    folder = Path(tempfile.mkdtemp(prefix="mmill-pg-"))
-    secret = folder / "password"
-    secret.write_text(PASSWORD)
-    user: dict[str, object] = {}
-    if os.geteuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        for path in (folder, secret):
-            os.chown(path, nobody.pw_uid, nobody.pw_gid)
-
-    def run(program: str, *arguments: str) -> None:
-        command = [str(programs / program), "-D", str(folder / "data"), *arguments]
-        variables = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
-        subprocess.run(command, check=True, cwd=folder, env=variables, stdout=subprocess.DEVNULL, **user)
-
-    try:
-        run("initdb", "-A", "scram-sha-256", "-U", OWNER, f"--pwfile={secret}", "--no-sync")
-        options = f"-c listen_addresses='' -c fsync=off -k {folder}"
-        run("pg_ctl", "--wait", "-l", str(folder / "log"), "-o", options, "start")
-        try:
-            server = PostgresServer(folder, str(programs / "psql"))
-            server.run(f"CREATE ROLE {READER} LOGIN PASSWORD '{PASSWORD}'")
-            server.run(f"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {READER}")
-            yield server
-        finally:
-            run("pg_ctl", "--wait", "--mode=immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A running PostgreSQL on a socket."""
+    with postgres_server.running() as server:
+        yield server
