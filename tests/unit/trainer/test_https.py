@@ -4,9 +4,11 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pytest
 import trustme
@@ -25,6 +27,12 @@ class _Handler(BaseHTTPRequestHandler):
         if where == "data":
             self.send_response(200)
             self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            self.wfile.write(CONTENT)
+        elif where == "dated":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.send_header("Last-Modified", unquote(rest))
             self.end_headers()
             self.wfile.write(CONTENT)
         elif where == "cut":
@@ -58,7 +66,7 @@ class _Server:
 
     def get(self, path: str, limit: int = 1 << 20, trust: ssl.SSLContext | None = None) -> bytes:
         uri = path if path.startswith("http") else f"{self.base}/{path}"
-        download(
+        self.modified_at = download(
             uri, self.path, schemes=("https",), limit=limit, denied=_denied_but_the_server, context=trust or self.trust
         )
         return self.path.read_bytes()
@@ -135,6 +143,20 @@ def test_what_is_not_fetched(server: _Server, path: str, reason: str) -> None:
         server.get(path)
     assert caught.value.reason == reason
     assert caught.value.retryable == (reason == "SourceUnresolvable")
+
+
+@pytest.mark.parametrize(
+    ("header", "moment"),
+    [
+        ("Sat, 31 Jan 2026 12:00:00 GMT", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("Sat, 31 Jan 2026 12:00:00 -0000", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+def test_when_a_file_was_modified(server: _Server, header: str, moment: datetime | None) -> None:
+    server.get(f"dated/{quote(header)}")
+    assert server.modified_at == moment
 
 
 def test_a_redirect_in_a_circle_ends(server: _Server) -> None:
