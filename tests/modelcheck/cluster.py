@@ -102,6 +102,8 @@ class System:
     name: str
     slots: int  # how many objects there can be
     clock_goes_back = False
+    views_keep_up = False  # no view, and no write that is under way, is as old as a step of time
+    longest_pause = timedelta(minutes=10)  # until it is looked again by itself
     life: tuple[str, ...] = ()  # what its users do, one after the other, when nothing fails: beginnings of stories
 
     def controllers(self) -> list[Slot]:
@@ -258,13 +260,14 @@ class Cluster:
         restarted = self.restarted(state)
         if restarted != state:
             yield "the operator is killed and starts anew", restarted, NOTHING
-        aged = self._map_times(later, state)
-        if aged != state:
-            yield "time passes", aged, NOTHING
+        if not self.system.views_keep_up or not (any(state.flights) or any(s != FRESH for s in state.seen)):
+            aged = self._map_times(later, state)
+            if aged != state:
+                yield "time passes", aged, NOTHING
         if self.system.clock_goes_back:
             back = self._map_times(earlier, state)
             if back != state:
-                yield "the clock is set back by an hour", back, NOTHING
+                yield "the clock is set back by a day", back, NOTHING
 
     def _operator_steps(self, state: State) -> Iterator[Step]:
         for slot, seen in enumerate(state.seen):
@@ -377,6 +380,8 @@ class Cluster:
         write = planned.write
         if isinstance(write, SetStatus):
             write = SetStatus(json.loads(change(json.dumps(write.status))))
+        elif isinstance(write, Create) and (text := json.dumps(write.manifest)) != change(text):
+            write = replace(write, manifest=json.loads(change(text)))
         return self._write(replace(planned, write=write))
 
     # Planning.
@@ -653,5 +658,6 @@ class Cluster:
 def _empty(name: str) -> Manifest:
     """An object of which only the dependencies are asked: any spec has the same kinds."""
     reference = {"name": "any"}
-    spec = {"data": {"datasetRef": reference}, "modelRef": reference, "model": reference}
+    store = {"collect": {"enabled": True}}
+    spec = {"data": {"datasetRef": reference}, "modelRef": reference, "model": reference, "store": store, "training": 1}
     return {"metadata": {"name": name, "namespace": NAMESPACE, "uid": "any"}, "spec": spec}

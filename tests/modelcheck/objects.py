@@ -11,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
+from modelmill.core import collection
 from modelmill.core.conditions import timestamp
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.resources import MANAGED_BY, TYPES, Manifest
 
 NAMESPACE = "team-a"
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-AHEAD, JUST_NOW, LONG_AGO = (timestamp(NOW + timedelta(hours=h)) for h in (1, 0, -1))
+AHEAD, JUST_NOW, LONG_AGO = (timestamp(NOW + timedelta(days=d)) for d in (1, 0, -1))
 NEW = "new"  # as a UID or a generation: one that nobody mentions
 
 _TIME = re.compile("|".join((AHEAD, JUST_NOW, LONG_AGO)))
@@ -160,6 +161,12 @@ class _Mapped(dict[int, int]):
 def _canonical(kind: str, manifest: Manifest) -> dict[str, Any]:
     whole = json.loads(json.dumps(manifest))
     version: dict[str, Any] = TYPES[kind].project(whole)
+    if kind == "Job" and whole["metadata"]["name"] == collection.JOB and "template" in whole.get("spec", {}):
+        # The operator does not read it, but what becomes of the store depends on what it asked for.
+        (asked, *_) = whole["spec"]["template"]["spec"]["containers"][0]["env"]
+        version["asked"] = asked["value"]
+    elif kind == "Job" and "asked" in whole:
+        version["asked"] = whole["asked"]
     if kind == "NetworkPolicy":
         version = {"metadata": version["metadata"], "spec": whole.get("spec")}  # its projection is a digest
     metadata = version["metadata"]

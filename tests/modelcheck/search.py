@@ -8,12 +8,10 @@ the end, at what is declared.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from time import monotonic
 
 from modelcheck.cluster import NOTHING, Cluster, State, System, Weakness
 
-LONGEST_PAUSE = timedelta(minutes=10)
 _ROUNDS = 60
 Came = dict[State, tuple[State, str] | None]  # from which state, and how
 Passed = Callable[[State, State, str], None]
@@ -165,7 +163,11 @@ class Explorer:
         return state
 
     def _follow(self, state: State, passed: Passed) -> tuple[State, str | None]:
-        """Where it comes to rest with help, and what is wrong with that."""
+        """Where it comes to rest with help, and what is wrong with that.
+
+        What has to be done every day comes to rest every day: at the latest in a state that it was in before.
+        """
+        rested: set[State] = set()
         for _ in range(_ROUNDS):
             state, wrong, waits, blocked = self._rest(state, passed)
             if wrong is not None:
@@ -176,6 +178,9 @@ class Explorer:
                 story, state = helped
             else:
                 story, state = "time passes", self.cluster.aged(state) if waits else state
+            if helped is None and before in rested:
+                state = before
+            rested |= set() if helped is not None else {before}
             if before == state:
                 live = self.cluster.live(state)
                 unreached = self.system.broken(live) or self.system.unreached(live)
@@ -194,7 +199,7 @@ class Explorer:
                 if planned is None:
                     continue
                 if planned.requeue_after is not None:
-                    if planned.requeue_after > LONGEST_PAUSE:
+                    if planned.requeue_after > self.system.longest_pause:
                         return state, f"it would wait for {planned.requeue_after}", waits, blocked
                     waits = True
                 if planned.flight:

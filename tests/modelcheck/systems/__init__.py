@@ -5,6 +5,7 @@ from modelcheck.systems.dataset import DatasetSystem, TwoReplicasSystem
 from modelcheck.systems.model import ModelSystem
 from modelcheck.systems.modeldeployment import loss, rollout
 from modelcheck.systems.modelversion import ModelVersionSystem
+from modelcheck.systems.refresh import RefreshSystem
 from modelcheck.systems.trainingjob import TrainingJobSystem
 from modelcheck.systems.workspace import WorkspaceSystem
 
@@ -13,6 +14,6 @@ def systems() -> dict[str, System]:
     """All of them by name."""
     every = (
         rollout(), loss(), TrainingJobSystem(), ModelSystem(), DatasetSystem(), TwoReplicasSystem(),
-        ModelVersionSystem(), WorkspaceSystem(),
+        RefreshSystem(), ModelVersionSystem(), WorkspaceSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from modelcheck.cluster import Live, Move, move
-from modelcheck.objects import NEW, uid
+from modelcheck.objects import LONG_AGO, NEW, uid
 from modelcheck.systems.modelversion import version
 from modelcheck.systems.trainingjob import KIND, MODEL, TrainingJobSystem, dataset, training
 from modelcheck.systems.workspace import working_workspace
@@ -44,7 +44,7 @@ class ModelSystem(TrainingJobSystem):
         done = {"type": "Trained", "status": "True", "reason": "ArtifactPublished", "message": ""}
         others = [c for c in present["status"]["conditions"] if c["type"] != "Trained"]
         generation = present["metadata"]["generation"]
-        trained = {**done, "observedGeneration": generation, "lastTransitionTime": "2026-01-01T11:00:00Z"}
+        trained = {**done, "observedGeneration": generation, "lastTransitionTime": LONG_AGO}
         status = {
             **present["status"],
             "recipe": f"sha256:{'e' * 64}",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from modelcheck.cluster import Live, Move, System, move
-from modelcheck.objects import NEW, Slot, uid
+from modelcheck.objects import LONG_AGO, NEW, Slot, uid
 from modelcheck.systems import jobs
 from modelcheck.systems.modelversion import store_help, store_moves
 from modelcheck.systems.workspace import edited, working_workspace
@@ -33,7 +33,7 @@ def dataset(letter: str | None) -> Manifest:
     digest = f"sha256:{(letter or '0') * 64}"
     status = "True" if letter else "False"
     ready = {"type": "Ready", "status": status, "reason": "SnapshotTaken", "message": "", "observedGeneration": 1}
-    taken = [{"version": digest, "file": digest, "rows": 569, "observedAt": "2026-01-01T11:00:00Z"}] if letter else []
+    taken = [{"version": digest, "file": digest, "rows": 569, "observedAt": LONG_AGO}] if letter else []
     return {
         "kind": "Dataset",
         "metadata": {"name": DATASET, "uid": uid("Dataset", DATASET), "generation": 1},
@@ -41,7 +41,7 @@ def dataset(letter: str | None) -> Manifest:
         "status": {
             "observedGeneration": 1,
             "history": taken,
-            "conditions": [{**ready, "lastTransitionTime": "2026-01-01T11:00:00Z"}],
+            "conditions": [{**ready, "lastTransitionTime": LONG_AGO}],
         },
     }
 
