@@ -56,6 +56,7 @@ class Explorer:
         self.cluster = Cluster(system, weakness)
         self.system = system
         self._unsafe: dict[tuple[int, tuple[int, ...]], str | None] = {}
+        self._good: set[State] = set()  # at rest, and it is known that they lead to what is declared
         self._settled: dict[tuple[tuple[int, ...], tuple[int, ...]], str | None] = {}
 
     def explore(self, most: int = 1_000_000, progress: Callable[[str], None] = lambda _: None) -> Report:
@@ -167,24 +168,29 @@ class Explorer:
 
         What has to be done every day comes to rest every day: at the latest in a state that it was in before.
         """
-        rested: set[State] = set()
+        followed: list[State] = []
+        unhelped: set[State] = set()
         for _ in range(_ROUNDS):
             state, wrong, waits, blocked = self._rest(state, passed)
             if wrong is not None:
                 return state, wrong
+            if passed is _nobody and state in self._good:
+                self._good.update(followed)
+                return state, None
             before = state
+            followed.append(before)
             helped = self.cluster.helped(state)
             if helped is not None:
                 story, state = helped
-            else:
+            elif before not in unhelped:
+                unhelped.add(before)
                 story, state = "time passes", self.cluster.aged(state) if waits else state
-            if helped is None and before in rested:
-                state = before
-            rested |= set() if helped is not None else {before}
             if before == state:
                 live = self.cluster.live(state)
-                unreached = self.system.broken(live) or self.system.unreached(live)
-                return state, unreached or ("it tries in vain for ever" if blocked else None)
+                wrong = self.system.broken(live) or self.system.unreached(live)
+                wrong = wrong or ("it tries in vain for ever" if blocked else None)
+                self._good.update(followed if wrong is None else ())
+                return state, wrong
             passed(before, state, story)
         return state, "it never comes to rest, however long one helps"
 

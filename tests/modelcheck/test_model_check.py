@@ -5,18 +5,26 @@ import multiprocessing
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any
 
 import pytest
 
 from modelcheck.cluster import Weakness
 from modelcheck.search import Explorer, Report
-from modelcheck.systems import systems
+from modelcheck.systems import collection, systems
+from modelmill_contracts import task
 
 STATES = 1_000_000  # for each kind
 SHARE = {
     "ModelDeployment: rollout": 600_000,
     "ModelDeployment: loss": 400_000,
+    "Dataset": 650_000,
+    "Dataset: refresh": 250_000,
     "Dataset: two replicas": 100_000,
+    "TrainingJob": 850_000,
+    "TrainingJob: queue": 150_000,
+    "Workspace": 800_000,
+    "Workspace: collection": 200_000,
 }  # of systems that share a kind
 
 
@@ -62,6 +70,13 @@ WEAKENED = [
         "Dataset: two replicas",
         "a Job that does what is declared is thrown away",
     ),
+    (
+        Weakness(guards=lambda guard: " admits " in guard.meaning),
+        "TrainingJob: queue",
+        "first starts, and was not admitted",
+    ),
+    (Weakness(version_preconditions=False), "Dataset: refresh", "the last valid version is forgotten"),
+    (Weakness(create_only=False), "Workspace: collection", "somebody else's Job default-collect is changed"),
     (Weakness(uid_preconditions=False), "Workspace", "somebody else's Job default-preflight is changed"),
     (Weakness(version_preconditions=False), "ModelVersion", "a version that was verified is not Ready any more"),
     (Weakness(version_preconditions=False), "Dataset", "the last valid version is forgotten"),
@@ -95,3 +110,25 @@ def test_a_violation_is_told_as_a_story() -> None:
     assert report.told().startswith(
         "ModelDeployment: rollout: the Service leaves ready pods for a revision that has none\n"
     )
+
+
+def at_once(blobs: collection.Blobs, work: task.CollectTask) -> collection.Blobs:
+    """A collection that sets nothing aside."""
+    keep = {digest[-1] for digest in work.keep}
+    old = {letter for letter, (_, since) in blobs.items() if collection.is_old(since, work.now)}
+    return {letter: blob for letter, blob in blobs.items() if letter in keep or letter not in old}
+
+
+def of_any_age(blobs: collection.Blobs, work: task.CollectTask) -> collection.Blobs:
+    """A collection that sets aside what was written a moment ago, and does not wait before it deletes."""
+    keep = {digest[-1] for digest in work.keep}
+    left = {letter: blob for letter, blob in blobs.items() if letter in keep or blob[0] == "blobs"}
+    return {letter: blob if letter in keep else ("trash", work.now) for letter, blob in left.items()}
+
+
+@pytest.mark.parametrize("wrong", [at_once, of_any_age])
+def test_a_collection_in_one_pass_loses_what_is_referred_to(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collection, "collected", wrong)
+    report = Explorer(systems()["Workspace: collection"]).explore(20_000)
+    assert report.violation is not None
+    assert report.violation.endswith(", which a history refers to, is gone"), report.line()

@@ -1,6 +1,8 @@
 """What is there, what may happen and what must hold: a system for each kind."""
 
 from modelcheck.cluster import System
+from modelcheck.systems.admission import AdmissionSystem
+from modelcheck.systems.collection import CollectionSystem
 from modelcheck.systems.dataset import DatasetSystem, TwoReplicasSystem
 from modelcheck.systems.model import ModelSystem
 from modelcheck.systems.modeldeployment import loss, rollout
@@ -14,6 +16,6 @@ def systems() -> dict[str, System]:
     """All of them by name."""
     every = (
         rollout(), loss(), TrainingJobSystem(), ModelSystem(), DatasetSystem(), TwoReplicasSystem(),
-        RefreshSystem(), ModelVersionSystem(), WorkspaceSystem(),
+        RefreshSystem(), ModelVersionSystem(), WorkspaceSystem(), CollectionSystem(), AdmissionSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}
