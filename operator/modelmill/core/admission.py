@@ -12,6 +12,7 @@ from modelmill.core.resources import ALL_FIELD, YES, Key, dig
 from modelmill.core.retention import has_ended
 
 QUEUED = "Queued"
+SUSPENDED = "Suspended"
 MAX_ADMITTED = 512  # as many as the status holds
 
 
@@ -35,10 +36,10 @@ def candidates(observed: Observed) -> tuple[Candidate, ...]:
     for job in observed.find("TrainingJob", ALL_FIELD, YES):
         if has_ended(job) or dig(job, "spec", "suspend") or dig(job, "status", "artifact"):
             continue
-        trained = conditions.find(job, "Trained")
-        runs = dig(job, "status", "datasetVersion") is not None
-        # What waits for its data takes no place.
-        if runs or (trained is not None and trained["reason"] == QUEUED):
+        said = (conditions.find(job, "Trained") or {}).get("reason")
+        # What waits for its data takes no place, nor what was suspended and has not said yet that it goes on.
+        runs = dig(job, "status", "datasetVersion") is not None and said not in (QUEUED, SUSPENDED)
+        if runs or said == QUEUED:
             metadata = job["metadata"]
             found.append(Candidate(metadata.get("creationTimestamp", ""), metadata["name"], metadata["uid"], runs))
     return tuple(sorted(found))

@@ -7,7 +7,7 @@ from modelcheck.objects import Slot, uid
 from modelcheck.systems import jobs
 from modelcheck.systems.trainingjob import KIND, dataset, trained, training
 from modelcheck.systems.workspace import edited, working_workspace
-from modelmill.core import workspace
+from modelmill.core import admission, conditions, workspace
 from modelmill.core.plan import Create, SetStatus, Write
 from modelmill.core.resources import Manifest
 from modelmill.core.retention import has_ended
@@ -68,7 +68,8 @@ class AdmissionSystem(System):
                 return f"{owner['name']} starts, and was not admitted"
         if isinstance(write, SetStatus) and "admitted" in write.status:
             new = _admitted(after) - _admitted(before)
-            waiting = {m["metadata"]["uid"] for m in after.all(KIND) if "datasetVersion" not in m["status"]}
+            said = {job["metadata"]["uid"]: conditions.find(job, "Trained") for job in after.all(KIND)}
+            waiting = {job for job, told in said.items() if told is None or told["reason"] == admission.QUEUED}
             if new & waiting and len(_admitted(after)) > 1:
                 return "more are admitted than may run"
         return None

@@ -69,6 +69,18 @@ def test_who_suspends_or_deletes_gives_the_place_up() -> None:
     assert running(world) == ["a"]
 
 
+def test_who_goes_on_after_a_pause_waits_for_a_turn_again() -> None:
+    world = crowded(1)
+    world.put("TrainingJob", "c", spec=training_spec(suspend=True))
+    assert running(world) == ["b"]
+    world.put("TrainingJob", "c", spec=training_spec(suspend=False))
+    world.reconcile("Workspace", "default")  # before the TrainingJob has said that it goes on
+    assert running(world) == ["b"]
+    assert world.condition("TrainingJob", "c", "Trained") == ("Unknown", "Queued")
+    world.end_job("b-train", trained())
+    assert running(world) == ["c"]
+
+
 def test_who_waits_for_data_takes_no_place() -> None:
     world = with_dataset(with_store(World()))
     world.put("Workspace", "default", spec=limited(1))

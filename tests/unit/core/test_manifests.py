@@ -114,6 +114,39 @@ def serving_of_an_artifact() -> list[Any]:
     return created(world, "ModelDeployment", "triage")
 
 
+def snapshot_by_a_container() -> list[Any]:
+    world = world_with_a_secret()
+    world.put("Workspace", "default", spec={"store": STORE, "allow": {"images": ["*"]}})
+    with_dataset(world)
+    container = {"image": "registry.example.org/ml/clean:1", "command": ["clean"], "args": ["--fast"]}
+    derive = {"from": [{"name": "tumours"}], "container": container}
+    world.put("Dataset", "clean", spec={"source": {"derive": derive}, "refresh": {"schedule": "0 * * * *"}})
+    return created(world, "Dataset", "clean")
+
+
+def collection() -> list[Any]:
+    world = World()
+    world.put("Workspace", "default", spec={"store": {**STORE, "collect": {"enabled": True}}})
+    world.reconcile("Workspace", "default")
+    result = report.PreflightResult((), owned=True)
+    world.end_job("default-preflight", report.Report(True, "StoreWorks", result=result))
+    world.put("TrainingJob", "lr", spec=training_spec(), status={"datasetFile": digest_of("f")})
+    return created(world, "Workspace", "default")
+
+
+def serving_from_a_volume_by_an_identity() -> list[Any]:
+    world = World()
+    world.put("PersistentVolumeClaim", "models", spec={"accessModes": ["ReadWriteMany"]}, status={"phase": "Bound"})
+    identity = {"serviceAccountName": "cloud", "podLabels": {"azure.workload.identity/use": "true"}}
+    world.put("Workspace", "default", spec={"store": {"uri": "pvc://models/team"}, "identity": identity})
+    world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    world.reconcile("Workspace", "default")
+    artifact = {"uri": "file:///mnt/store/team/artifacts/sha256-1", "digest": digest_of("1")}
+    world.put("ModelDeployment", "triage", spec={"model": artifact})
+    return created(world, "ModelDeployment", "triage")
+
+
 CASES = (
     preflight,
     snapshot_of_a_config_map,
@@ -123,6 +156,9 @@ CASES = (
     verification,
     serving,
     serving_of_an_artifact,
+    snapshot_by_a_container,
+    collection,
+    serving_from_a_volume_by_an_identity,
 )
 
 
