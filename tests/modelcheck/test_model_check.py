@@ -18,8 +18,9 @@ STATES = 1_000_000  # for each kind
 SHARE = {
     "ModelDeployment: rollout": 600_000,
     "ModelDeployment: loss": 400_000,
-    "Dataset": 650_000,
-    "Dataset: refresh": 250_000,
+    "Dataset": 600_000,
+    "Dataset: refresh": 200_000,
+    "Dataset: derived": 100_000,
     "Dataset: two replicas": 100_000,
     "TrainingJob": 850_000,
     "TrainingJob: queue": 150_000,

@@ -303,7 +303,7 @@ class DatasetStatus(Status):
     rows: Annotated[int | None, Field(ge=0, json_schema_extra=INT64)] = None
     """Number of rows of the newest valid version."""
     modified_at: Timestamp | None = None
-    """When the newest valid version was written, as its source says; where it does not say, when it was seen first; of
+    """When the newest valid version was written, as its source says; where it does not say, when it was found; of
     a derived one, when the oldest version that it is derived from was."""
     checked_at: Timestamp | None = None
     """When the source was looked at last, whatever was found."""

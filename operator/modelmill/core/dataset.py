@@ -201,7 +201,8 @@ def _look(facts: Facts, now: datetime) -> Decision:
         if isinstance(result, report.SnapshotResult):
             return replace(_taken(facts, facts.asked.digest, result, now), requeue_after=again)
         waiting = Waiting("ReportInvalid", "the Job's report is not that of a snapshot", stalled=True)
-        return replace(as_it_was, waiting=waiting, requeue_after=again)
+        newer = facts.occasion.subject != wanted.subject
+        return replace(as_it_was, waiting=waiting, discard=newer, requeue_after=again)
     if state == "Failed":
         decision = _failed(facts, as_it_was, wanted, now)
         return replace(decision, requeue_after=_first(decision.requeue_after, again))
@@ -309,11 +310,14 @@ def _taken(facts: Facts, asked: str, result: report.SnapshotResult, now: datetim
     )
     others = tuple(s for s in facts.history if s.version != result.version)
     used = (result.cpu_seconds, result.size)
+    # Where the source does not say: since when it has been the newest.
+    unchanged = bool(facts.history) and facts.history[0].version == result.version
+    since = facts.modified_at or observed_at if unchanged else timestamp(facts.run.ended or now)
     return Decision(
         history=(newest, *others),
         looked=replace(_looked(facts, now), usage=used if any(used) else facts.looked.usage),
         snapshot=asked,
-        modified_at=_moment_said(result.modified_at) or observed_at,
+        modified_at=_moment_said(result.modified_at) or since,
     )
 
 

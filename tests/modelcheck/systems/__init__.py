@@ -4,6 +4,7 @@ from modelcheck.cluster import System
 from modelcheck.systems.admission import AdmissionSystem
 from modelcheck.systems.collection import CollectionSystem
 from modelcheck.systems.dataset import DatasetSystem, TwoReplicasSystem
+from modelcheck.systems.derivation import DerivationSystem
 from modelcheck.systems.model import ModelSystem
 from modelcheck.systems.modeldeployment import loss, rollout
 from modelcheck.systems.modelversion import ModelVersionSystem
@@ -16,6 +17,7 @@ def systems() -> dict[str, System]:
     """All of them by name."""
     every = (
         rollout(), loss(), TrainingJobSystem(), ModelSystem(), DatasetSystem(), TwoReplicasSystem(),
-        RefreshSystem(), ModelVersionSystem(), WorkspaceSystem(), CollectionSystem(), AdmissionSystem(),
+        RefreshSystem(), DerivationSystem(), ModelVersionSystem(), WorkspaceSystem(), CollectionSystem(),
+        AdmissionSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}

@@ -125,7 +125,8 @@ def _asking(present: Manifest, value: str) -> Manifest:
     return {**present, "kind": KIND, "metadata": metadata}
 
 
-def _occasion(job: Manifest) -> Occasion:
+def occasion(job: Manifest) -> Occasion:
+    """What a Job looks for."""
     said = dig(job, "metadata", "annotations", OCCASION_ANNOTATION)
     return msgspec.json.decode(said, type=Occasion) if said else Occasion()
 
@@ -136,7 +137,7 @@ def _unsafe_answer(was: Manifest, said: Manifest, before: Live) -> str | None:
     if said.get("lastRun") == was.get("lastRun"):
         changed = [key for key in ("version", "checkedAt", "lastSchedule") if said.get(key) != was.get(key)]
         return f"status.{changed[0]} changes, and no Job has answered" if changed else None
-    if job is not None and job["metadata"]["uid"] == said["lastRun"] and _occasion(job).after != was.get("lastRun", ""):
+    if job is not None and job["metadata"]["uid"] == said["lastRun"] and occasion(job).after != was.get("lastRun", ""):
         return "an answer is taken out of order"
     return None
 

@@ -254,6 +254,19 @@ def test_bad_data_is_looked_at_again_after_a_pause_and_at_once_when_there_is_som
     assert status(world)["lastHandledRefresh"] == "mended"
 
 
+def test_an_answer_that_is_none_is_asked_for_again_when_there_is_something_new() -> None:
+    world = declared(HOURLY)
+    answered(world)
+    at(world, "01:00")
+    reconcile(world)
+    world.end_job(JOB, report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    at(world, "01:59")
+    assert not looks(world)
+    assert world.condition("Dataset", NAME, "Ready") == ("False", "ReportInvalid")
+    at(world, "02:00")
+    assert looks(world)
+
+
 def test_what_somebody_wrote_wrongly_is_said_of_a_look_that_cannot_start() -> None:
     world = declared(HOURLY)
     answered(world)
@@ -348,9 +361,11 @@ def test_a_source_that_says_no_time_is_as_old_as_its_content_is_known() -> None:
     world = declared(FRESH)
     answered(world, "a", modified_at="yesterday")
     assert status(world)["modifiedAt"] == "2026-01-01T00:10:00Z"
-    at(world, "12:00")
-    answered(world, "b")
-    assert status(world)["modifiedAt"] == "2026-01-01T12:00:00Z"
+    for time, letter, modified in (("12:00", "b", "12:00"), ("13:00", "b", "12:00"), ("14:00", "a", "14:00")):
+        at(world, time)
+        answered(world, letter)
+        assert status(world)["modifiedAt"] == f"2026-01-01T{modified}:00Z"  # the same content is no newer
+    assert [h["observedAt"] for h in status(world)["history"]] == ["2026-01-01T00:10:00Z", "2026-01-01T12:00:00Z"]
 
 
 def test_data_grows_old_while_the_store_is_away() -> None:
