@@ -92,6 +92,16 @@ def test_who_waits_for_data_takes_no_place() -> None:
     assert running(world) == ["b"]
 
 
+def test_who_has_an_artifact_needs_no_place_for_the_rest() -> None:
+    world = crowded(1)
+    world.end_job("c-train", trained())
+    world.reconcile("TrainingJob", "c")  # which waits for its number now
+    assert world.condition("TrainingJob", "c", "Succeeded")[0] == "Unknown"
+    world.reconcile("Workspace", "default")
+    admitted = world.get("Workspace", "default")["status"]["admitted"]
+    assert admitted == [{"name": "b", "uid": world.get("TrainingJob", "b")["metadata"]["uid"]}]
+
+
 def test_a_limit_that_comes_later_stops_nothing_and_counts_what_runs() -> None:
     world = crowded(None)
     world.put("Workspace", "default", spec=limited(2))
