@@ -41,7 +41,7 @@ def candidates(observed: Observed) -> tuple[Candidate, ...]:
         runs = dig(job, "status", "datasetVersion") is not None and said not in (QUEUED, SUSPENDED)
         if runs or said == QUEUED:
             metadata = job["metadata"]
-            found.append(Candidate(metadata.get("creationTimestamp", ""), metadata["name"], metadata["uid"], runs))
+            found.append(Candidate(metadata["creationTimestamp"], metadata["name"], metadata["uid"], runs))
     return tuple(sorted(found))
 
 

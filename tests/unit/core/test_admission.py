@@ -108,6 +108,7 @@ def test_a_limit_that_comes_later_stops_nothing_and_counts_what_runs() -> None:
     world.wait(1)
     world.put("TrainingJob", "d", spec=training_spec())
     assert running(world) == ["a", "b", "c"]
+    assert [a["name"] for a in world.get("Workspace", "default")["status"]["admitted"]] == ["c", "b", "a"]
     assert not world.has("Job", "d-train")
     world.end_job("a-train", trained())
     running(world)
@@ -153,6 +154,7 @@ def test_who_was_admitted_stays_and_names_decide_between_those_of_one_moment() -
     assert admission.admitted((a, b, c), frozenset({"uid-c"}), 2) == (a, c)
     assert admission.admitted((a, b, c), frozenset({"uid-b", "uid-c"}), 1) == (b, c)
     assert admission.admitted((a, b, candidate("c", runs=True)), frozenset(), 1) == (candidate("c", runs=True),)
+    assert admission.admitted((a, candidate("c", runs=True)), frozenset({"uid-a"}), 5) == (a, candidate("c", runs=True))
 
 
 def test_more_than_a_status_holds_wait() -> None:
