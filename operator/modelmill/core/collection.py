@@ -30,10 +30,10 @@ class Done:
     """What the last collection did, as the status has it."""
 
     at: str
-    moved: int = 0
-    restored: int = 0
-    deleted: int = 0
-    freed: int = 0
+    moved: int
+    restored: int
+    deleted: int
+    freed: int
 
 
 @dataclass(frozen=True)

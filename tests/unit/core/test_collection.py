@@ -131,20 +131,19 @@ def test_what_cannot_be_told_apart_from_what_nobody_needs_stops_it() -> None:
     assert said(world) == ("Unknown", "CollectionRunning")
 
 
-def test_more_than_a_job_can_be_told_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collection, "MAX_KEPT", 1)
+def test_more_than_a_job_can_be_told_stops_it() -> None:
     world = with_collection()
     collected(world)
-    world.put("Dataset", "tumours", spec={"source": {"uri": "s3://lake/a.csv"}})
-    look(world, "a")
-    world.wait(86400)
-    reconcile(world)
-    assert said(world) == ("Unknown", "CollectionRunning")
-    collected(world)
-    look(world, "b")
-    world.wait(86400)
-    reconcile(world)
-    assert said(world) == ("False", "TooMuchToKeep")
+    spec = {"source": {"uri": "s3://lake/a.csv"}}
+    for number, expected in ((1600, ("Unknown", "CollectionRunning")), (1601, ("False", "TooMuchToKeep"))):
+        digests = [f"sha256:{n:064}" for n in range(number)]
+        history = [{"version": d, "file": d, "rows": 1, "observedAt": "2026-01-01T00:00:00Z"} for d in digests]
+        world.put("Dataset", "tumours", spec=spec, status={"history": history})
+        world.wait(86400)
+        reconcile(world)
+        assert said(world) == expected
+        if expected[0] == "Unknown":
+            collected(world)
 
 
 def test_what_a_job_can_be_told_fits_a_variable() -> None:
@@ -224,6 +223,23 @@ def test_a_report_that_is_lost_or_of_something_else_is_asked_for_again() -> None
     world.wait(3600)
     reconcile(world)
     assert world.get("Job", JOB)["metadata"]["uid"] != first
+
+
+def test_a_status_that_lacks_what_is_nothing_is_read_as_such() -> None:
+    world = with_collection()
+    collected(world)
+    live = world.get("Workspace", "default")
+    done = {"at": live["status"]["collected"]["at"]}
+    world.store("Workspace", "default", {**live, "status": {**live["status"], "collected": done}})
+    world.remove("Job", JOB)
+    reconcile(world)
+    assert world.get("Workspace", "default")["status"]["collected"] == {
+        **done,
+        "moved": 0,
+        "restored": 0,
+        "deleted": 0,
+        "freed": 0,
+    }
 
 
 def test_a_clock_that_was_set_back_delays_it_by_a_day_at_most() -> None:
