@@ -3,7 +3,6 @@
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from test_retention import look, model_version
 from world import World, digest_of, training_spec
 
