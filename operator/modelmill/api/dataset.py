@@ -112,8 +112,7 @@ class Source(Schema):
 
     uri: Annotated[Uri | None, Field(pattern=r"^(s3|gs|az|https|pvc)://[^\s]+$")] = None
     """CSV, Parquet or JSON lines: s3://, gs://, az://, https://, or pvc://CLAIM/PATH in a volume, which is mounted
-    read-only. In a bucket, the last part of the path may have the wildcards * ? and [...]: what matches is one
-    table."""
+    read-only. But for https, the last part may have the wildcards * ? and [...]: what matches is one table."""
     secret_ref: ObjectReference | None = None
     """Secret for the uri: keys accessKeyId and secretAccessKey for s3, serviceAccountKey for gs, accountName and
     accountKey for az. Absent: the Workspace's credentials for the same kind of store, else the pods' own identity."""

@@ -59,7 +59,7 @@ def dependencies(namespace: str, uid: str) -> tuple[Key, ...]:
 
 def observe(observed: Observed, store: str) -> Facts:
     """What there is to know; `store` is the digest of how the store is reached."""
-    asked = digest.of_json(["Collect", store, observed.uid])
+    asked = digest.of_json([store, observed.uid])
     said = observed.status.get("collected")
     done = None
     if said is not None:

@@ -197,6 +197,14 @@ def test_another_store_is_not_this_ones_because_the_former_was() -> None:
     assert world.get("Job", JOB)["metadata"]["uid"] == before
 
 
+def test_a_collection_of_a_former_store_is_given_up() -> None:
+    world = with_collection()
+    world.pod_of_job(JOB)
+    world.put("Workspace", "default", spec={"store": {**STORE, "uri": "s3://others"}})
+    tried(world, owned=True)
+    assert work(world).store == task.StoreLocation("s3://others")
+
+
 def test_a_collection_that_fails_says_why_and_is_tried_again_in_an_hour() -> None:
     world = with_collection()
     world.end_job(JOB, report.Report(False, "StoreUnreachable", "nothing answers", retryable=True))
