@@ -240,12 +240,12 @@ class Process:
                 next_round = monotonic() + watch.RESYNC_SECONDS
             # Who got nonsense for one kind may have ended the watches of all of them.
             everything_now = everything or any(watched.nonsense for watched in self.watched.values())
-            asked = [r for r in OWN if everything_now or self.watched[r.kind].problem is not None]
+            asked = [r for r in OWN if everything_now or self.watched[r.kind].unknown]
             if await self._list_own(asked) & self._unserved:
                 return
             if everything and self.health.leading:
                 self._enqueue_everything()
-            if all(watched.problem is None for watched in self.watched.values()):
+            if not any(watched.unknown for watched in self.watched.values()):
                 pauses = iter(_PAUSES)
             await asyncio.sleep(next(pauses, _PAUSES[-1]))
 

@@ -54,6 +54,11 @@ class Watched:
         self.known()
 
     @property
+    def unknown(self) -> bool:
+        """Whether it has to be listed: it cannot be read or, though news of it come, was never read whole."""
+        return self.problem is not None or not self.synced.is_set()
+
+    @property
     def usable(self) -> bool:
         """Whether what the cache has of it can be decided on."""
         return self.synced.is_set() and not self.absent
