@@ -37,7 +37,7 @@ class Request:
     """A request whose head is here.  Names of headers are in lower case; `path` is decoded, and has no query."""
 
     __slots__ = (
-        *("answered", "body", "closes", "deadline", "expects", "headers", "json_size", "large"),
+        *("answered", "awaited", "body", "closes", "deadline", "expects", "headers", "json_size", "large"),
         *("length", "method", "opened", "path", "size", "task", "whole"),
     )
 
@@ -56,6 +56,7 @@ class Request:
         self.expects = False  # its sender waits for "100 Continue"
         self.closes = False  # its sender wants no other answer on this connection
         self.opened = self.whole = self.answered = False
+        self.awaited = False  # its body is what its answer waits for
         self.task: Any = None  # that computes the answer
 
 

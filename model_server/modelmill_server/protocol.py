@@ -208,7 +208,7 @@ class Connection(asyncio.Protocol):
         elif self._reading is not None:
             request, self._reading = self._reading, None
             request.whole = True
-            if request.opened and not request.answered:
+            if request.awaited:
                 self._answer(request, self._app.call)
 
     # Reading.
@@ -341,7 +341,7 @@ class Connection(asyncio.Protocol):
                 self._close()
         elif request.size > self._server.limits.body:
             request.large, request.body = True, b""
-            if request.opened:
+            if request.awaited:
                 self._answer(request, self._refuse_large)
         elif request.body:
             if isinstance(request.body, bytes):
@@ -394,10 +394,12 @@ class Connection(asyncio.Protocol):
         if request.expects and not request.size:
             request.expects = False
             self._outbox.send(self._transport, _CONTINUE)
+        request.awaited = True
         return None
 
     def _answer(self, request: Request, work: "Callable[[Request], Answer | None]") -> None:
         """Answer with what `work` gives, now or later; not at all where that is None."""
+        request.awaited = False
         try:
             answer = work(request)
         except Exception as error:
@@ -544,8 +546,8 @@ class Connection(asyncio.Protocol):
         request, seconds = self._reading, self._server.limits.body_seconds
         if self._ending or self._refusal is not None:
             return
-        if not self._may_parse():
-            self._read_due = self._in(seconds)  # it is this side that does not read
+        if not self._may_parse() or (request is not None and not request.awaited and not request.answered):
+            self._read_due = self._in(seconds)  # the caller waits for this side
         elif request is not None and request.answered:
             self._close()
         elif request is not None:

@@ -12,6 +12,7 @@ SIGINT (a person's Ctrl-C) skips the draining; a second one ends at once.
 import abc
 import asyncio
 import contextlib
+import errno
 import gc
 import resource
 import signal
@@ -113,6 +114,10 @@ def bind(service: _Service) -> tuple[_Service, Sockets, socket.socket]:
 
 
 def fail_to_listen(error: OSError) -> int:
+    if error.errno == errno.EADDRNOTAVAIL or (error.errno or 0) < 0:  # below 0: of the resolver
+        return termination.fail(
+            "HostUnknown", f"cannot listen: --host is no address of this machine ({error.strerror})"
+        )
     return termination.fail("PortUnavailable", f"cannot listen: {error}; choose other ports")
 
 
