@@ -4,10 +4,13 @@ How they come and go on a connection is in `protocol`.
 """
 
 import http
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+import urllib.parse
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from modelmill_server.errors import RefusedError
+import httptools
+
+from modelmill_server.errors import RefusedError, invalid
 
 Header = tuple[bytes, bytes]
 
@@ -58,6 +61,26 @@ class Request:
         self.opened = self.whole = self.answered = False
         self.awaited = False  # its body is what its answer waits for
         self.task: Any = None  # that computes the answer
+
+    def check(self, version: str, limit: int) -> None:
+        """Note what the head says of the body, which may have `limit` bytes.
+
+        RefusedError where HTTP does not allow such a head.
+        """
+        if version not in ("1.1", "1.0"):
+            raise RefusedError(505, "HttpInvalid", "this server speaks HTTP/1.1")
+        self.closes = version == "1.0"
+        hosts = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"content-length":
+                self.length = int(value)
+                self.large = self.length > limit
+            elif name == b"expect":
+                self.expects = value.lower() == b"100-continue" and version == "1.1"
+        if hosts > 1 or (not hosts and version == "1.1"):
+            raise invalid("HttpInvalid", f"a request has one Host header, and this one has {hosts}")
 
 
 class Application(Protocol):
@@ -121,8 +144,29 @@ _CHECKS: dict[bytes, Callable[[bytes], bool]] = {
 }
 
 
+def path_of(target: bytes) -> str:
+    """The path of a request's target, decoded."""
+    try:
+        path = (httptools.parse_url(target).path or b"/").decode("ascii")
+    except ValueError as error:
+        raise invalid("HttpInvalid", "a target must be ASCII; quote the rest") from error
+    return urllib.parse.unquote(path) if "%" in path else path
+
+
+def without_offer(headers: Iterable[Header]) -> Iterator[bytes]:
+    """The lines of a head without the offer of another protocol."""
+    for name, value in headers:
+        if name == b"connection":
+            tokens = [token.strip() for token in value.split(b",")]
+            if kept := [token for token in tokens if token.lower() not in _OFFERS]:
+                yield b"connection: " + b", ".join(kept)
+        elif name not in _OFFERS:
+            yield b"%b: %b" % (name, value)
+
+
 def status_line(status: int) -> bytes:
     return _LINES[status]
 
 
+_OFFERS = (b"upgrade", b"http2-settings")
 _LINES = {status.value: b"%d %b" % (status.value, status.phrase.encode()) for status in http.HTTPStatus}

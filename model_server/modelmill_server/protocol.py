@@ -19,13 +19,12 @@ parsed.  So the memory of a connection is bounded by one body, one read and the 
 import asyncio
 import math
 import socket
-import urllib.parse
 from collections import deque
 from collections.abc import Callable, Mapping
 
 import httptools
 
-from modelmill_server import log
+from modelmill_server import http1, log
 from modelmill_server.app import Limits
 from modelmill_server.errors import RefusedError, invalid
 from modelmill_server.framing import JSON_SIZE_NAME
@@ -311,20 +310,9 @@ class Connection(asyncio.Protocol):
     def _begin(self) -> None:
         """A request for the application; RefusedError where its head is none that HTTP allows."""
         parser = self._parser
-        version = parser.get_http_version()
-        if version not in ("1.1", "1.0"):
-            raise RefusedError(505, "HttpInvalid", "this server speaks HTTP/1.1")
-        hosts = sum(name == b"host" for name, _ in self._headers)
-        if hosts > 1 or (not hosts and version == "1.1"):
-            raise invalid("HttpInvalid", f"a request has one Host header, and this one has {hosts}")
-        request = Request(parser.get_method().decode(), _path(self._url), self._headers)
-        request.closes = version == "1.0" or not parser.should_keep_alive()
-        for name, value in request.headers:
-            if name == b"content-length":
-                request.length = int(value)
-                request.large = request.length > self._server.limits.body
-            elif name == b"expect":
-                request.expects = value.lower() == b"100-continue" and version == "1.1"
+        request = Request(parser.get_method().decode(), http1.path_of(self._url), self._headers)
+        request.check(parser.get_http_version(), self._server.limits.body)
+        request.closes = request.closes or not parser.should_keep_alive()
         self._reading, self._headers = request, []  # what may come now are trailers
         self._waiting.append(request)
         self._advance()
@@ -351,26 +339,17 @@ class Connection(asyncio.Protocol):
             request.body = body
 
     def _decline(self, rest: bytes) -> bytes:
-        """Go on in HTTP/1.1 with a request that offers HTTP/2 (as Java's client does) or websockets.
+        """What another parser gets instead of a request that offers HTTP/2 (as Java's client does) or websockets.
 
-        The parser takes what follows the headers for another protocol, so another one gets them without the
-        offer, and then the `rest`.
+        This one takes what follows the headers, the `rest`, for another protocol.
         """
         method, version = self._parser.get_method(), self._parser.get_http_version()
         self._parser = httptools.HttpRequestParser(self)
         if method == b"CONNECT":
             self._refuse(invalid("HttpInvalid", "this is no proxy"))
             return b""
-        lines = [b"%b %b HTTP/%b" % (method, self._url, version.encode())]
-        for name, value in self._headers:
-            if name == b"connection":
-                tokens = [token.strip() for token in value.split(b",")]
-                kept = b", ".join(token for token in tokens if token.lower() not in (b"upgrade", b"http2-settings"))
-                if kept:
-                    lines.append(b"connection: " + kept)
-            elif name not in (b"upgrade", b"http2-settings"):
-                lines.append(b"%b: %b" % (name, value))
-        return b"\r\n".join([*lines, b"", rest])
+        line = b"%b %b HTTP/%b" % (method, self._url, version.encode())
+        return b"\r\n".join([line, *http1.without_offer(self._headers), b"", rest])
 
     # Answering.
 
@@ -557,14 +536,6 @@ class Connection(asyncio.Protocol):
             self._refuse(RefusedError(408, "HeadTimeout", f"the headers were not complete after {seconds:g} s"))
         else:
             self._close()  # nothing ever came
-
-
-def _path(url: bytes) -> str:
-    try:
-        path = (httptools.parse_url(url).path or b"/").decode("ascii")
-    except ValueError as error:
-        raise invalid("HttpInvalid", "a target must be ASCII; quote the rest") from error
-    return urllib.parse.unquote(path) if "%" in path else path
 
 
 def _failure(error: BaseException) -> RefusedError:

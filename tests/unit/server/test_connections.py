@@ -65,7 +65,8 @@ async def test_what_is_pipelined_behind_a_slow_answer_is_not_even_parsed(busy: t
     await asyncio.sleep(0.1)
     assert requests() < 300
     slow.go.release()
-    answer = await reader.read()
+    async with asyncio.timeout(60):
+        answer = await reader.read()
     assert answer.count(b"HTTP/1.1 200 ") == count + 3
     assert answer.index(b'"outputs"') < answer.index(b'"extensions"') < answer.rindex(b'"outputs"')
     writer.close()
@@ -97,7 +98,8 @@ async def test_a_head_that_does_not_come(regression: Made) -> None:
         for byte in b"/models HTTP/1.1":  # nor does each byte of it
             await asyncio.sleep(0.05)
             writer.write(bytes([byte]))
-        refusal = await reader.read()
+        async with asyncio.timeout(10):
+            refusal = await reader.read()
         assert refusal.startswith(b"HTTP/1.1 408 ")
         assert app.counters.refusals == {"HeadTimeout": 1}
         writer.close()
