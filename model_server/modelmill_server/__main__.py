@@ -6,6 +6,7 @@ Imports are inside the commands, so that each starts with what it needs.
 import argparse
 import os
 import re
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +16,8 @@ from modelmill_contracts import __version__, environment
 
 _COMMANDS = ("serve", "fetch", "front")
 _MOST_WORKERS = 128
+_LAST_PORT = 65535
+_MOST = 1 << 30  # bytes, or requests: what is far beyond is a slip
 _MOST_THREADS = 8  # for one slow model: beyond, workers do better
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 
@@ -136,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     front.add_argument(
         "--deadline", type=_seconds, default=30.0, help="seconds until a request gives up; callers may (%(default)s)"
     )
-    front.add_argument("--max-answer", type=int, default=8 << 20, help="bytes of an answer (%(default)s)")
+    front.add_argument("--max-answer", type=_whole, default=8 << 20, help="bytes of an answer (%(default)s)")
     _add_service(front)
     return parser
 
@@ -149,20 +152,32 @@ def _add_service(command: argparse.ArgumentParser) -> None:
         default=os.environ.get(environment.SERVER_HOST, "127.0.0.1"),
         help='the address to listen on, "" is all (%(default)s)',
     )
-    command.add_argument("--port", type=int, default=environment.HTTP_PORT, help="(%(default)s)")
-    command.add_argument("--metrics-port", type=int, default=environment.METRICS_PORT, help="(%(default)s)")
+    command.add_argument("--port", type=_port, default=environment.HTTP_PORT, help="0 is any free one (%(default)s)")
+    command.add_argument("--metrics-port", type=_port, default=environment.METRICS_PORT, help="(%(default)s)")
     command.add_argument(
-        "--drain-seconds", type=float, default=10.0, help="how long to answer after SIGTERM (%(default)s)"
+        "--drain-seconds", type=_seconds_or_none, default=10.0, help="how long to answer after SIGTERM (%(default)s)"
     )
-    command.add_argument("--max-body", type=int, default=1 << 20, help="bytes of a request (%(default)s)")
+    command.add_argument("--max-body", type=_whole, default=1 << 20, help="bytes of a request (%(default)s)")
     command.add_argument(
-        "--max-in-flight", type=int, default=256, help="requests at once, of each worker (%(default)s)"
+        "--max-in-flight", type=_whole, default=256, help="requests at once, of each worker (%(default)s)"
     )
     command.add_argument("--arm", type=_arm, default="", help="the arm of a rollout, a label of all metrics")
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"a number from 0 to {_LAST_PORT}, where 0 is any free one")
+    return int(text)
+
+
 def _optional_port(text: str) -> int | None:
-    return int(text) if text else None
+    return _port(text) if text else None
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {_MOST}")
+    return int(text)
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -178,6 +193,8 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _workers(text: str) -> int | str:
+    if text != "1" and not hasattr(signal, "sigtimedwait"):
+        raise argparse.ArgumentTypeError("1: this system lacks a call that several workers need (sigtimedwait)")
     if text == "auto":
         return text
     if not text.isdecimal() or not 1 <= int(text) <= _MOST_WORKERS:
@@ -193,6 +210,10 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError("a number of seconds above 0")
     return seconds
+
+
+def _seconds_or_none(text: str) -> float:
+    return 0.0 if text in ("0", "0.0") else _seconds(text)
 
 
 def _arm(text: str) -> str:

@@ -1,12 +1,11 @@
-"""The ASGI application: routes, limits, and the way of an inference request.
+"""The application: routes, limits, and the way of an inference request.
 
-It is meant to run under `protocol`, which counts a request into `Counters.in_flight` when its headers are
-here; the application counts it out when it is answered.
+`protocol` calls it for HTTP, `grpc` for gRPC.
 """
 
 import asyncio
-import http
-from collections.abc import Coroutine
+import functools
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -17,26 +16,24 @@ from modelmill_contracts import __version__
 from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
 from modelmill_server import framing, inference, log
 from modelmill_server.counters import Counters
-from modelmill_server.errors import DisconnectedError, RefusedError, invalid, model_unknown, version_unknown
+from modelmill_server.errors import RefusedError, invalid, model_unknown, version_unknown
+from modelmill_server.http1 import Answer, Header, Request, Response, ShortCut, never, status_line
 from modelmill_server.inference import Codec, Outcome
-from modelmill_server.protocol import ShortCut
 
 if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
     from modelmill_server.batching import Batches
     from modelmill_server.model import Servable
-
-Scope = dict[str, Any]
-Header = tuple[bytes, bytes]
+    from modelmill_server.v2 import Call
 
 _COMPUTE = COMPUTE_HEADER.encode()
 _JSON = b"application/json"
-_CLOSE: Header = (b"connection", b"close")
 _EXTENSIONS = ("binary_tensor_data",)  # of the Open Inference Protocol
 _INDEX = "/v2/repository/index"
 _OPENAPI = "/v2/docs/openapi.json"
 # Headers that say how long a caller waits: its own, and the one that Envoy and what is built on it send.
 _DEADLINES = {b"x-request-timeout": 1.0, b"x-envoy-expected-rq-timeout-ms": 0.001}
 _LONGEST = 1e9
+_AT_ONCE = 0.01  # seconds: who waits longer is answered in time on the short cut
 _PLATFORMS = {"onnx": "onnxruntime_onnx", "skops": "sklearn_skops"}
 
 
@@ -46,10 +43,18 @@ class Limits:
 
     body: int = 1 << 20  # bytes
     in_flight: int = 256  # requests to one worker; beyond, inference is refused with 429
-    body_seconds: float = 30.0  # until a body must be here
+    body_seconds: float = 30.0  # until a head and then a body must be here, and until an answer must be taken
     swallow: int = 64 << 20  # bytes of a too large body that are read, so that its sender sees the answer
     threads: int = 2  # for models that are too slow for the event loop
     deadline: float | None = None  # seconds that a request may wait for the model; callers can ask for less
+    connections: int = 10_000  # of one worker over HTTP, at once; less where it may not open so many files
+
+    def too_slow(self) -> RefusedError:
+        seconds = self.body_seconds
+        return RefusedError(408, "BodyTimeout", f"the body was not complete after {seconds:g} s; send it again")
+
+    def too_large(self) -> RefusedError:
+        return RefusedError(413, "BodyTooLarge", f"the body is over {self.body} bytes; send fewer rows per request")
 
 
 class _Asked(msgspec.Struct):
@@ -67,16 +72,16 @@ class App:
         self.servable: Servable | None = None
         self.limits = limits
         self._batches: Batches | None = None
-        self._head: list[Header] = [
-            (b"content-type", _JSON),
-            (VERSION_HEADER.encode(), version.encode()),
-        ]
+        self._head: list[Header] = [(VERSION_HEADER.encode(), version.encode())]
         model = f"/v2/models/{name}"
         self._models = (model, f"{model}/versions/{version}")
         self._v1_model = f"/v1/models/{name}"
         infer = [f"{path}/infer" for path in self._models]
         self._predictions = {**dict.fromkeys(infer, False), f"{self._v1_model}:predict": True}  # path: whether it is V1
-        self.short_cut = ShortCut(self._answer_now, limits.body)
+        checks: dict[bytes, Callable[[bytes], bool]] = {b"content-encoding": never}
+        checks[framing.JSON_SIZE_NAME] = lambda value: framing.known_size(value) is not None
+        checks |= {name: functools.partial(_leaves_time, unit) for name, unit in _DEADLINES.items()}
+        self.short_cut = ShortCut(self._answer_now, limits.body, checks)
         self._response = self._binary_response = b""
         self._openapi = msgspec.Raw()
         self._says_not_binned = False
@@ -107,70 +112,84 @@ class App:
         if self.counters.bins is not None and servable.row is not None:
             self.counters.bins.copy_from(servable.row)
         self.counters.ready = True
-        if servable.inline:
-            self.short_cut.paths = frozenset(path.encode() for path, v1 in self._predictions.items() if not v1)
-        else:
-            from modelmill_server.batching import Batches  # noqa: PLC0415 - numpy comes after the ports are open
+        from modelmill_server.batching import Batches  # noqa: PLC0415 - numpy comes after the ports are open
 
-            self._batches = Batches(servable.runtime, servable.together, self.limits.threads)
+        self._batches = Batches(servable.runtime, servable.together, self.limits.threads)
+        if servable.inline_rows:
+            self.short_cut.limit = min(self.limits.body, servable.inline_bytes)
+            self.short_cut.paths = frozenset(path.encode() for path, v1 in self._predictions.items() if not v1)
 
     def drain(self) -> None:
-        """Say not ready, and ask each caller for a new connection, which will find another pod."""
+        """Say not ready; each caller is asked for a new connection, which will find another pod."""
         self.counters.ready = False
         self.short_cut.paths = frozenset()
-        self._head = [*self._head, _CLOSE]
 
     def set_date(self, date: str) -> None:
-        """Set the Date header of answers on the short cut; ASGI's are uvicorn's."""
-        head = [(b"date", date.encode()), *self._head]
+        """Set the Date header of answers on the short cut."""
+        head = [(b"date", date.encode()), (b"content-type", _JSON), *self._head]
         lines = b"".join(b"%b: %b\r\n" % header for header in head)
         start, end = b"HTTP/1.1 %b\r\n" + lines.replace(b"%", b"%%") + _COMPUTE, b"\r\n\r\n%b"
         self._response = start + b": %.1f\r\ncontent-length: %d" + end
         size = b"\r\n" + framing.JSON_SIZE_NAME + b": %d"
         self._binary_response = self._response.replace(_JSON, framing.BINARY).replace(end, size + end)
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        try:
-            if scope["method"] == "POST" and scope["path"] in self._predictions:
-                await self._infer(scope, receive, send)
-            else:
-                await self._other(scope, receive, send)
-        finally:
-            self.counters.in_flight -= 1
+    # What `protocol` calls.
+
+    def open(self, request: Request) -> Answer | None:
+        self.counters.in_flight += 1
+        if request.method == "POST":
+            if request.path in self._predictions:
+                self._admit(request)
+                return None
+            if request.path == _INDEX:
+                return None
+        found = self._route(request.method, request.path)
+        return self._answer_later(found) if isinstance(found, Coroutine) else self._answer(200, _json(found))
+
+    def call(self, request: Request) -> Answer:
+        if request.path == _INDEX:
+            return self._answer(200, self._index(bytes(request.body)))
+        found = self._predict(request)
+        return self._answer_outcome(found) if isinstance(found, Outcome) else self._answer_outcome_later(found)
+
+    def refused(self, refusal: RefusedError, request: Request | None = None) -> Response:
+        if request is not None and request.method == "POST" and request.path in self._predictions:
+            return self._answer_outcome(self.refuse(refusal))
+        self.counters.refused(refusal.reason)
+        more: list[Header] = []
+        if request is not None and refusal.status == 405:
+            more.append((b"allow", b"POST" if self._takes_posts(request.path) else b"GET, HEAD"))
+        return self._answer(refusal.status, inference.refused(refusal).answer, more)
+
+    def close(self, request: Request, *, gone: bool) -> None:  # noqa: ARG002
+        self.counters.in_flight -= 1
+        if gone:
+            self.counters.refused("Disconnected")
+
+    # Predictions.
 
     def _answer_now(self, body: bytes, json_size: int | None) -> bytes:
         """The whole response to an inference request, computed here: the short cut of `protocol`."""
         if self.servable is None:  # the short cut opens when the model is there
             raise AssertionError("the short cut was taken before the model was loaded")
         outcome = self._predict_now(self.servable, self.servable.codec, body, json_size)
-        line = b"200 OK" if outcome.status == 200 else _status_line(outcome.status)
+        line = status_line(outcome.status)
         answer = outcome.answer
         if outcome.json_size is None:
             return self._response % (line, outcome.seconds * 1e6, len(answer), answer)
         return self._binary_response % (line, outcome.seconds * 1e6, len(answer), outcome.json_size, answer)
 
-    async def _infer(self, scope: Scope, receive: Any, send: Any) -> None:
-        try:
-            outcome = await self._outcome(scope, receive)
-        except RefusedError as refusal:
-            outcome = self.refuse(refusal)
-        except DisconnectedError:
-            self.counters.refused("Disconnected")
-            return
-        more = [(_COMPUTE, b"%.1f" % (outcome.seconds * 1e6))]
-        if outcome.json_size is not None:
-            more.append((framing.JSON_SIZE_NAME, b"%d" % outcome.json_size))
-        await self._send(send, outcome.status, outcome.answer, more)
+    def _admit(self, request: Request) -> None:
+        """Note what the head of an inference request says; RefusedError where its body is not wanted."""
+        self.admit()
+        request.json_size = framing.json_size(request.headers)
+        request.deadline = self.deadline(patience(request.headers))
 
-    async def _outcome(self, scope: Scope, receive: Any) -> Outcome:
-        """What becomes of an inference request; RefusedError or DisconnectedError where it is not even decoded."""
-        servable = self.admit()
-        json_size = framing.json_size(scope["headers"])
-        deadline = None if self._batches is None else self.deadline(patience(scope))
-        body = await self._body(scope, receive)
-        codec = servable.v1_codec if self._predictions[scope["path"]] else servable.codec
-        found = self.predict(codec, body, json_size, deadline)
-        return found if isinstance(found, Outcome) else await found
+    def _predict(self, request: Request) -> Outcome | Coroutine[Any, Any, Outcome]:
+        """What becomes of an inference request that is whole."""
+        servable = self._loaded()
+        codec = servable.v1_codec if self._predictions[request.path] else servable.codec
+        return self.predict(codec, bytes(request.body), request.json_size, request.deadline)
 
     def deadline(self, seconds: float | None) -> float | None:
         """When a request must have been given to the model, on the event loop's clock.
@@ -187,14 +206,24 @@ class App:
     ) -> Outcome | Coroutine[Any, Any, Outcome]:
         """Answer and count one request that was admitted, whatever protocol it came by.
 
-        A fast model answers here and now, whatever the deadline.  A slow one answers when it is free; the request may
-        wait for that, until `deadline` at most, and go together with others.
+        What takes a fast model no time is computed here and now.  Everything else waits until the model is free, until
+        `deadline` at most, and may go together with others.
         """
-        if self.servable is None:
+        servable = self.servable
+        if servable is None or self._batches is None:
             raise AssertionError("a request was admitted before the model was loaded")
-        if self._batches is None:
-            return self._predict_now(self.servable, codec, body, json_size)
-        return self._predict_in_turn(self._batches, codec, body, json_size, deadline)
+        started = perf_counter()
+        call = inference.decode(codec, body, json_size)
+        if isinstance(call, Outcome):
+            outcome = call
+        elif call.rows > servable.inline_rows:
+            return self._predict_in_turn(self._batches, codec, call, deadline, started)
+        elif deadline is not None and deadline <= asyncio.get_running_loop().time():
+            outcome = inference.refused(_late())
+        else:
+            outcome = inference.compute(servable.runtime, codec, call)
+        self._count(outcome, perf_counter() - started)
+        return outcome
 
     def _predict_now(self, servable: "Servable", codec: Codec, body: bytes, json_size: int | None) -> Outcome:
         started = perf_counter()
@@ -203,10 +232,9 @@ class App:
         return outcome
 
     async def _predict_in_turn(
-        self, batches: "Batches", codec: Codec, body: bytes, json_size: int | None, deadline: float | None
+        self, batches: "Batches", codec: Codec, call: "Call", deadline: float | None, started: float
     ) -> Outcome:
-        started = perf_counter()
-        outcome = await inference.predict_in_turn(batches, codec, body, json_size, deadline)
+        outcome = await inference.compute_in_turn(batches, codec, call, deadline)
         self._count(outcome, perf_counter() - started)
         return outcome
 
@@ -245,85 +273,36 @@ class App:
             raise self.too_many()
         return servable
 
-    async def _body(self, scope: Scope, receive: Any) -> bytes:
-        """The request's body; RefusedError where it is too large, if possible before it is read."""
-        limit = self.limits.body
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                if int(value) > limit:
-                    raise self.too_large()
-                break
-        message = await receive()
-        if message["type"] != "http.request":
-            raise DisconnectedError
-        body: bytes = message["body"]
-        if message["more_body"]:
-            try:
-                async with asyncio.timeout(self.limits.body_seconds):
-                    return await self._rest(body, receive)
-            except TimeoutError as error:
-                raise self.too_slow() from error
-        if len(body) > limit:
-            raise self.too_large()
-        return body
-
-    async def _rest(self, first: bytes, receive: Any) -> bytes:
-        parts, size, more = [first], len(first), True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise DisconnectedError
-            size += len(message["body"])
-            if size <= self.limits.body:
-                parts.append(message["body"])
-            elif size > self.limits.swallow:
-                break
-            more = message["more_body"]
-        if size > self.limits.body:
-            raise self.too_large()
-        return b"".join(parts)
-
     def too_many(self) -> RefusedError:
         most = self.limits.in_flight
         return RefusedError(429, "QueueFull", f"{most} requests are in flight already; try again in a second")
 
     def too_slow(self) -> RefusedError:
-        seconds = self.limits.body_seconds
-        return RefusedError(408, "BodyTimeout", f"the body was not complete after {seconds:g} s; send it again")
+        return self.limits.too_slow()
 
     def too_large(self) -> RefusedError:
-        return RefusedError(
-            413, "BodyTooLarge", f"the body is over {self.limits.body} bytes; send fewer rows per request"
-        )
+        return self.limits.too_large()
 
-    async def _other(self, scope: Scope, receive: Any, send: Any) -> None:
-        more: list[Header] = []
-        path, method = scope["path"], scope["method"]
-        try:
-            if path == _INDEX and method == "POST":
-                answer = self._index(await self._body(scope, receive))
-            else:
-                found = self._route(method, path)
-                answer = _json(await found if isinstance(found, Coroutine) else found)
-            status = 200
-        except RefusedError as refusal:
-            status, answer = refusal.status, inference.refused(refusal).answer
-            self.counters.refused(refusal.reason)
-            if status == 405:
-                more = [(b"allow", b"POST" if self._takes_posts(path) else b"GET, HEAD")]
-        except DisconnectedError:
-            self.counters.refused("Disconnected")
-            return
-        await self._send(send, status, answer, more)
+    # Answers.
 
-    async def _send(self, send: Any, status: int, answer: bytes, more: list[Header]) -> None:
-        headers = [*self._head, (b"content-length", b"%d" % len(answer)), *more]
-        if more and more[-1][0] == framing.JSON_SIZE_NAME:
-            headers[0] = (b"content-type", framing.BINARY)
+    def _answer_outcome(self, outcome: Outcome) -> Response:
+        more = [(_COMPUTE, b"%.1f" % (outcome.seconds * 1e6))]
+        if outcome.json_size is not None:
+            more.append((framing.JSON_SIZE_NAME, b"%d" % outcome.json_size))
+        kind = _JSON if outcome.json_size is None else framing.BINARY
+        return self._answer(outcome.status, outcome.answer, more, kind)
+
+    async def _answer_outcome_later(self, found: Coroutine[Any, Any, Outcome]) -> Response:
+        return self._answer_outcome(await found)
+
+    async def _answer_later(self, found: Coroutine[Any, Any, Any]) -> Response:
+        return self._answer(200, _json(await found))
+
+    def _answer(self, status: int, body: bytes, more: Iterable[Header] = (), kind: bytes = _JSON) -> Response:
+        headers = [(b"content-type", kind), *self._head, *more]
         if status in (429, 503):
             headers.append((b"retry-after", b"1"))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+        return Response(status, body, headers)
 
     def _route(self, method: str, path: str) -> Any:
         """What is answered as JSON, or a coroutine that gives it."""
@@ -422,10 +401,18 @@ class App:
         }
 
 
-def patience(scope: Scope) -> float | None:
+def patience(headers: Iterable[Header]) -> float | None:
     """How many seconds the caller waits; None where no header says it."""
-    asked = [_seconds(value) * _DEADLINES[name] for name, value in scope["headers"] if name in _DEADLINES]
+    asked = [_seconds(value) * _DEADLINES[name] for name, value in headers if name in _DEADLINES]
     return min(asked, default=None)
+
+
+def _leaves_time(unit: float, value: bytes) -> bool:
+    """Whether a header's value is a time in which anything on the short cut is answered."""
+    try:
+        return _seconds(value) * unit > _AT_ONCE
+    except RefusedError:
+        return False
 
 
 def _seconds(value: bytes) -> float:
@@ -438,8 +425,8 @@ def _seconds(value: bytes) -> float:
     return number
 
 
-def _status_line(status: int) -> bytes:
-    return b"%d %b" % (status, http.HTTPStatus(status).phrase.encode())
+def _late() -> RefusedError:
+    return RefusedError(504, "DeadlinePassed", "the request's deadline passed before its body was here; try again")
 
 
 _json = msgspec.json.Encoder().encode

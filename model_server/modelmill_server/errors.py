@@ -15,10 +15,6 @@ class RefusedError(Exception):
         self.message = message
 
 
-class DisconnectedError(Exception):
-    """The caller hung up before the request was complete: nobody is there to be answered."""
-
-
 class NotServableError(Exception):
     """The server does not start.  `reason` (CamelCase) and the message go into the termination report."""
 

@@ -10,7 +10,6 @@ import operator
 import os
 import resource
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
@@ -18,6 +17,8 @@ from modelmill_contracts import counters as names
 from modelmill_contracts.counters import Bins, Latency, Snapshot
 from modelmill_server.app import App
 from modelmill_server.counters import Board, Histogram, sums
+from modelmill_server.errors import RefusedError
+from modelmill_server.http1 import Request, Response
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -27,27 +28,37 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class MetricsApp:
-    """The ASGI application of the metrics port: GET /metrics, /snapshot, and /healthz (whether the process lives)."""
+    """The application of the metrics port: GET /metrics, /snapshot, and /healthz (whether the process lives)."""
 
     def __init__(self, app: App, board: Board) -> None:
         self._app = app
         self._board = board
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: ARG002
-        path = scope["path"]
-        if scope["method"] not in ("GET", "HEAD"):
-            status, kind, body = 405, b"text/plain", b"GET only\n"
-        elif path == "/metrics":
-            status, kind, body = 200, CONTENT_TYPE, text(self._app, self._board)
-        elif path == names.SNAPSHOT_PATH:
-            status, kind, body = 200, b"application/json", msgspec.json.encode(snapshot(self._app, self._board))
-        elif path == "/healthz":
-            status, kind, body = 200, b"text/plain", b"ok\n"
-        else:
-            status, kind, body = 404, b"text/plain", b"/metrics, /snapshot and /healthz are here\n"
-        headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    def open(self, request: Request) -> Response:
+        path = request.path
+        if request.method not in ("GET", "HEAD"):
+            return _plain(405, "GET only")
+        if path == "/metrics":
+            return Response(200, text(self._app, self._board), [(b"content-type", CONTENT_TYPE)])
+        if path == names.SNAPSHOT_PATH:
+            body = msgspec.json.encode(snapshot(self._app, self._board))
+            return Response(200, body, [(b"content-type", b"application/json")])
+        if path == "/healthz":
+            return _plain(200, "ok")
+        return _plain(404, "/metrics, /snapshot and /healthz are here")
+
+    def call(self, request: Request) -> Response:
+        raise AssertionError(f"{request.method} {request.path} is answered without its body")
+
+    def refused(self, refusal: RefusedError, request: Request | None = None) -> Response:  # noqa: ARG002
+        return _plain(refusal.status, refusal.message)
+
+    def close(self, request: Request, *, gone: bool) -> None:
+        """Nothing here is counted."""
+
+
+def _plain(status: int, said: str) -> Response:
+    return Response(status, said.encode() + b"\n", [(b"content-type", b"text/plain")])
 
 
 def snapshot(app: App, board: Board) -> Snapshot:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from modelmill_server.errors import RefusedError, invalid
 
 JSON_SIZE_HEADER = "Inference-Header-Content-Length"
-JSON_SIZE_NAME = JSON_SIZE_HEADER.lower().encode()  # as in ASGI
+JSON_SIZE_NAME = JSON_SIZE_HEADER.lower().encode()  # as in `http1.Request`
 BINARY = b"application/octet-stream"  # the content type of an answer with raw tensors
 _MAX_DIGITS = 15
 

@@ -24,9 +24,10 @@ import msgspec
 import uvloop
 
 from modelmill_server import framing, inference, log, serve
-from modelmill_server.app import App, Scope, patience
+from modelmill_server.app import App, patience
 from modelmill_server.counters import Board, Counters
 from modelmill_server.errors import RefusedError
+from modelmill_server.http1 import Request
 from modelmill_server.inference import Outcome
 from modelmill_server.upstream import Response, Upstream, UpstreamError, head
 
@@ -260,22 +261,24 @@ class Front(App):
 
     # Predictions.
 
-    async def _outcome(self, scope: Scope, receive: Any) -> Outcome:
+    def _admit(self, request: Request) -> None:
         if not self.was_ready.is_set():
             raise self._not_ready()
         if self.counters.in_flight > self.limits.in_flight:
             raise self.too_many()
-        json_size = framing.json_size(scope["headers"])
-        deadline = self.deadline(patience(scope))
+        request.json_size = framing.json_size(request.headers)
+        request.deadline = self.deadline(patience(request.headers))
+
+    async def _predict(self, request: Request) -> Outcome:
+        body, deadline = bytes(request.body), request.deadline
         if deadline is None:
             raise AssertionError("a front has a deadline for each request")
-        body = await self._body(scope, receive)
-        if json_size is not None and json_size > len(body):
+        if request.json_size is not None and request.json_size > len(body):
             raise framing.size_mismatch(len(body))
         began = perf_counter()
         try:
-            request = self._request(scope["headers"], body, deadline - asyncio.get_running_loop().time())
-            outcome = self._read(await self._upstream.ask(request, deadline))
+            asked = self._request(request.headers, body, deadline - asyncio.get_running_loop().time())
+            outcome = self._read(await self._upstream.ask(asked, deadline))
         except UpstreamError as error:
             outcome = inference.refused(_unanswered(error))
         except RefusedError as refusal:

@@ -14,6 +14,7 @@ from modelmill_server.errors import RefusedError
 if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
     from modelmill_server.batching import Batches
     from modelmill_server.model import Servable
+    from modelmill_server.runtime import Runtime
     from modelmill_server.tensors import Array
     from modelmill_server.v2 import Call
 
@@ -47,7 +48,7 @@ class Codec(Protocol):
 
 
 def predict(servable: "Servable", codec: Codec, body: bytes, json_size: int | None) -> Outcome:
-    """Answer one request, of a protocol that `codec` speaks.
+    """Answer one request, of a protocol that `codec` speaks: `decode` and `compute` at once, as lean as Python allows.
 
     Raw tensors follow the first `json_size` bytes of `body`, where that is given.
     """
@@ -64,19 +65,42 @@ def predict(servable: "Servable", codec: Codec, body: bytes, json_size: int | No
         return _failed(error)
 
 
-async def predict_in_turn(
-    batches: "Batches", codec: Codec, body: bytes, json_size: int | None, deadline: float | None
-) -> Outcome:
-    """The same for a slow model: it may wait, until `deadline` at most, and go together with others."""
+def decode(codec: Codec, body: bytes, json_size: int | None) -> "Call | Outcome":
+    """The request in `body`; the outcome where it is none."""
     try:
-        call = codec.decode(body, json_size)
-        arrays, seconds = await batches.predict(call.feeds, call.rows, deadline)
-        answer, size = codec.encode(call, arrays)
-        return Outcome(200, answer, "", seconds, call.rows, "", size, call.feeds, arrays)
+        return codec.decode(body, json_size)
     except RefusedError as refusal:
         return refused(refusal)
     except Exception as error:
         return _failed(error)
+
+
+def compute(runtime: "Runtime", codec: Codec, call: "Call") -> Outcome:
+    """Answer a request that was decoded, here and now."""
+    try:
+        before = perf_counter()
+        arrays = runtime.predict(call.feeds)
+        return _answered(codec, call, arrays, perf_counter() - before)
+    except RefusedError as refusal:
+        return refused(refusal)
+    except Exception as error:
+        return _failed(error)
+
+
+async def compute_in_turn(batches: "Batches", codec: Codec, call: "Call", deadline: float | None) -> Outcome:
+    """The same for a slow model: it may wait, until `deadline` at most, and go together with others."""
+    try:
+        arrays, seconds = await batches.predict(call.feeds, call.rows, deadline)
+        return _answered(codec, call, arrays, seconds)
+    except RefusedError as refusal:
+        return refused(refusal)
+    except Exception as error:
+        return _failed(error)
+
+
+def _answered(codec: Codec, call: "Call", arrays: "list[Array]", seconds: float) -> Outcome:
+    answer, size = codec.encode(call, arrays)
+    return Outcome(200, answer, "", seconds, call.rows, "", size, call.feeds, arrays)
 
 
 def _failed(error: Exception) -> Outcome:

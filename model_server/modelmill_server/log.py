@@ -23,7 +23,7 @@ def error(message: str, **fields: Any) -> None:
     _write(sys.stderr, "error", message, fields)
 
 
-def failure(message: str, error_: Exception) -> None:
+def failure(message: str, error_: BaseException) -> None:
     """An exception that nobody expected: its type and where it was raised.
 
     Its text is left out, since it might hold what a caller sent.

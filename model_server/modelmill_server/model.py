@@ -4,6 +4,7 @@ numpy and onnxruntime take most of the time that the program needs to start, so 
 the ports are open.
 """
 
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -25,8 +26,11 @@ from modelmill_server.signature import NUMPY_TYPES, Signature
 from modelmill_server.tensors import Array
 
 _WARM_UP_ROUNDS = 20
-# A model that answers one row faster than this is called in the event loop: a thread would cost more.
+_TRIALS = 3
+# What takes less than that is computed in the event loop: a thread would cost more.
 INLINE_SECONDS = 0.002
+_MOST_VALUES = 1 << 16  # of a trial with several rows: onnxruntime keeps the memory that it once needed
+_ANY = 1 << 62  # rows, or bytes
 
 
 class Servable(msgspec.Struct):
@@ -41,10 +45,20 @@ class Servable(msgspec.Struct):
     v1_codec: v1.Codec
     grpc_codec: grpc_codec.Codec
     runtime: Runtime
-    inline: bool  # whether it runs in the event loop, or in a thread
+    inline_rows: int  # up to so many rows are computed in the event loop, more in a thread; 0: all in threads
     together: int = 1  # rows of several requests that may go through the model at once
     bins: Layout | None = None  # of the profile; None where there is none
     row: Row | None = None  # where single rows are, and what the model answered
+
+    @property
+    def inline(self) -> bool:
+        """Whether it is fast: single rows are computed in the event loop."""
+        return self.inline_rows > 0
+
+    @property
+    def inline_bytes(self) -> int:
+        """A body of up to so many bytes holds no more than `inline_rows`: a value takes one byte, or more."""
+        return _ANY if self.inline_rows == _ANY else self.inline_rows * _values_of_a_row(self.manifest)
 
 
 def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
@@ -58,10 +72,10 @@ def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
     runtime = _runtime(path, manifest)
     known = known_distribution(path, manifest)
     seconds = _warm_up(runtime, manifest, signature, _typical(known, signature))
-    inline = manifest.runtime == "onnx" and seconds < INLINE_SECONDS
-    together = 1 if inline else _together(runtime, manifest, signature, known)
+    inline_rows = _inline_rows(runtime, manifest, signature, known, seconds)
+    together = 1 if inline_rows else _together(runtime, manifest, signature, known)
     row = None
-    if inline:
+    if inline_rows:
         runtime, row = _with_one_row(runtime, manifest)
     codec = v2.Codec(name, version, signature, row)
     return Servable(
@@ -74,7 +88,7 @@ def load(path: Path, expected: str | None, name: str, version: str) -> Servable:
         v1_codec=v1.Codec(signature),
         grpc_codec=grpc_codec.Codec(name, version, signature, codec),
         runtime=runtime,
-        inline=inline,
+        inline_rows=inline_rows,
         together=together,
         bins=None if known is None else Layout(manifest, signature, known),
         row=row,
@@ -152,14 +166,56 @@ def _typical(known: profile.Profile | None, signature: Signature) -> dict[str, f
     return {name: value for name, value in values.items() if name in signature.columns}
 
 
+def _inline_rows(
+    runtime: Runtime, manifest: Manifest, signature: Signature, known: profile.Profile | None, seconds: float
+) -> int:
+    """How many rows go through the model in INLINE_SECONDS, where one takes `seconds`: 0 where it is too slow."""
+    if manifest.runtime != "onnx" or seconds >= INLINE_SECONDS:
+        return 0
+    if any(size < 0 for tensor in manifest.inputs for size in tensor.shape[1:]):
+        return 0  # a row may be as large as the body
+    if all(tensor.shape[:1] != (-1,) for tensor in manifest.inputs):
+        return _ANY  # no request is larger than another
+    count = min(batching.MOST_ROWS, _MOST_VALUES // _values_of_a_row(manifest))
+    if count > 1 and all(tensor.shape[:1] == (-1,) for tensor in manifest.inputs):
+        rows = _different_rows(manifest, signature, known, count)
+        feeds = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        try:
+            seconds = min(_timed(runtime, feeds) for _ in range(_TRIALS)) / count
+        except Exception as error:  # such rows may be none that the model takes
+            log.failure("the time of several rows is not known; that of one counts", error)
+    return max(1, int(INLINE_SECONDS / seconds))
+
+
+def _timed(runtime: Runtime, feeds: dict[str, Array]) -> float:
+    before = time.perf_counter()
+    runtime.predict(feeds)
+    return time.perf_counter() - before
+
+
+def _values_of_a_row(manifest: Manifest) -> int:
+    return max(1, sum(math.prod(tensor.shape[1:]) for tensor in manifest.inputs))
+
+
 def _together(runtime: Runtime, manifest: Manifest, signature: Signature, known: profile.Profile | None) -> int:
     """How many rows may go together, found with rows of different bins; it is said where none may."""
     if any(tensor.shape[:1] != (-1,) for tensor in (*manifest.inputs, *manifest.outputs)):
         return 1
+    rows = _different_rows(manifest, signature, known, batching.MOST_ROWS)
+    together = batching.rows_together(runtime, rows)
+    if together == 1:
+        log.warning("requests go through the model one by one: together, its answers differ in the last bits")
+    return together
+
+
+def _different_rows(
+    manifest: Manifest, signature: Signature, known: profile.Profile | None, count: int
+) -> list[dict[str, Array]]:
+    """`count` single rows, as different as the profile's bins, or as random numbers where there is none."""
     chance = random.Random(7)  # noqa: S311 - any rows do, and the same at each start
     typical = _typical(known, signature)
     rows = []
-    for _ in range(batching.MOST_ROWS):
+    for _ in range(count):
         values = dict(typical)
         for feature in known.features if known is not None else ():
             choices: Sequence[float | str] = feature.edges if isinstance(feature, profile.Numeric) else feature.values
@@ -172,10 +228,7 @@ def _together(runtime: Runtime, manifest: Manifest, signature: Signature, known:
         if signature.matrix is not None and not signature.columns:
             feeds[signature.matrix][:] = [chance.gauss(0, 1) for _ in range(signature.width)]
         rows.append(feeds)
-    together = batching.rows_together(runtime, rows)
-    if together == 1:
-        log.warning("requests go through the model one by one: together, its answers differ in the last bits")
-    return together
+    return rows
 
 
 def _median(feature: profile.Numeric) -> float:

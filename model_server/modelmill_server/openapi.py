@@ -7,7 +7,7 @@ from modelmill_contracts.artifact import Manifest, Tensor
 from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
 from modelmill_server.framing import BINARY, JSON_SIZE_HEADER
 from modelmill_server.signature import NUMPY_TYPES, Column, Signature
-from modelmill_server.v1 import PREDICT
+from modelmill_server.v2 import PREDICT
 
 Schema = dict[str, Any]
 

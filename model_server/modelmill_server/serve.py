@@ -12,7 +12,9 @@ SIGINT (a person's Ctrl-C) skips the draining; a second one ends at once.
 import abc
 import asyncio
 import contextlib
+import errno
 import gc
+import resource
 import signal
 import socket
 import threading
@@ -23,15 +25,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import uvloop
-from uvicorn.server import ServerState
 
 from modelmill_contracts.folder import ArtifactError
-from modelmill_server import log, protocol, termination, welcome
+from modelmill_server import log, termination, welcome
 from modelmill_server.app import App, Limits
-from modelmill_server.counters import Board, Counters
+from modelmill_server.counters import Board
 from modelmill_server.errors import NotServableError
 from modelmill_server.exposition import MetricsApp
-from modelmill_server.outbox import Outbox
+from modelmill_server.protocol import Server
 
 if TYPE_CHECKING:
     from modelmill_server import http2
@@ -40,8 +41,12 @@ if TYPE_CHECKING:
 _BACKLOG = 2048
 # A connection that was accepted as the drain ended may have its request on the wire.
 _LINGER_SECONDS = 0.3
-# What is still in flight that long after the drain has hung; kubelet would kill the pod soon.
-_CLOSING_SECONDS = 60.0
+# What is still in flight that long after the drain has hung.  The operator gives a pod 35 s from the drain's end until
+# kubelet kills it.
+_CLOSING_SECONDS = 30.0
+_POLL_SECONDS = 0.02
+# Files that a process opens beside its callers' connections, those of the metrics port among them.
+_OTHER_FILES = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +114,10 @@ def bind(service: _Service) -> tuple[_Service, Sockets, socket.socket]:
 
 
 def fail_to_listen(error: OSError) -> int:
+    if error.errno == errno.EADDRNOTAVAIL or (error.errno or 0) < 0:  # below 0: of the resolver
+        return termination.fail(
+            "HostUnknown", f"cannot listen: --host is no address of this machine ({error.strerror})"
+        )
     return termination.fail("PortUnavailable", f"cannot listen: {error}; choose other ports")
 
 
@@ -142,41 +151,6 @@ def live(
     return uvloop.run(_Model(app, settings, sockets, metrics, board, index, alive).run())
 
 
-class _Listener:
-    """One open port with its connections."""
-
-    def __init__(self, app: Any, counters: Counters, short_cut: protocol.ShortCut | None) -> None:
-        self._config = protocol.configuration(app)
-        self._short_cut = short_cut
-        self._counters = counters
-        self._server: asyncio.Server | None = None
-        self.state = ServerState()
-
-    async def open(self, sock: socket.socket, backlog: int) -> None:
-        """Listen on `sock`, which is bound."""
-        loop = asyncio.get_running_loop()
-        outbox = Outbox(loop)
-        self._server = await loop.create_server(
-            lambda: protocol.Protocol(self._config, self.state, self._counters, self._short_cut, outbox, loop),
-            sock=sock,
-            backlog=backlog,
-        )
-
-    @property
-    def connections(self) -> set[Any]:
-        return self.state.connections
-
-    def close(self) -> None:
-        """Take no new connections."""
-        if self._server is not None:
-            self._server.close()
-
-    def release(self) -> None:
-        """Close idle connections now, and the others after their answer."""
-        for connection in list(self.connections):
-            connection.shutdown()
-
-
 class Life(abc.ABC):
     """The life of a process that answers with `app`; what has to be there before it is ready, subclasses know."""
 
@@ -196,13 +170,15 @@ class Life(abc.ABC):
         self._counters = app.counters
         self._counters.start()
         self._app = app
-        self._http = _Listener(self._app, self._counters, self._app.short_cut)
-        self._callers: list[tuple[_Listener | http2.Server, socket.socket]] = [(self._http, sockets.http)]
+        limits = app.limits
+        most = _most_connections(limits.connections, shared=sockets.grpc is not None)
+        self._http = Server(app, limits, app.short_cut, most)
+        self._callers: list[tuple[Server | http2.Server, socket.socket]] = [(self._http, sockets.http)]
         self._grpc: http2.Server | None = None
         if sockets.grpc is not None:
             self._grpc = _grpc_server(self._app)
             self._callers.append((self._grpc, sockets.grpc))
-        self._metrics = _Listener(MetricsApp(self._app, board), Counters(), None)
+        self._metrics = Server(MetricsApp(self._app, board), limits)
         self._born = time.perf_counter()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()  # no draining
@@ -210,6 +186,7 @@ class Life(abc.ABC):
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_log)
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, self._interrupted)
         # A worker's parent blocks them, so that none is lost before they are handled.
@@ -267,6 +244,7 @@ class Life(abc.ABC):
     async def _end(self) -> None:
         drain = self._service.drain_seconds
         self._app.drain()
+        self._http.drain()
         if self._grpc is not None:
             self._grpc.drain()
         if not self._hurry.is_set():
@@ -282,9 +260,11 @@ class Life(abc.ABC):
             if time.monotonic() > deadline:
                 log.warning("requests hung and were given up", in_flight=self._counters.in_flight)
                 break
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_POLL_SECONDS)
         self._metrics.close()
-        self._metrics.release()
+        for server in (self._http, self._metrics):
+            server.abort()
+        await asyncio.sleep(_POLL_SECONDS)  # in which what is lost is counted
 
     def _has_callers(self) -> bool:
         return bool(self._counters.in_flight) or any(listener.connections for listener, _ in self._callers)
@@ -305,7 +285,7 @@ class Life(abc.ABC):
         """The Date header, which HTTP asks a server for, made once a second."""
         while True:
             date = formatdate(usegmt=True)
-            self._http.state.default_headers = [(b"date", date.encode())]
+            self._http.date = self._metrics.date = date.encode()
             self._app.set_date(date)
             await asyncio.sleep(1.0)
 
@@ -390,6 +370,24 @@ def _grpc_server(app: App) -> "http2.Server":
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
+
+
+def _log(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What the event loop says of an exception that nobody caught, without its text."""
+    error = context.get("exception")
+    message = "the event loop met an error"
+    if isinstance(error, BaseException):
+        log.failure(message, error)
+    else:
+        log.error(message, said=context.get("message"))
+
+
+def _most_connections(wanted: int, *, shared: bool) -> int:
+    """How many callers of HTTP may be connected: with them, and as many of gRPC, there are files left."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return wanted
+    return min(wanted, max(1, (files - _OTHER_FILES) // (2 if shared else 1)))
 
 
 def _port(sock: socket.socket) -> int:

@@ -15,9 +15,7 @@ from modelmill_server import tensors
 from modelmill_server.errors import invalid
 from modelmill_server.signature import Column, Signature
 from modelmill_server.tensors import Array
-from modelmill_server.v2 import Call, too_deep
-
-PREDICT = "predict"
+from modelmill_server.v2 import PREDICT, Call, require_finite, too_deep
 
 
 class _FastRequest(msgspec.Struct, gc=False):
@@ -72,7 +70,10 @@ class Codec:
         """The answer to `call`, and None, since nothing follows the JSON."""
         named = dict(zip(self._names, arrays, strict=True))
         if PREDICT in named or len(named) == 1:
-            return _encode(_Answer(_by_row(named.get(PREDICT, arrays[0]), call.rows))), None
+            answer = _encode(_Answer(_by_row(named.get(PREDICT, arrays[0]), call.rows)))
+            if PREDICT in named and b"null" in answer:
+                require_finite(PREDICT, named[PREDICT].ravel().tolist())
+            return answer, None
         columns = {name: _by_row(array, call.rows) for name, array in named.items()}
         rows = zip(*columns.values(), strict=True)
         return _encode(_Answer([dict(zip(columns, row, strict=True)) for row in rows])), None

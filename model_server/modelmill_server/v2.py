@@ -28,6 +28,7 @@ from modelmill_server.tensors import Array
 # MLServer's clients say how their values are to be understood.  np and pd are what they look like here anyway.
 _PLAIN = (None, "np", "pd")
 _OF_TEXT = ("str", "base64", "datetime")
+PREDICT = "predict"  # the output that each classifier and regressor has, as scikit-learn calls it
 _FLOAT32 = np.dtype("<f4")
 
 
@@ -151,6 +152,7 @@ class Codec:
         self._version = version
         self._signature = signature
         self._outputs = [(tensor.name, tensor.datatype) for tensor in signature.outputs]
+        self._always_finite = PREDICT in {tensor.name for tensor in signature.outputs}
         self._all_raw = [True] * len(self._outputs)
         self._without_json = {tensor.name for tensor in signature.outputs if tensor.datatype == "FP16"}
         # Without a matrix of FP32 there is no common case: the fast path is never taken.
@@ -185,7 +187,15 @@ class Codec:
         ]
         if call.outputs is not None:
             outputs = [outputs[index] for index in call.outputs]
-        return _encode(_Answer(self._name, self._version, outputs, call.id)), None
+        return self._json(outputs, call.id), None
+
+    def _json(self, outputs: list[Any], id_: str | None) -> bytes:
+        answer = _encode(_Answer(self._name, self._version, outputs, id_))
+        if self._always_finite and b"null" in answer:  # which JSON has instead, unless it is a part of a text
+            for output in outputs:
+                if type(output) is _Output:
+                    require_finite(output.name, output.data)
+        return answer
 
     def _encode_raw(self, call: Call, arrays: list[Array], binary: list[bool]) -> tuple[bytes, int]:
         outputs: list[_Output | _RawOutput] = []
@@ -197,7 +207,7 @@ class Codec:
                 outputs.append(_RawOutput(name, datatype, array.shape, _Size(len(parts[-1]))))
             else:
                 outputs.append(_Output(name, datatype, array.shape, array.ravel().tolist()))
-        parts[0] = _encode(_Answer(self._name, self._version, outputs, call.id))
+        parts[0] = self._json(outputs, call.id)
         return b"".join(parts), len(parts[0])
 
     def _fast(self, body: bytes) -> Call | None:
@@ -396,6 +406,20 @@ class Codec:
             if name not in feeds:
                 raise invalid("TensorMissing", f"inputs: '{name}' is missing; the model takes {signature.takes}")
         return rows, feeds
+
+
+def require_finite(name: str, values: list[Any]) -> None:
+    """RefusedError where not all of an output's values can be said in JSON: it has no NaN and no infinity.
+
+    A classifier or a regressor has no use for them, and a caller none for the null that would stand there.
+    """
+    if any(type(value) is float and not math.isfinite(value) for value in values):
+        raise RefusedError(
+            500,
+            "OutputNotFinite",
+            f"output '{name}' is not finite: the model fails for these values; send others, or ask V2 for binary data,"
+            " which has NaN and infinity",
+        )
 
 
 def too_deep() -> RefusedError:

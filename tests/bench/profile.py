@@ -24,14 +24,14 @@ from tests.bench import bodies, document, loads, models, processes
 from tests.bench.bodies import Workload
 from tests.bench.models import FOREST, LOGISTIC, Model
 from tests.bench.processes import Server
-from uvicorn.server import ServerState
 
 from modelmill_server import model as servables
 from modelmill_server.app import App, Limits
 from modelmill_server.counters import Board
 from modelmill_server.inference import Outcome
 from modelmill_server.outbox import Outbox
-from modelmill_server.protocol import Protocol, configuration
+from modelmill_server.protocol import Connection
+from modelmill_server.protocol import Server as Port
 
 _ONE = Workload("JSON, 1 row", "json", 1, 32)
 _PASSES, _REPEATS = 7, 8  # each pass goes over all bodies so often
@@ -141,8 +141,11 @@ class _Loop:
     def call_soon(self, call: Callable[[], None]) -> None:
         self._soon.append(call)
 
-    def call_later(self, *_: Any) -> "_Loop":
-        return self
+    def call_at(self, *_: Any) -> None:
+        pass
+
+    def time(self) -> float:
+        return 0.0
 
     def end(self) -> None:
         soon, self._soon = self._soon, []
@@ -160,7 +163,7 @@ class _Socket(asyncio.Transport):
 def _connection(app: App) -> Callable[[bytes], None]:
     """A function that takes one request as a connection does."""
     loop: Any = _Loop()
-    connection = Protocol(configuration(app), ServerState(), app.counters, app.short_cut, Outbox(loop), loop)
+    connection = Connection(Port(app, app.limits, app.short_cut), Outbox(loop), loop)
     connection.connection_made(_Socket())
 
     def receive(request: bytes) -> None:

@@ -176,8 +176,9 @@ def _server(
         limits=limits,
         ports=[{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items()],
         # The server is alive before its model is loaded, so that a slow load needs no probe of its own.
-        readinessProbe=_probe("/v2/health/ready", period=1, failures=3),
-        livenessProbe=_probe("/v2/health/live", period=10, failures=3),
+        readinessProbe=_probe("/v2/health/ready", "http", period=1, failures=3),
+        # Not on the callers' port: a server that is full of them is alive.
+        livenessProbe=_probe("/healthz", "metrics", period=10, failures=3),
     )
 
 
@@ -204,9 +205,9 @@ def _version(revision: Revision) -> str:
     return str(revision.version) if revision.version is not None else digest.label_of(revision.digest)
 
 
-def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
+def _probe(path: str, port: str, *, period: int, failures: int) -> dict[str, Any]:
     return {
-        "httpGet": {"path": path, "port": "http"},
+        "httpGet": {"path": path, "port": port},
         "periodSeconds": period,
         "failureThreshold": failures,
         "timeoutSeconds": 2,

@@ -25,7 +25,7 @@ def test_the_extension_is_announced(cancer_server: Server) -> None:
     assert cancer_server.ask("GET", "/v2").json["extensions"] == ["binary_tensor_data"]
 
 
-# Through the short cut, through ASGI, and a body that comes in pieces.
+# On the short cut, on the ordinary way, and a body that comes in pieces.
 @pytest.mark.parametrize(("count", "path"), [(1, MODEL), (3, MODEL), (1, f"{MODEL}?x=1"), (8000, MODEL)])
 @pytest.mark.parametrize("padding", ["", " ", "  ", "   "])
 def test_a_matrix(cancer_server: Server, cancer: Made, count: int, path: str, padding: str) -> None:

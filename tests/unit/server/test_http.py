@@ -1,4 +1,4 @@
-"""HTTP as clients really send it: in pieces, chunked, pipelined, broken.  The short cut and ASGI must agree."""
+"""HTTP as clients really send it: in pieces, chunked, pipelined, broken.  The short cut and the ordinary way agree."""
 
 import socket
 import time
@@ -31,14 +31,14 @@ def without(data: bytes, *names: bytes) -> bytes:
     return b"\n".join(sorted(line for line in head.split(b"\r\n") if not line.startswith(names))) + body
 
 
-def test_the_short_cut_answers_as_asgi_does(cancer_server: Server, body: bytes) -> None:
+def test_the_short_cut_answers_as_the_ordinary_way_does(cancer_server: Server, body: bytes) -> None:
     for data in (body, b"nonsense"):
         short = cancer_server.raw(post(data), seconds=0.5)
-        through_asgi = cancer_server.raw(post(data, path=f"{PATH}?x=1"), seconds=0.5)
+        ordinary = cancer_server.raw(post(data, path=f"{PATH}?x=1"), seconds=0.5)
         assert statuses(short) in (["200"], ["400"])
         names = (b"date", b"modelmill-compute-us")
-        assert without(short, *names) == without(through_asgi, *names)
-        assert all(name in short and name in through_asgi for name in names)
+        assert without(short, *names) == without(ordinary, *names)
+        assert all(name in short and name in ordinary for name in names)
 
 
 @pytest.mark.parametrize(("where", "cut"), [("head", 1), ("head", 30), ("body", -2), ("body", 0), ("body", 100)])
@@ -91,6 +91,19 @@ def test_an_offer_of_http2_is_answered_in_http1(cancer_server: Server, body: byt
         assert statuses(read_all(connection)) == ["200"]
 
 
+def test_two_offers_in_one_read(cancer_server: Server, body: bytes) -> None:
+    upgrade = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAEAAEAAAAIAAAABAAMAAABk")
+    get = "\r\n".join(["GET /v2 HTTP/1.1", "host: x", *upgrade, "", ""]).encode()
+    answer = cancer_server.raw(get + get + post(body, *upgrade) + post(body, "connection: close"))
+    assert statuses(answer) == ["200"] * 4
+
+
+def test_an_offer_does_not_hide_that_the_caller_wants_the_end(cancer_server: Server, body: bytes) -> None:
+    answer = cancer_server.raw(post(body, "connection: upgrade, close", "upgrade: h2c"))
+    assert statuses(answer) == ["200"]
+    assert b"\r\nconnection: close\r\n" in answer
+
+
 def test_expect_100_continue(cancer_server: Server, body: bytes) -> None:
     data = post(body, "expect: 100-continue", "connection: close")
     head, _, rest = data.partition(b"\r\n\r\n")
@@ -109,6 +122,11 @@ def test_expect_100_continue(cancer_server: Server, body: bytes) -> None:
         (b"POST /v2 HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999\r\n\r\n", "400"),
         (b"POST " + PATH.encode() + b" HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "400"),
         (b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n", "400"),
+        (b"GET /v2 HTTP/1.1\r\n\r\n", "400"),
+        (b"GET /v2 HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n", "400"),
+        (b"POST " + PATH.encode() + b" HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}", "400"),
+        (b"GET /v2 HTTP/2.0\r\nhost: x\r\n\r\n", "505"),
+        (b"CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\n", "400"),
         (b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n", "431"),
         (b"GET /v2 HTTP/1.1\r\n" + b"x: " + b"y" * 200_000, "431"),
         (b"GET /v2 HTTP/1.1\r\n" + b"x: y\r\n" * 40_000, "431"),
@@ -132,6 +150,32 @@ def test_nonsense_behind_a_good_request_does_not_cost_its_answer(cancer_server: 
             assert statuses(answer)[0] == "200"
             assert b"connection: close" in answer
             connection.close()
+
+
+def test_nonsense_in_a_body_does_not_cost_the_answer_before_it(cancer_server: Server, cancer: Made) -> None:
+    first = msgspec.json.encode({"instances": cancer.rows[:1].tolist()})
+    broken = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".encode()
+    answer = cancer_server.raw(post(first, path="/v1/models/model:predict") + broken)
+    assert statuses(answer)[:2] == ["200", "400"]
+
+
+def test_what_follows_the_last_request_is_not_answered(cancer_server: Server, body: bytes) -> None:
+    for path in (PATH, "/v2/none"):
+        answer = cancer_server.raw(post(body, "connection: close", path=path) + post(body) + b"nonsense")
+        assert len(statuses(answer)) == 1
+
+
+def test_a_head_is_answered_without_a_body(cancer_server: Server) -> None:
+    both = b"HEAD /v2 HTTP/1.1\r\nhost: x\r\n\r\nGET /v2 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    head, rest = cancer_server.raw(both).split(b"\r\n\r\n", 1)
+    assert b"content-length: " in head
+    assert rest.startswith(b"HTTP/1.1 200 ")
+
+
+def test_http_1_0_needs_no_host_and_gets_one_answer(cancer_server: Server) -> None:
+    answer = cancer_server.raw(b"GET /v2 HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
+    assert statuses(answer) == ["200"]
+    assert b"\r\nconnection: close\r\n" in answer
 
 
 def test_a_caller_that_hangs_up_is_forgotten(cancer_server: Server, body: bytes) -> None:

@@ -23,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from modelmill_contracts import artifact, folder
 from modelmill_contracts.store import Store
 from modelmill_contracts.task import StoreLocation
+from modelmill_server.__main__ import main
 
 PORTS = ("--port", "0", "--grpc-port", "0", "--metrics-port", "0")
 
@@ -77,6 +78,33 @@ def refused(*arguments: str) -> dict[str, str]:
     with started(*arguments) as process:
         assert process.wait() == 1
         return process.lines[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--port", "70000"), ("--metrics-port", "-1"), ("--grpc-port", "x"), ("--max-body", "-1"),
+     ("--max-in-flight", "0"), ("--drain-seconds", "-1"), ("--drain-seconds", "nan"), ("--workers", "0")],
+)  # fmt: skip
+def test_options_out_of_range(arguments: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "nowhere", *arguments])
+    assert ended.value.code == 2
+    assert f"argument {arguments[0]}: a number" in capsys.readouterr().err
+
+
+def test_workers_where_the_system_has_no_call_for_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(signal, "sigtimedwait")  # as on macOS
+    with pytest.raises(SystemExit):
+        main(["serve", "nowhere", "--workers", "2"])
+    assert "argument --workers: 1: this system lacks a call" in capsys.readouterr().err
+
+
+def test_a_host_that_is_none(regression: Made) -> None:
+    for host in ("nonsense.invalid", "192.0.2.1"):  # no name; nobody's address
+        line = refused(str(regression.folder), "--host", host)
+        assert (line["reason"], "--host" in line["message"]) == ("HostUnknown", True)
 
 
 def test_a_zipmap_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 from artifacts import Made
 from serving import matrix
-from uvicorn.server import ServerState
 
 from modelmill_server import model, protocol
 from modelmill_server.app import App, Limits
 from modelmill_server.counters import Counters
-from modelmill_server.outbox import Outbox
 
 PATH = "/v2/models/model/infer"
 BODY = msgspec.json.encode({"inputs": [matrix(np.ones((1, 3)))]})
@@ -31,16 +29,13 @@ async def serving(made: Made, limits: Limits) -> AsyncIterator[tuple[App, int]]:
     app = App("model", "1", limits, counters)
     app.set_date("now")
     app.serve(model.load(made.folder, made.digest, "model", "1"))
-    loop, config, state = asyncio.get_running_loop(), protocol.configuration(app), ServerState()
-    outbox = Outbox(loop)
-    server = await loop.create_server(
-        lambda: protocol.Protocol(config, state, counters, app.short_cut, outbox, loop), "127.0.0.1", 0
-    )
-    yield app, server.sockets[0].getsockname()[1]
-    for connection in list(state.connections):
-        connection.transport.abort()
-    server.close()
-    await server.wait_closed()
+    server = protocol.Server(app, limits, app.short_cut)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        await server.open(listener, 100)
+        yield app, listener.getsockname()[1]
+        server.close()
+        server.abort()
+        await asyncio.sleep(0.01)
 
 
 async def test_a_body_that_does_not_come(regression: Made) -> None:
@@ -84,7 +79,7 @@ async def test_a_connection_that_was_reset_is_forgotten_at_once(regression: Made
 
 def connections() -> int:
     gc.collect()
-    return sum(isinstance(thing, protocol.Protocol) for thing in gc.get_objects())
+    return sum(isinstance(thing, protocol.Connection) for thing in gc.get_objects())
 
 
 async def test_a_caller_that_does_not_read_is_not_read_either(regression: Made) -> None:

@@ -1,10 +1,10 @@
 """Bad requests: each is a 4xx that names the field, is counted by its reason, and repeats nothing of the input."""
 
 import http.client
-import math
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from artifacts import Made
 from serving import Server, matrix, serving
@@ -172,7 +172,22 @@ def test_more_requests_than_the_queue_holds(boosted: Made) -> None:
         assert server.metrics()['modelmill_requests_in_flight{model="model",version="7"}'] == 0
 
 
-def test_not_a_finite_answer_is_still_json(cancer_server: Server) -> None:
-    answer = cancer_server.infer(tensor(data=[3e38, -3e38] * 15))
-    assert answer.status == 200
-    assert all(value is None or math.isfinite(value) for value in answer.json["outputs"][1]["data"])
+def test_an_answer_that_is_not_finite_is_an_error_in_json(cancer_server: Server) -> None:
+    row = [3e38, -3e38] * 15
+    before = cancer_server.refusals().get("OutputNotFinite", 0)
+    answer = cancer_server.infer(tensor(data=row))
+    assert answer.status == 500
+    assert "'predict_proba' is not finite" in answer.json["error"]
+    assert cancer_server.refusals()["OutputNotFinite"] == before + 1
+    # What was asked for is finite, or is not JSON.
+    assert cancer_server.infer(tensor(data=row), outputs=[{"name": "predict"}]).status == 200
+    assert cancer_server.ask("POST", "/v1/models/model:predict", {"instances": [row]}).status == 200
+    raw = cancer_server.infer(tensor(data=row), parameters={"binary_data_output": True})
+    assert not np.isfinite(np.frombuffer(raw.tensors["predict_proba"], np.float32)).all()
+
+
+def test_a_number_that_is_not_finite_is_an_error_in_v1(regression: Made) -> None:
+    with serving(regression) as server:
+        answer = server.ask("POST", "/v1/models/model:predict", {"instances": [[3e38, 3e38, 3e38]]})
+        assert (answer.status, "'predict' is not finite" in answer.json["error"]) == (500, True)
+        assert server.refusals() == {"OutputNotFinite": 1}
