@@ -256,7 +256,7 @@ def _tensor_metadata(tensor: dict[str, Any]) -> bytes:
 
 def _read(message: bytes) -> list[tuple[int, Any]]:
     try:
-        return fields(message)
+        return list(fields(message))
     except protobuf.WireError as error:
         raise invalid("ProtobufInvalid", f"the message cannot be read: {error}") from error
 
