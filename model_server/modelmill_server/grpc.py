@@ -100,6 +100,8 @@ class Service:
                 self._app.admit()
             except RefusedError as refusal:
                 return self._refuse_prediction(refusal)
+        elif head.method is _no_method:
+            return self._refuse(_unimplemented())  # at once: the body of a stream may never end
         return None
 
     def call(self, connection: Connection, stream: Stream) -> Answer | None:
@@ -244,7 +246,11 @@ class Service:
 
 
 def _no_method(message: bytes) -> bytes:  # noqa: ARG001
-    raise RefusedError(
+    raise _unimplemented()
+
+
+def _unimplemented() -> RefusedError:
+    return RefusedError(
         501, "PathUnknown", "no such method; predictions are at inference.GRPCInferenceService/ModelInfer"
     )
 

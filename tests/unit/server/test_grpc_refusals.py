@@ -1,6 +1,8 @@
 """Bad calls: each has the code and the message that REST's status has, is counted, and repeats nothing of the input."""
 
 import asyncio
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -170,6 +172,22 @@ def test_what_is_not_there(cancer_server: Server) -> None:
             call(on, method, b"")
         assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
         assert "ModelInfer" in raised.value.details()
+
+
+def test_what_is_not_there_is_refused_before_anything_is_sent(cancer_server: Server) -> None:
+    done = threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        assert done.wait(60)
+        yield b""
+
+    with channel(cancer_server) as on:
+        answers = on.stream_stream(f"{SERVICE}ModelStreamInfer")(messages(), timeout=60)
+        with pytest.raises(grpc.RpcError) as raised:
+            next(answers)
+        done.set()
+        assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        call(on, f"{SERVICE}ServerLive", b"")  # the connection goes on
 
 
 def test_a_refusal_disturbs_nobody_else(cancer_server: Server) -> None:
