@@ -101,22 +101,20 @@ class Codec:
 
     def _decode(self, body: Any) -> Call:
         texts = {_MODEL_NAME: b"", _MODEL_VERSION: b"", _ID: b""}
-        inputs, outputs, raw = [], [], []
+        inputs: list[_Input] = []
+        outputs: list[str] = []
+        raw: list[Any] = []
         for mark, value in fields(body):
             if mark == _INPUTS:
-                if len(inputs) == self._most_inputs:
-                    raise invalid("TensorUnknown", f"inputs: are more than the model takes; it takes {self._takes}")
                 inputs.append(_input(value, len(inputs)))
             elif mark == _RAW:
-                if len(raw) == self._most_inputs:
-                    raise invalid("DataInvalid", "raw_input_contents: holds more tensors than the model takes")
                 raw.append(value)
             elif mark in texts:
                 texts[mark] = value
+                continue
             elif mark == _OUTPUTS:
-                if len(outputs) == self._most_outputs:
-                    raise invalid("OutputUnknown", "outputs: are more than the model gives; list each at most once")
                 outputs.append(_name_of(value))
+            self._limit(len(inputs), len(raw), len(outputs))
         name, version, id_ = (str(text, "utf-8") for text in texts.values())
         if name != self._name:
             raise model_unknown(self._name)
@@ -127,6 +125,15 @@ class Codec:
         selected = self._select(outputs, raw=bool(raw))
         rows, feeds = self._fast(inputs, raw) or self._json.feeds(_tensors(inputs, raw))
         return Call(rows, feeds, id_, selected, [True] * len(selected or self._outputs) if raw else None)
+
+    def _limit(self, inputs: int, raw: int, outputs: int) -> None:
+        """Read no further where there are more than any right message has."""
+        if inputs > self._most_inputs:
+            raise invalid("TensorUnknown", f"inputs: are more than the model takes; it takes {self._takes}")
+        if raw > self._most_inputs:
+            raise invalid("DataInvalid", "raw_input_contents: holds more tensors than the model takes")
+        if outputs > self._most_outputs:
+            raise invalid("OutputUnknown", "outputs: are more than the model gives; list each at most once")
 
     def _fast(self, inputs: list[_Input], raw: list[Any]) -> tuple[int, dict[str, Array]] | None:
         """The feeds if they are one FP32 matrix as it should be, else None."""

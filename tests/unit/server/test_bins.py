@@ -265,7 +265,7 @@ def test_a_block_that_cannot_be_binned_makes_room_for_the_next_one(numeric: Made
 @pytest.mark.parametrize("rows", [1, 2, 700], ids=["of one row", "of a few rows", "of whole blocks"])
 def test_a_worker_that_is_killed_at_any_step_has_counted_nothing_twice(numeric: Made, rows: int) -> None:
     """A child counts rows, is killed before line `step` of what moves a full block, and another one goes on."""
-    steps, step = [Bins._flush.__code__, Bins._count.__code__], 0
+    steps, step = [Bins._flush.__code__, Bins._count.__code__], 0  # noqa: SLF001
     while True:
         server = Loaded(numeric)
         child = os.fork()

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import numpy as np
@@ -100,7 +100,7 @@ EMPTY = request().SerializeToString()
     ("message", "reason", "text"),
     [
         (EMPTY + b"\x2a\0" * 9 + NO_MESSAGE, "ProtobufInvalid", "group"),
-        (EMPTY + b"\x2a\0" * 500 + NO_MESSAGE, "TensorUnknown", "more than the model takes; it takes one tensor 'input'"),
+        (EMPTY + b"\x2a\0" * 500 + NO_MESSAGE, "TensorUnknown", "more than the model takes; it takes one tensor"),
         (EMPTY + b"\x3a\0" * 500 + NO_MESSAGE, "DataInvalid", "more tensors than the model takes"),
         (EMPTY + b"\x32\0" * 500 + NO_MESSAGE, "OutputUnknown", "more than the model gives"),
         (request(row(shape=[1] * 200)), "ShapeMismatch", "inputs[0].shape: must be at most 8 sizes"),
@@ -122,14 +122,14 @@ def test_a_message_in_parts_is_put_together_once(cancer: Made, monkeypatch: pyte
     from modelmill_server import grpc_codec, model
 
     codec = model.load(cancer.folder, cancer.digest, "model", "7").grpc_codec
-    part = bytearray(pb.ModelInferRequest.InferInputTensor(name="input", datatype="FP32", shape=[300, 30]).SerializeToString())
+    part = bytearray(tensor("input", "FP32", [300, 30]).SerializeToString())
     for value in cancer.rows[:300].astype("<f4").ravel():
         part += b"\x2a\x06\x32\x04" + value.tobytes()  # `contents` with one value each
     message = request(pb.ModelInferRequest.InferInputTensor.FromString(bytes(part)))
     copies: list[int] = []
 
     class Copy(bytes):
-        def __new__(cls, *parts: Any) -> "Copy":
+        def __new__(cls, *parts: Any) -> Self:
             copies.append(1)
             return super().__new__(cls, *parts)
 
