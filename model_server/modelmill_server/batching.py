@@ -8,7 +8,9 @@ together as alone (see `rows_together`).
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,24 +59,38 @@ class Batches:
             self._go(loop)
         elif deadline is not None:
             item.timer = loop.call_at(deadline, self._give_up, item)
-        return await item.future
+        try:
+            return await item.future
+        except asyncio.CancelledError:
+            # Its caller has gone: what it sent must not stay here until the model is free.
+            with suppress(ValueError):  # it is with the model
+                self._waiting.remove(item)
+            raise
+        finally:
+            if item.timer is not None:
+                item.timer.cancel()
 
     def _go(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run what waits, as long as there is a free thread."""
         while self._free and (batch := self._take()):
             self._free -= 1
-            work = loop.run_in_executor(self._pool, _run, self._runtime, batch)
+            try:
+                work = loop.run_in_executor(self._pool, _run, self._runtime, batch)
+            except RuntimeError as error:  # the machine has no thread left
+                self._free += 1
+                _settle(batch, [error] * len(batch))
+                continue
             work.add_done_callback(lambda done, batch=batch: self._done(loop, batch, done))  # type: ignore[misc]
 
     def _take(self) -> list[_Waiting]:
-        """The next request, with those after it that fit."""
+        """The next request, with those after it that fit: in rows, and in all other sizes of their arrays."""
         batch: list[_Waiting] = []
         rows = 0
         while self._waiting:
             item = self._waiting[0]
             if not item.future.done():  # its caller may have gone
                 rows += item.rows
-                if batch and rows > self._together:
+                if batch and (rows > self._together or not _fit(batch[0].feeds, item.feeds)):
                     break
                 batch.append(item)
                 if item.timer is not None:
@@ -85,13 +101,8 @@ class Batches:
     def _done(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], work: "asyncio.Future[_Results]") -> None:
         self._free += 1
         self._go(loop)
-        for item, result in zip(batch, work.result(), strict=True):
-            if item.future.done():
-                continue
-            if isinstance(result, Exception):
-                item.future.set_exception(result)
-            else:
-                item.future.set_result(result)
+        error = asyncio.CancelledError() if work.cancelled() else work.exception()
+        _settle(batch, work.result() if error is None else [error] * len(batch))
 
     def _give_up(self, item: _Waiting) -> None:
         if not item.future.done():
@@ -99,15 +110,35 @@ class Batches:
             item.future.set_exception(_late())
 
 
-_Results = list["tuple[list[Array], float] | Exception"]
+_Results = Sequence["tuple[list[Array], float] | BaseException"]
+
+
+def _settle(batch: list[_Waiting], results: _Results) -> None:
+    """Tell each request what became of it; whatever the model did, none may wait for ever."""
+    for item, result in zip(batch, results, strict=True):
+        if item.future.done():  # its caller has gone
+            continue
+        if isinstance(result, Exception):
+            item.future.set_exception(result)
+        elif isinstance(result, BaseException):
+            item.future.set_exception(RuntimeError(f"the model's thread ended: {type(result).__name__}"))
+        else:
+            item.future.set_result(result)
+
+
+def _fit(one: Feeds, other: Feeds) -> bool:
+    """Whether arrays can be joined along their rows."""
+    return all(
+        array.shape[1:] == other[name].shape[1:] and array.dtype == other[name].dtype for name, array in one.items()
+    )
 
 
 def _run(runtime: Runtime, batch: list[_Waiting]) -> _Results:
     """The result of each request, in a thread."""
     if len(batch) > 1:
-        feeds = {name: np.concatenate([item.feeds[name] for item in batch]) for name in batch[0].feeds}
-        before = time.perf_counter()
         try:
+            feeds = {name: np.concatenate([item.feeds[name] for item in batch]) for name in batch[0].feeds}
+            before = time.perf_counter()
             outputs = runtime.predict(feeds)
         except Exception:  # noqa: S110 - one of them is bad: each alone, so that the others do not suffer
             pass

@@ -3,10 +3,13 @@
 A row that the model has seen is appended to a block, and 256 rows at a time are binned: alone, a row would take
 30 searches.  The block is in the worker's shared memory too, so a reader bins what waits in it, and totals are exact
 whenever they are read, even those of a worker that was killed.
+
+That takes two areas, each with counts and a block.  What an area counts is its counts and the first rows of its block.
+A full block goes, with its area's counts, into the counts of the other area, and then one write of a word makes that
+one the current one.  So a worker may be killed at any moment, and the next one goes on with what it finds.
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -25,8 +28,6 @@ BLOCK = 256  # rows
 _LARGEST_EDGES = 1 << 20  # bytes
 _LABELS, _PROBABILITIES = "predict", "predict_proba"
 _MOST_CLASSES = 1024  # of which probabilities are kept; a model with more gets no score bins
-# A worker that was killed while it binned leaves its slab in that state: read it then as it is.
-_PATIENCE_SECONDS = 0.05
 
 
 class Layout:
@@ -78,12 +79,12 @@ class Layout:
         self.bins = most + 2  # of a column: the last one for missing values
         counts = self.width * self.bins + len(self.prediction_edges) + 2 + len(self.score_edges) + 2
         self.block = BLOCK * self.record.itemsize
-        self.size = -(-(_HEAD + 8 * counts + self.block) // 64) * 64
+        self.size = -(-(_HEAD + 2 * (8 * counts + self.block)) // 64) * 64
         self.counts = counts
         self.offsets = np.arange(self.width) * self.bins  # of a column's bins in a slab
 
 
-_HEAD = 16  # bytes: whether rows are being binned (odd) or not, and how many rows are in the block
+_HEAD = 16  # bytes
 
 
 class Bins:
@@ -92,9 +93,10 @@ class Bins:
     def __init__(self, layout: Layout, memory: memoryview) -> None:
         self._layout = layout
         self._memory = memory[: layout.size]
-        self._head = memory[:_HEAD].cast("Q")  # [changes, rows in the block]
+        # [how often counts were changed, place of the next row].  Places below BLOCK are in the first area.
+        self._head = memory[:_HEAD].cast("Q")
         self._counts, self._rows, self._labels, self._probabilities = _views(layout, memory)
-        self._block = memory[_HEAD + 8 * layout.counts :][: layout.block]
+        self._block = memory[_HEAD + 16 * layout.counts :][: 2 * layout.block]
         # Count `rows` that the model has seen as `feeds` and answered with `outputs`; both are copied.
         self.add: Callable[[int, dict[str, Array], Sequence[Array]], None] = self._add
 
@@ -110,6 +112,7 @@ class Bins:
             self._layout.record.itemsize,
         )
         memory, answers = row.memory, row.outputs
+        last, very_last = BLOCK - 1, 2 * BLOCK - 1  # places in the areas
 
         def add(rows: int, feeds: dict[str, Array], outputs: Sequence[Array]) -> None:
             if outputs is not answers:
@@ -118,48 +121,45 @@ class Bins:
             index = head[1]
             start = index * size
             block[start : start + size] = memory
-            head[1] = index + 1
-            if index == BLOCK - 1:
+            if index == last or index == very_last:  # noqa: SIM109 - twice as fast as `in`
                 flush()
+            else:
+                head[1] = index + 1
 
         self.add = add
 
     def _add(self, rows: int, feeds: dict[str, Array], outputs: Sequence[Array]) -> None:
-        start, first = self._head[1], 0
+        first = 0
         while first < rows:
-            last = min(rows, first + BLOCK - start)
+            index = self._head[1]
+            room = BLOCK - index % BLOCK
+            last = min(rows, first + room)
             if last - first == BLOCK and self._layout.matrix is not None:
                 self._count(_binned(self._layout, *self._answered(first, last, feeds, outputs)))
-                first = last
-                continue
-            self._put(start, start + last - first, first, last, feeds, outputs)
-            start += last - first
-            self._head[1] = start
-            if start == BLOCK:
-                self._flush()
-                start = 0
+            else:
+                self._put(index, index + last - first, first, last, feeds, outputs)
+                if last - first == room:
+                    self._flush()
+                else:
+                    self._head[1] = index + last - first
             first = last
-
-    def mend(self) -> None:
-        """Go on where another process was killed."""
-        self._head[0] += self._head[0] % 2
 
     def read(self) -> "Totals":
         """The exact totals, whatever the worker does meanwhile."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
-            before = self._head[0]
+            changes, end = self._head
             copy = memoryview(bytearray(self._memory))
-            if (before % 2 == 0 and before == self._head[0]) or time.monotonic() > deadline:
+            if changes == self._head[0]:
                 break
-        counts, *block = _views(self._layout, copy)
-        counts += _binned(self._layout, *(part[: copy[:_HEAD].cast("Q")[1]] for part in block))
-        return Totals(self._layout, counts)
+        area, rows = divmod(end, BLOCK)
+        counts, *blocks = _views(self._layout, copy)
+        block = (part[area * BLOCK : area * BLOCK + rows] for part in blocks)
+        return Totals(self._layout, counts[area] + _binned(self._layout, *block))
 
     def _put(
         self, start: int, end: int, first: int, last: int, feeds: dict[str, Array], outputs: Sequence[Array]
     ) -> None:
-        """Rows first to last of a request become rows start to end of the block."""
+        """Rows first to last of a request go to the places start to end."""
         layout = self._layout
         if layout.matrix is not None:
             self._rows[start:end] = feeds[layout.matrix][first:last]
@@ -181,7 +181,7 @@ class Bins:
         """A block's worth of a request for a matrix, where it lies: rows, predictions, probabilities."""
         layout, matrix = self._layout, self._layout.matrix
         assert matrix is not None  # noqa: S101 - who calls has looked
-        labels, probabilities = self._labels, self._probabilities
+        labels, probabilities = self._labels[:BLOCK], self._probabilities[:BLOCK]
         if layout.labels is not None:
             labels = outputs[layout.labels].ravel()[first:last]
             if layout.prediction_codes and not layout.plain:
@@ -191,20 +191,24 @@ class Bins:
         return feeds[matrix][first:last], labels, probabilities
 
     def _flush(self) -> None:
+        """Count the rows of the current area's block, which is full."""
+        area = self._head[1] // BLOCK
+        block = slice(area * BLOCK, (area + 1) * BLOCK)
         try:
-            found = _binned(self._layout, self._rows, self._labels, self._probabilities)
+            found = _binned(self._layout, self._rows[block], self._labels[block], self._probabilities[block])
         except Exception:
-            self._head[1] = 0  # else no row would find a place any more
+            self._head[0] += 1
+            self._head[1] = area * BLOCK  # else no row would find a place any more
             raise
-        self._count(found, emptied=True)
+        self._count(found)
 
-    def _count(self, found: Array, *, emptied: bool = False) -> None:
-        """Add to the counts; `emptied`: the rows of the block are among them."""
-        self._head[0] += 1
-        self._counts += found
-        if emptied:
-            self._head[1] = 0
-        self._head[0] += 1
+    def _count(self, found: Array) -> None:
+        """Add to the counts; the current area's block holds no row that is not among them."""
+        area = self._head[1] // BLOCK
+        other = 1 - area
+        self._head[0] += 1  # who still reads the other area reads again
+        np.add(self._counts[area], found, out=self._counts[other])
+        self._head[1] = other * BLOCK  # from here on they are counted
 
 
 class Totals:
@@ -247,18 +251,18 @@ def _named(part: Numeric | Categorical, found: Array) -> counters.Bins:
 
 
 def _views(layout: Layout, memory: memoryview) -> tuple[Array, Array, Array, Array]:
-    """The counts, and the block's rows, predictions and probabilities."""
-    end = _HEAD + 8 * layout.counts
-    counts = np.frombuffer(memory[_HEAD:end], np.uint64)
-    block = np.frombuffer(memory[end : end + layout.block], layout.record)
+    """The counts, [2, counts], and the blocks' rows, predictions and probabilities, [2 * BLOCK, ...], of both areas."""
+    end = _HEAD + 16 * layout.counts
+    counts = np.frombuffer(memory[_HEAD:end], np.uint64).reshape(2, -1)
+    block = np.frombuffer(memory[end : end + 2 * layout.block], layout.record)
     labels, probabilities = layout.labels, layout.probabilities
     if not layout.plain:
         labels, probabilities = 0, 1
     return (
         counts,
         block["0"],
-        np.zeros(BLOCK) if labels is None else block[str(1 + labels)].reshape(BLOCK),
-        np.zeros((BLOCK, 0)) if probabilities is None else block[str(1 + probabilities)],
+        np.zeros(2 * BLOCK) if labels is None else block[str(1 + labels)].reshape(2 * BLOCK),
+        np.zeros((2 * BLOCK, 0)) if probabilities is None else block[str(1 + probabilities)],
     )
 
 

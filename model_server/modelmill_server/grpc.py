@@ -38,9 +38,11 @@ _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-
 # zlib's window bits for the compressions of gRPC that clients offer to use.
 _COMPRESSIONS = {b"gzip": 31, b"deflate": 15}
 _TYPE = (b"content-type", b"application/grpc")
+_SUBTYPES = (b"application/grpc+", b"application/grpc;")  # application/grpc-web is another protocol
 _ENCODINGS = (b"grpc-accept-encoding", b"identity,gzip,deflate")
 _TRUE, _FALSE = b"\x08\x01", b""  # a message whose first field is a bool
 _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
+_SMALL = 4 << 10  # bytes of a message to any method but ModelInfer
 _INDEXED = ("name", "version", "state", "reason")  # the fields of a model in the repository's index
 _STRING_1, _STRING_2 = tag(1, protobuf.BYTES), tag(2, protobuf.BYTES)
 
@@ -86,21 +88,30 @@ class Service:
 
     def read(self, headers: dict[bytes, bytes]) -> _Head:
         method: _Method | None = _no_method
-        if headers.get(b":method") == b"POST" and headers.get(b"content-type", b"").startswith(_TYPE[1]):
+        kind = headers.get(b"content-type", b"")
+        if headers.get(b":method") == b"POST" and (kind == _TYPE[1] or kind.startswith(_SUBTYPES)):
             method = self._methods.get(headers.get(b":path", b""), _no_method)
         timeout = headers.get(b"grpc-timeout")
         return _Head(method, None if timeout is None else _seconds(timeout), headers.get(b"grpc-encoding", b""))
 
     def open(self, stream: Stream) -> Answer | None:
-        self._counters.in_flight += 1
         head: _Head = stream.head
-        stream.deadline = self._app.deadline(head.timeout)
         if head.method is None:
+            self._counters.in_flight += 1
+            stream.deadline = self._app.deadline(head.timeout)
             try:
                 self._app.admit()
             except RefusedError as refusal:
                 return self._refuse_prediction(refusal)
+        elif head.method is _no_method:
+            return self._refuse(_unimplemented())  # at once: the body of a stream may never end
+        else:
+            stream.limit = _SMALL
         return None
+
+    def size(self, stream: Stream) -> int:
+        body = stream.body
+        return _PREFIX.size + _PREFIX.unpack_from(body)[1] if len(body) >= _PREFIX.size else 0
 
     def call(self, connection: Connection, stream: Stream) -> Answer | None:
         head: _Head = stream.head
@@ -125,15 +136,16 @@ class Service:
         return self._refuse_stream(stream, self._app.too_slow())
 
     def large(self, stream: Stream) -> Answer:
-        return self._refuse_stream(stream, self._app.too_large())
+        return self._refuse_stream(stream, self._too_large(stream))
 
     def gone(self, stream: Stream) -> None:
         self._counters.refused("Disconnected")
         if stream.task is not None:
             stream.task.cancel()
 
-    def close(self, stream: Stream) -> None:  # noqa: ARG002
-        self._counters.in_flight -= 1
+    def close(self, stream: Stream) -> None:
+        if stream.head.method is None:
+            self._counters.in_flight -= 1
 
     def invalid(self) -> None:
         self._counters.refused("HttpInvalid")
@@ -157,19 +169,24 @@ class Service:
             return message
         if encoding not in _COMPRESSIONS:
             raise RefusedError(501, "CompressionUnknown", "messages are compressed with gzip, deflate, or not at all")
-        return self._inflated(message, _COMPRESSIONS[encoding])
+        return self._inflated(stream, message, _COMPRESSIONS[encoding])
 
-    def _inflated(self, message: bytes, bits: int) -> bytes:
-        stream = zlib.decompressobj(bits)
+    def _inflated(self, stream: Stream, message: bytes, bits: int) -> bytes:
+        inflater = zlib.decompressobj(bits)
         try:
-            inflated = stream.decompress(message, self.limit)
+            inflated = inflater.decompress(message, stream.limit)
         except zlib.error as error:
             raise invalid("ProtobufInvalid", "the message is not compressed as grpc-encoding says") from error
-        if len(inflated) > self.limit - _PREFIX.size:
-            raise self._app.too_large()
-        if not stream.eof:
+        if len(inflated) > stream.limit - _PREFIX.size:
+            raise self._too_large(stream)
+        if not inflater.eof:
             raise invalid("ProtobufInvalid", "the message is not compressed as grpc-encoding says")
         return inflated
+
+    def _too_large(self, stream: Stream) -> RefusedError:
+        if stream.head.method is None:
+            return self._app.too_large()
+        return RefusedError(413, "BodyTooLarge", f"the message is over {_SMALL} bytes; it takes a name and a version")
 
     def _model_ready(self, message: bytes) -> bytes:
         self._require_model(message)
@@ -244,7 +261,11 @@ class Service:
 
 
 def _no_method(message: bytes) -> bytes:  # noqa: ARG001
-    raise RefusedError(
+    raise _unimplemented()
+
+
+def _unimplemented() -> RefusedError:
+    return RefusedError(
         501, "PathUnknown", "no such method; predictions are at inference.GRPCInferenceService/ModelInfer"
     )
 
@@ -256,7 +277,7 @@ def _tensor_metadata(tensor: dict[str, Any]) -> bytes:
 
 def _read(message: bytes) -> list[tuple[int, Any]]:
     try:
-        return fields(message)
+        return list(fields(message))
     except protobuf.WireError as error:
         raise invalid("ProtobufInvalid", f"the message cannot be read: {error}") from error
 

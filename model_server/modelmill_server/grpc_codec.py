@@ -4,6 +4,7 @@ Tensors come in `contents`, typed, or in `raw_input_contents`, all or none; an a
 are those of the JSON: a tensor becomes one of `v2` first.  Only the usual FP32 matrix goes straight to its array.
 """
 
+from itertools import islice
 from math import prod
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 import numpy as np
 
 from modelmill_server import protobuf, tensors, v2
-from modelmill_server.errors import invalid, model_unknown, version_unknown
+from modelmill_server.errors import RefusedError, invalid, model_unknown, version_unknown
 from modelmill_server.protobuf import WireError, field, fields, signed, tag, varint, varints
 from modelmill_server.signature import NUMPY_TYPES, Signature
 from modelmill_server.tensors import Array
@@ -35,6 +36,17 @@ _FIELDS = {
     "BYTES": (8, "bytes_contents"),
 }
 _LONGEST = 10  # bytes of a varint
+# The wire types of a value that is alone: protobuf's older form of numbers, and the only one of texts.
+_ALONE = {"BYTES": protobuf.BYTES, "FP32": protobuf.FIXED32, "FP64": protobuf.FIXED64}
+_TAGS = {
+    datatype: (tag(number, protobuf.BYTES), tag(number, _ALONE.get(datatype, protobuf.VARINT)))
+    for datatype, (number, _) in _FIELDS.items()
+}
+_LAST_FIELD = max(number for number, _ in _FIELDS.values())
+_PACKED_FP32 = _TAGS["FP32"][0]
+# So many inputs and outputs over those of the model are read: few too many are named as they are in JSON.  A million
+# empty ones are not read at all.
+_SPARE = 8
 _VIEWED = 4096  # bytes of a message from which on its parts are not copied
 
 
@@ -56,6 +68,9 @@ class Codec:
         self._fast_input = signature.matrix if fast else None
         self._width = signature.width
         self._head = field(1, name) + field(2, version)
+        self._most_inputs = max(1, len(signature.columns), len(signature.tensors)) + _SPARE
+        self._most_outputs = len(signature.outputs) + _SPARE
+        self._takes = signature.takes
         self._outputs = [(tensor.name, tensor.datatype) for tensor in signature.outputs]
         self._output_heads = [field(1, name) + field(2, datatype) for name, datatype in self._outputs]
 
@@ -86,16 +101,20 @@ class Codec:
 
     def _decode(self, body: Any) -> Call:
         texts = {_MODEL_NAME: b"", _MODEL_VERSION: b"", _ID: b""}
-        inputs, outputs, raw = [], [], []
+        inputs: list[_Input] = []
+        outputs: list[str] = []
+        raw: list[Any] = []
         for mark, value in fields(body):
             if mark == _INPUTS:
-                inputs.append(_input(value))
+                inputs.append(_input(value, len(inputs)))
             elif mark == _RAW:
                 raw.append(value)
             elif mark in texts:
                 texts[mark] = value
+                continue
             elif mark == _OUTPUTS:
                 outputs.append(_name_of(value))
+            self._limit(len(inputs), len(raw), len(outputs))
         name, version, id_ = (str(text, "utf-8") for text in texts.values())
         if name != self._name:
             raise model_unknown(self._name)
@@ -106,6 +125,15 @@ class Codec:
         selected = self._select(outputs, raw=bool(raw))
         rows, feeds = self._fast(inputs, raw) or self._json.feeds(_tensors(inputs, raw))
         return Call(rows, feeds, id_, selected, [True] * len(selected or self._outputs) if raw else None)
+
+    def _limit(self, inputs: int, raw: int, outputs: int) -> None:
+        """Read no further where there are more than any right message has."""
+        if inputs > self._most_inputs:
+            raise invalid("TensorUnknown", f"inputs: are more than the model takes; it takes {self._takes}")
+        if raw > self._most_inputs:
+            raise invalid("DataInvalid", "raw_input_contents: holds more tensors than the model takes")
+        if outputs > self._most_outputs:
+            raise invalid("OutputUnknown", "outputs: are more than the model gives; list each at most once")
 
     def _fast(self, inputs: list[_Input], raw: list[Any]) -> tuple[int, dict[str, Array]] | None:
         """The feeds if they are one FP32 matrix as it should be, else None."""
@@ -120,8 +148,8 @@ class Codec:
         elif tensor.contents is None:
             return None
         else:
-            parts = fields(tensor.contents)
-            if len(parts) != 1 or parts[0][0] != tag(6, protobuf.BYTES):
+            parts = list(islice(fields(tensor.contents), 2))
+            if len(parts) != 1 or parts[0][0] != _PACKED_FP32:
                 return None
             values = parts[0][1]
         if width != self._width or rows < 1 or len(values) != rows * width * 4:
@@ -146,23 +174,32 @@ class Codec:
         return selected
 
 
-def _input(data: Any) -> _Input:
+def _input(data: Any, index: int) -> _Input:
     name = datatype = b""
     shape: list[int] = []
-    contents = None
+    contents: list[Any] = []
     for mark, value in fields(data):
         if mark == _SHAPE:
+            if len(value) > _LONGEST * tensors.MAX_RANK:
+                raise _rank(index)
             shape += map(signed, varints(value))
         elif mark == _CONTENTS:
-            # A message that comes in parts is their concatenation.
-            contents = value if contents is None else bytes(contents) + bytes(value)
+            contents.append(value)
         elif mark == _NAME:
             name = value
         elif mark == _DATATYPE:
             datatype = value
         elif mark == _SIZE:
             shape.append(signed(value))
-    return _Input(str(name, "utf-8"), str(datatype, "utf-8"), shape, contents)
+        if len(shape) > tensors.MAX_RANK:
+            raise _rank(index)
+    # A message that comes in parts is their concatenation.
+    whole = None if not contents else contents[0] if len(contents) == 1 else b"".join(contents)
+    return _Input(str(name, "utf-8"), str(datatype, "utf-8"), shape, whole)
+
+
+def _rank(index: int) -> RefusedError:
+    return invalid("ShapeMismatch", f"inputs[{index}].shape: must be at most {tensors.MAX_RANK} sizes; mend it")
 
 
 def _name_of(data: Any) -> str:
@@ -208,10 +245,10 @@ def _untyped(tensor: _Input, where: str) -> Any:
     is said as for JSON.
     """
     datatype, elements = tensor.datatype, prod(tensor.shape)
-    number, name = _FIELDS[datatype]
+    name = _FIELDS[datatype][1]
     if tensor.contents is None and elements:
         raise invalid("DataMissing", f"{where}.data: is missing; send it in contents.{name} or raw_input_contents")
-    parts = _parts(tensor, number, where)
+    parts = _parts(tensor, elements, where)
     if datatype == "BYTES":
         return [_text(value, index, where) for index, value in enumerate(parts)]
     packed = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -224,17 +261,24 @@ def _untyped(tensor: _Input, where: str) -> Any:
     return memoryview(values.tobytes())
 
 
-def _parts(tensor: _Input, number: int, where: str) -> list[Any]:
-    """The occurrences of field `number` in `contents`, as bytes; nothing else may be there."""
-    datatype = tensor.datatype
-    alone = {"BYTES": protobuf.BYTES, "FP32": protobuf.FIXED32, "FP64": protobuf.FIXED64}.get(datatype, protobuf.VARINT)
-    parts = []
+def _parts(tensor: _Input, elements: int, where: str) -> list[Any]:
+    """The occurrences of the datatype's field in `contents`, as bytes; no other one may be there.
+
+    Each holds a value or more, so there are at most as many as `elements`, which the shape means.
+    """
+    name, marks = _FIELDS[tensor.datatype][1], _TAGS[tensor.datatype]
+    parts: list[Any] = []
     for mark, value in fields(tensor.contents or b""):
-        if mark in (tag(number, protobuf.BYTES), tag(number, alone)):
+        if mark in marks:
+            if value == b"" and tensor.datatype != "BYTES":
+                continue
+            if len(parts) >= elements >= 0:
+                raise invalid(
+                    "ShapeMismatch", f"{where}.data: has more values than its shape means, {elements}; make them agree"
+                )
             parts.append(varint(value) if type(value) is int else value)
-        elif any(mark >> 3 == known for known, _ in _FIELDS.values()):
-            name = _FIELDS[datatype][1]
-            raise invalid("DataInvalid", f"{where}.data: {datatype} data are in contents.{name}; send it there")
+        elif mark >> 3 <= _LAST_FIELD:
+            raise invalid("DataInvalid", f"{where}.data: {tensor.datatype} data are in contents.{name}; send it there")
     return parts
 
 

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 TABLE_SIZE = 4096  # bytes of the dynamic table: the protocol's default, which is not changed
 _OVERHEAD = 32  # bytes of a table's entry beside its name and its value
 _REMEMBERED = 64  # blocks
+_LARGEST = 512  # bytes of a block that is remembered: those of clients that index their headers have a few dozen
 
 Header = tuple[bytes, bytes]
 Made = TypeVar("Made")
@@ -75,7 +76,7 @@ class Decoder(Generic[Made]):
         made = self._make(dict(headers))
         if changed:
             self._known.clear()
-        else:
+        elif len(block) <= _LARGEST:
             if len(self._known) == _REMEMBERED:
                 self._known.clear()
             self._known[block] = made

@@ -3,8 +3,12 @@
 A request that is answered in the event loop costs a few steps: its frames are taken apart where they were read, and the
 answers to all requests of one read are written together.  A library cannot do that: h2 takes 200 us for a call.
 
-What one connection can hold is bounded: streams, the size of a body and of its headers, the time until a
-body is complete and until an answer is taken.  A peer that does not read is not read either.
+What one connection can hold is bounded: streams, the bytes of their bodies, the size of headers, the time until a body
+is complete and until an answer is taken.  A peer that does not read is not read either.
+
+A stream may send `_STREAM_WINDOW` bytes.  Where its first bytes say that its body is larger, it gets a grant of what it
+needs, at once where the grants of all streams stay below `_GRANTS`, else when another one is complete.  Who has a grant
+can end its body whatever the others do, which windows that streams share do not promise.
 """
 
 import asyncio
@@ -16,7 +20,7 @@ from modelmill_server import hpack
 from modelmill_server.outbox import Outbox
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-MAX_STREAMS = 1024
+MAX_STREAMS = 100
 MAX_HEAD = 16 << 10  # bytes of a block of headers, compressed or not
 # As for HTTP/1.1: longer than any client or load balancer keeps a connection that nothing happens on.
 IDLE_SECONDS = 620
@@ -27,13 +31,19 @@ _WORD = struct.Struct(">I")
 _MAX_FRAME = 16384  # the protocol's default
 _MAX_WINDOW = (1 << 31) - 1
 _DEFAULT_WINDOW = 65535
-_WINDOW = 1 << 30  # of a connection: what it holds is bounded by its streams
+_WINDOW = 1 << 30  # of a connection: its streams' windows bound what it holds
+_STREAM_WINDOW = 128 << 10  # holds 1,000 rows of 30 floats, so that they need no new credit
+_GRANTS = 8 << 20  # bytes beyond it, of all streams
+_LEAST_RATE = 64 << 10  # bytes of an answer that a peer takes in a second
+# Frames that neither ask for something nor let an answer go on: so many are read in so many seconds.
+_MOST_IDLE, _IDLE_FRAMES_SECONDS = 1000, 10.0
+_MOST_UNFINISHED = 1000  # streams of which it is remembered that their callers may still send
 _TOGETHER = 64  # answers that are written together at most
 
 _DATA, _HEADERS, _PRIORITY, _RESET, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = range(10)
 _END_STREAM, _ACK, _END_HEADERS, _PADDED, _WITH_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 _HEADER_TABLE_SIZE, _ENABLE_PUSH, _CONCURRENT, _INITIAL_WINDOW, _FRAME_SIZE, _HEADER_LIST_SIZE = range(1, 7)
-_NO_ERROR, _PROTOCOL_ERROR, _INTERNAL, _FLOW_CONTROL = 0, 1, 2, 3
+_NO_ERROR, _PROTOCOL_ERROR, _FLOW_CONTROL, _STREAM_CLOSED = 0, 1, 3, 5
 _FRAME_SIZE_ERROR, _REFUSED_STREAM, _CANCEL, _COMPRESSION, _CALM = 6, 7, 8, 9, 11
 
 _NOT_HTTP2 = (
@@ -53,19 +63,39 @@ class Answer(NamedTuple):
 class Stream:
     """One request and its answer."""
 
-    __slots__ = ("answer", "body", "complete", "credit", "deadline", "head", "id", "sent", "task", "timer")
+    __slots__ = (
+        "answer",
+        "body",
+        "complete",
+        "credit",
+        "deadline",
+        "granted",
+        "head",
+        "id",
+        "limit",
+        "sent",
+        "size",
+        "task",
+        "timer",
+        "wants",
+        "window",
+    )
 
-    def __init__(self, id_: int, head: Any) -> None:
+    def __init__(self, id_: int, head: Any, limit: int) -> None:
         self.id = id_
         self.head = head  # what the service made of the headers
         self.body: bytes | bytearray = b""
         self.deadline: float | None = None  # when the caller goes away, on the event loop's clock
         self.complete = False
+        self.limit = limit  # bytes of its body
+        self.size = 0  # of the body, as its first bytes say it; 0 where it is not known
+        self.window = _STREAM_WINDOW  # what its caller may still send
+        self.wants = self.granted = 0  # bytes beyond that
         self.credit = 0  # what the peer may be sent, beside the connection's initial window
         self.answer: Answer | None = None  # that waits for the peer's window
         self.sent = 0
         self.task: asyncio.Task[Any] | None = None  # that computes the answer
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None  # until the body is complete; then, until the answer is taken
 
 
 class Service(Protocol):
@@ -78,7 +108,11 @@ class Service(Protocol):
         ...
 
     def open(self, stream: Stream) -> Answer | None:
-        """Count a request in; an answer where its body is not wanted."""
+        """Count a request in, and limit its body; an answer where the body is not wanted."""
+        ...
+
+    def size(self, stream: Stream) -> int:
+        """How large the body of which the first bytes are here will be; 0 where they do not say it yet."""
         ...
 
     def call(self, connection: "Connection", stream: Stream) -> Answer | None:
@@ -94,11 +128,11 @@ class Service(Protocol):
         ...
 
     def gone(self, stream: Stream) -> None:
-        """The caller gave up before it was answered."""
+        """The caller gave up before it had its answer."""
         ...
 
     def close(self, stream: Stream) -> None:
-        """Count a request out."""
+        """Count a request out: its answer is there, or nobody waits for it."""
         ...
 
     def invalid(self) -> None:
@@ -166,20 +200,27 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport = _NOT_YET
         self._greeted = False
         self._rest = b""  # of a frame that is not complete
-        self._block: tuple[int, int, bytes] | None = None  # stream, flags and block of headers that go on
+        self._expected: int | None = _SETTINGS  # what the next frame has to be
+        self._block = (0, 0, b"")  # stream, flags and block of headers that go on
         self._streams: dict[int, Stream] = {}
+        self._unfinished: dict[int, None] = {}  # ended here, and perhaps not yet where they come from
         self._last = 0  # stream
+        self._wanting: dict[int, Stream] = {}  # that wait for a grant
+        self._granted = 0  # bytes, to all streams
+        self._idle_frames, self._idle_since = 0, loop.time()
         self._out: list[bytes] = []
         self._waiting: dict[int, Stream] = {}  # answers that wait for the peer's window
         self._window = _DEFAULT_WINDOW  # of the peer
         self._initial = _DEFAULT_WINDOW
         self._frame_size = _MAX_FRAME
+        self._opened = False  # a window of the peer, since its answers were sent as far as they could be
         self._received = 0  # bytes that the peer has no new credit for yet
         self._away = False  # GOAWAY was sent
         self._final: int | None = None  # the last stream that is answered
         self._closed = False
         self._active = True  # something was read since the last look
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._stuck_timer: asyncio.TimerHandle | None = None  # while the peer does not read
 
     # What asyncio calls.
 
@@ -191,17 +232,23 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._closed = True
         self._server.connections.discard(self)
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        for timer in (self._idle_timer, self._stuck_timer):
+            if timer is not None:
+                timer.cancel()
         for stream in list(self._streams.values()):
             self._drop(stream)
 
     def pause_writing(self) -> None:
         self._transport.pause_reading()
+        self._abort_later()
 
     def resume_writing(self) -> None:
-        if not self._closed:
-            self._transport.resume_reading()
+        if self._closed:
+            return  # its timer goes on: the rest has to be taken, too
+        if self._stuck_timer is not None:
+            self._stuck_timer.cancel()
+            self._stuck_timer = None
+        self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         if self._closed:
@@ -218,6 +265,10 @@ class Connection(asyncio.Protocol):
             self._fail(_ConnectionError(_COMPRESSION, str(error)))
             return
         self._rest = data[at:]
+        if self._opened:
+            self._opened = False
+            for stream in list(self._waiting.values()):
+                self._send_part(stream)
         if self._streams:
             self._start_timers()
         if self._out:
@@ -254,9 +305,7 @@ class Connection(asyncio.Protocol):
         """How much of `data` is the preface that each connection starts with; 0 where it is not all there."""
         if data[: len(PREFACE)] == PREFACE:
             self._greeted = True
-            # A stream's window holds the largest body, so that it needs no new credit.
-            window = min(max(self._service.limit + 1024, _DEFAULT_WINDOW), _MAX_WINDOW)
-            settings = ((_CONCURRENT, MAX_STREAMS), (_INITIAL_WINDOW, window), (_HEADER_LIST_SIZE, MAX_HEAD))
+            settings = ((_CONCURRENT, MAX_STREAMS), (_INITIAL_WINDOW, _STREAM_WINDOW), (_HEADER_LIST_SIZE, MAX_HEAD))
             self._frame(_SETTINGS, 0, 0, b"".join(_SETTING.pack(*setting) for setting in settings))
             self._frame(_WINDOW_UPDATE, 0, 0, _WORD.pack(_WINDOW - _DEFAULT_WINDOW))
             return len(PREFACE)
@@ -281,8 +330,8 @@ class Connection(asyncio.Protocol):
             if at > end:
                 return start - 9
             id_ &= _MAX_WINDOW
-            if self._block is not None and kind != _CONTINUATION:
-                raise _ConnectionError(_PROTOCOL_ERROR, "a block of headers is not continued")
+            if self._expected is not None and kind != self._expected:
+                raise _ConnectionError(_PROTOCOL_ERROR, "settings come first, and headers are sent without a break")
             if kind == _DATA:
                 self._on_data(id_, flags, data, start, at)
             elif kind == _HEADERS:
@@ -305,19 +354,19 @@ class Connection(asyncio.Protocol):
         if flags & _END_HEADERS:
             self._request(id_, flags, data[start:stop])
         else:
-            self._block = (id_, flags, data[start:stop])
+            self._expected, self._block = _CONTINUATION, (id_, flags, data[start:stop])
 
     def _on_continuation(self, id_: int, flags: int, payload: bytes) -> None:
-        if self._block is None or self._block[0] != id_:
+        of, first, block = self._block
+        if self._expected is None or of != id_:
             raise _ConnectionError(_PROTOCOL_ERROR, "nothing is to be continued")
-        _, first, block = self._block
         if not payload and not flags & _END_HEADERS:
             raise _ConnectionError(_CALM, "an empty frame")
         block += payload
         if len(block) > MAX_HEAD:
             raise _ConnectionError(_CALM, "the headers are too large")
         if flags & _END_HEADERS:
-            self._block = None
+            self._expected = None
             self._request(id_, first, block)
         else:
             self._block = (id_, first, block)
@@ -325,106 +374,207 @@ class Connection(asyncio.Protocol):
     def _request(self, id_: int, flags: int, block: bytes) -> None:
         head = self._decoder.decode(block)  # always: the table must follow
         if id_ <= self._last:
-            # Trailers, which say nothing here but the end.
-            stream = self._streams.get(id_)
-            if stream is not None and not stream.complete:
-                if not flags & _END_STREAM:
-                    raise _ConnectionError(_PROTOCOL_ERROR, "headers in the middle of a request")
-                self._complete(stream)
+            self._on_trailers(id_, flags)
             return
         self._last = id_
+        self._idle_frames = 0
+        ended = flags & _END_STREAM
         if (self._final is not None and id_ > self._final) or len(self._streams) >= MAX_STREAMS:
             self._frame(_RESET, 0, id_, _WORD.pack(_REFUSED_STREAM))  # the caller may send it elsewhere
+            if not ended:
+                self._remember_unfinished(id_)
             return
-        stream = self._streams[id_] = Stream(id_, head)
+        stream = self._streams[id_] = Stream(id_, head, self._service.limit)
         refusal = self._service.open(stream)
         if refusal is not None:
-            self._send(stream, refusal, ended=bool(flags & _END_STREAM))
-        elif flags & _END_STREAM:
+            self._send(stream, refusal, ended=bool(ended))
+        elif ended:
             self._complete(stream)
 
+    def _on_trailers(self, id_: int, flags: int) -> None:
+        """Headers of a known stream, which say nothing here but its end."""
+        stream = self._streams.get(id_)
+        if stream is None or stream.complete:
+            self._on_closed(id_, flags)
+        elif flags & _END_STREAM:
+            self._complete(stream)
+        else:
+            raise _ConnectionError(_PROTOCOL_ERROR, "headers in the middle of a request")
+
+    def _on_closed(self, id_: int, flags: int) -> None:
+        """Something came on a stream that takes nothing more."""
+        if id_ > self._last or not id_:
+            raise _ConnectionError(_PROTOCOL_ERROR, "data without a request")
+        if id_ not in self._unfinished:
+            raise _ConnectionError(_STREAM_CLOSED, "a stream goes on behind its end")
+        if flags & _END_STREAM:
+            del self._unfinished[id_]
+
+    def _remember_unfinished(self, id_: int) -> None:
+        if len(self._unfinished) == _MOST_UNFINISHED:
+            del self._unfinished[next(iter(self._unfinished))]
+        self._unfinished[id_] = None
+
     def _on_data(self, id_: int, flags: int, data: bytes, start: int, stop: int) -> None:
-        self._received += stop - start
+        taken = stop - start
+        self._received += taken
         if self._received > _WINDOW // 2:
             self._frame(_WINDOW_UPDATE, 0, 0, _WORD.pack(self._received))
             self._received = 0
         stream = self._streams.get(id_)
         if stream is None or stream.complete:
-            if id_ > self._last or not id_:
-                raise _ConnectionError(_PROTOCOL_ERROR, "data without a request")
-            return  # it was answered before it was complete, or given up
+            self._on_closed(id_, flags)
+            return
         if flags & _PADDED:
             start, stop = _unpadded(data, start, stop)
+        if not stream.body and flags & _END_STREAM:  # all of it in one frame, which is less than a window
+            stream.body = data[start:stop]
+            if stop - start > stream.limit:
+                self._send(stream, self._service.large(stream))
+            else:
+                self._complete(stream)
+            return
+        stream.window -= taken
+        _require(stream.window >= 0, _FLOW_CONTROL, "more data than the window allows")
         if not stream.body:
             stream.body = data[start:stop]
-        elif stop > start:
+        else:
             if type(stream.body) is bytes:
                 stream.body = bytearray(stream.body)
             stream.body += data[start:stop]
-        if len(stream.body) > self._service.limit:
-            self._send(stream, self._service.large(stream), ended=bool(flags & _END_STREAM))
-        elif flags & _END_STREAM:
-            self._complete(stream)
+        self._on_part(stream, ended=bool(flags & _END_STREAM))
+        if stop - start < taken and stream.id in self._streams:  # padding
+            self._give(stream, taken - (stop - start))
+        if start == stop:
+            self._count_idle()
 
-    def _complete(self, stream: Stream) -> None:
+    def _on_part(self, stream: Stream, *, ended: bool) -> None:
+        """There is more of a body than before."""
+        have = len(stream.body)
+        if not ended and not stream.size:
+            stream.size = self._service.size(stream)
+        if have > stream.limit or stream.size > stream.limit:
+            self._send(stream, self._service.large(stream), ended=ended)
+        elif ended or have > stream.size > 0:  # what is behind its end, the service explains
+            self._complete(stream, ended=ended)
+        elif not stream.wants and (wants := stream.size - have - stream.window) > 0:
+            stream.wants = wants
+            self._wanting[stream.id] = stream
+            self._grant()
+
+    def _grant(self) -> None:
+        """Let streams whose bodies are large send them, as many at a time as may."""
+        for stream in list(self._wanting.values()):
+            if self._granted and self._granted + stream.wants > _GRANTS:
+                return
+            del self._wanting[stream.id]
+            stream.granted = stream.wants
+            self._granted += stream.granted
+            self._give(stream, stream.granted)
+
+    def _take_back(self, stream: Stream) -> None:
+        """A body that had or wanted a grant is complete, or does not come."""
+        self._wanting.pop(stream.id, None)
+        self._granted -= stream.granted
+        stream.granted = 0
+        self._grant()
+
+    def _give(self, stream: Stream, credit: int) -> None:
+        stream.window += credit
+        self._frame(_WINDOW_UPDATE, 0, stream.id, _WORD.pack(credit))
+
+    def _complete(self, stream: Stream, *, ended: bool = True) -> None:
         stream.complete = True
         if stream.timer is not None:
             stream.timer.cancel()
             stream.timer = None
+        if stream.wants:
+            self._take_back(stream)
         answer = self._service.call(self, stream)
         if answer is not None:
-            self._send(stream, answer)
+            self._send(stream, answer, ended=ended)
 
     def _on_control(self, kind: int, flags: int, id_: int, payload: bytes) -> None:
         if kind == _CONTINUATION:
             self._on_continuation(id_, flags, payload)
-        elif kind == _WINDOW_UPDATE:
+            return
+        self._count_idle()
+        if kind == _WINDOW_UPDATE:
             self._on_window_update(id_, payload)
         elif kind == _PING:
-            _require(len(payload) == 8, _FRAME_SIZE_ERROR, "a ping has 8 bytes")
-            _require(not id_, _PROTOCOL_ERROR, "a ping belongs to no stream")
-            if not flags & _ACK:
-                self._frame(_PING, _ACK, 0, payload)
+            self._on_ping(id_, flags, payload)
         elif kind == _SETTINGS:
-            _require(not id_, _PROTOCOL_ERROR, "settings belong to no stream")
-            _require(len(payload) % 6 == 0, _FRAME_SIZE_ERROR, "a setting has 6 bytes")
-            if not flags & _ACK:
-                self._on_settings(payload)
+            self._on_settings(id_, flags, payload)
         elif kind == _RESET:
-            _require(len(payload) == 4, _FRAME_SIZE_ERROR, "a reset has 4 bytes")
-            _require(0 < id_ <= self._last, _PROTOCOL_ERROR, "a reset of nothing")
-            if (stream := self._streams.get(id_)) is not None:
-                self._drop(stream)
-                self._close_if_done()
+            self._on_reset(id_, payload)
         elif kind == _PUSH:
             raise _ConnectionError(_PROTOCOL_ERROR, "clients do not push")
-        # PRIORITY means nothing here, a GOAWAY of the peer that it sends no more, others are of a newer protocol.
+        elif kind == _PRIORITY:  # which means nothing here
+            _require(len(payload) == 5, _FRAME_SIZE_ERROR, "a priority has 5 bytes")
+            _require(id_ > 0, _PROTOCOL_ERROR, "a priority of nothing")
+        elif kind == _GOAWAY:  # the peer sends no more requests
+            _require(not id_, _PROTOCOL_ERROR, "a farewell belongs to no stream")
+        # Others are of a newer protocol.
 
-    def _on_settings(self, payload: bytes) -> None:
+    def _count_idle(self) -> None:
+        """Count a frame that asks for nothing: a peer that sends little else costs more than it should."""
+        self._idle_frames += 1
+        if self._idle_frames > _MOST_IDLE:
+            now = self._loop.time()
+            _require(now - self._idle_since > _IDLE_FRAMES_SECONDS, _CALM, "too many frames without a request")
+            self._idle_frames, self._idle_since = 0, now
+
+    def _on_ping(self, id_: int, flags: int, payload: bytes) -> None:
+        _require(len(payload) == 8, _FRAME_SIZE_ERROR, "a ping has 8 bytes")
+        _require(not id_, _PROTOCOL_ERROR, "a ping belongs to no stream")
+        if not flags & _ACK:
+            self._frame(_PING, _ACK, 0, payload)
+
+    def _on_reset(self, id_: int, payload: bytes) -> None:
+        _require(len(payload) == 4, _FRAME_SIZE_ERROR, "a reset has 4 bytes")
+        _require(0 < id_ <= self._last, _PROTOCOL_ERROR, "a reset of nothing")
+        self._unfinished.pop(id_, None)
+        if (stream := self._streams.get(id_)) is not None:
+            self._drop(stream)
+            self._close_if_done()
+
+    def _on_settings(self, id_: int, flags: int, payload: bytes) -> None:
+        _require(not id_, _PROTOCOL_ERROR, "settings belong to no stream")
+        if flags & _ACK:
+            _require(not payload, _FRAME_SIZE_ERROR, "an acknowledgement holds no settings")
+            return
+        _require(len(payload) % 6 == 0, _FRAME_SIZE_ERROR, "a setting has 6 bytes")
         for name, value in _SETTING.iter_unpack(payload):
             if name == _INITIAL_WINDOW:
                 _require(value <= _MAX_WINDOW, _FLOW_CONTROL, "a window is too large")
                 self._initial = value
+                most = max((stream.credit for stream in self._waiting.values()), default=0)
+                _require(value + most <= _MAX_WINDOW, _FLOW_CONTROL, "a window is too large")
             elif name == _FRAME_SIZE:
                 _require(_MAX_FRAME <= value < 1 << 24, _PROTOCOL_ERROR, "a frame's size is out of range")
                 self._frame_size = value
+            elif name == _ENABLE_PUSH:
+                _require(value <= 1, _PROTOCOL_ERROR, "a switch is 0 or 1")
+        self._expected = None
+        self._opened = True
         self._frame(_SETTINGS, _ACK, 0, b"")
-        self._send_waiting()
 
     def _on_window_update(self, id_: int, payload: bytes) -> None:
         _require(len(payload) == 4, _FRAME_SIZE_ERROR, "a window's update has 4 bytes")
         credit = _WORD.unpack(payload)[0] & _MAX_WINDOW
-        _require(credit > 0, _PROTOCOL_ERROR, "a window's update is empty")
+        self._opened = True
         if not id_:
+            _require(credit > 0, _PROTOCOL_ERROR, "a window's update is empty")
             self._window += credit
             _require(self._window <= _MAX_WINDOW, _FLOW_CONTROL, "a window is too large")
         elif (stream := self._streams.get(id_)) is not None:
             stream.credit += credit
-            _require(self._initial + stream.credit <= _MAX_WINDOW, _FLOW_CONTROL, "a window is too large")
+            if not credit:
+                self._reset(stream, _PROTOCOL_ERROR)
+            elif self._initial + stream.credit > _MAX_WINDOW:
+                self._reset(stream, _FLOW_CONTROL)
         else:
             _require(id_ <= self._last, _PROTOCOL_ERROR, "a window of nothing")
-        if self._waiting:
-            self._send_waiting()
 
     # Writing.
 
@@ -440,6 +590,7 @@ class Connection(asyncio.Protocol):
             self._frame(_HEADERS, _END_HEADERS | _END_STREAM, id_, head)
             if not ended:
                 self._frame(_RESET, 0, id_, _WORD.pack(_NO_ERROR))  # its caller need not send the rest
+                self._remember_unfinished(id_)
             self._end(stream)
         elif size <= self._window and size <= self._initial + stream.credit and size <= _MAX_FRAME:
             self._window -= size
@@ -460,24 +611,22 @@ class Connection(asyncio.Protocol):
         else:
             self._frame(_HEADERS, _END_HEADERS, id_, head)
             stream.answer = answer
+            self._service.close(stream)  # it only waits for its caller, and takes nobody's place in the queue
             self._waiting[id_] = stream
-            self._send_waiting()
-
-    def _send_waiting(self) -> None:
-        for stream in list(self._waiting.values()):
             self._send_part(stream)
 
     def _send_part(self, stream: Stream) -> None:
         if stream.answer is None:
             raise AssertionError("nothing waits on this stream")
         _, data, tail = stream.answer
-        before = stream.sent
         while stream.sent < len(data):
             size = min(self._window, self._initial + stream.credit, self._frame_size, len(data) - stream.sent)
             if size <= 0:
-                if stream.timer is None or stream.sent > before:
-                    self._set_timer(stream, self._not_taken)
+                if stream.timer is None:  # one for all of the answer: a byte now and then does not hold it for ever
+                    patience = self._server.seconds + len(data) / _LEAST_RATE
+                    stream.timer = self._loop.call_later(patience, self._not_taken, stream)
                 return
+            self._idle_frames = 0
             self._frame(_DATA, 0, stream.id, data[stream.sent : stream.sent + size])
             stream.sent += size
             stream.credit -= size
@@ -491,7 +640,10 @@ class Connection(asyncio.Protocol):
         del self._streams[stream.id]
         if stream.timer is not None:
             stream.timer.cancel()
-        self._service.close(stream)
+        if stream.wants:
+            self._take_back(stream)
+        if stream.answer is None:
+            self._service.close(stream)
         if self._server.draining:
             self.go_away()
             self._close_if_done()
@@ -507,12 +659,7 @@ class Connection(asyncio.Protocol):
     def _start_timers(self) -> None:
         for stream in self._streams.values():
             if stream.timer is None and not stream.complete:
-                self._set_timer(stream, self._not_complete)
-
-    def _set_timer(self, stream: Stream, then: Any) -> None:
-        if stream.timer is not None:
-            stream.timer.cancel()
-        stream.timer = self._loop.call_later(self._server.seconds, then, stream)
+                stream.timer = self._loop.call_later(self._server.seconds, self._not_complete, stream)
 
     def _not_complete(self, stream: Stream) -> None:
         stream.timer = None
@@ -521,10 +668,15 @@ class Connection(asyncio.Protocol):
 
     def _not_taken(self, stream: Stream) -> None:
         """The peer does not open its window: it must not hold the answer for ever."""
-        stream.timer = None
-        self._frame(_RESET, 0, stream.id, _WORD.pack(_CANCEL))
-        self._drop(stream)
+        self._reset(stream, _CANCEL)
         self._flush()
+
+    def _reset(self, stream: Stream, code: int) -> None:
+        self._frame(_RESET, 0, stream.id, _WORD.pack(code))
+        if not stream.complete:
+            self._remember_unfinished(stream.id)
+        self._drop(stream)
+        self._close_if_done()
 
     def _drop(self, stream: Stream) -> None:
         """Nobody waits for this answer any more."""
@@ -532,8 +684,11 @@ class Connection(asyncio.Protocol):
         self._waiting.pop(stream.id, None)
         if stream.timer is not None:
             stream.timer.cancel()
+        if stream.wants:
+            self._take_back(stream)
         self._service.gone(stream)
-        self._service.close(stream)
+        if stream.answer is None:
+            self._service.close(stream)
 
     def _fail(self, error: _ConnectionError) -> None:
         if self._closed:
@@ -551,7 +706,12 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         self._outbox.flush()
         self._closed = True
+        self._abort_later()  # it may not take what was sent
         self._transport.close()
+
+    def _abort_later(self) -> None:
+        if self._stuck_timer is None:
+            self._stuck_timer = self._loop.call_later(self._server.seconds, self._transport.abort)
 
     def _look(self) -> None:
         """Close a connection on which nothing happened for a long time."""

@@ -5,6 +5,7 @@ decodes and encodes a prediction in 6 us; these few lines take 4, and nothing to
 user's business: here a field is its *tag*, number << 3 | wire type, so that a field of a wrong type is just unknown.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
@@ -20,9 +21,12 @@ def tag(number: int, kind: int) -> int:
     return number << 3 | kind
 
 
-def fields(data: Any) -> list[tuple[int, Any]]:
-    """(tag, value) in their order: an unsigned int for a VARINT, else a part of `data` (bytes or a memoryview)."""
-    found: list[tuple[int, Any]] = []
+def fields(data: Any) -> Iterator[tuple[int, Any]]:
+    """(tag, value) in their order: an unsigned int for a VARINT, else a part of `data` (bytes or a memoryview).
+
+    One by one, so that who reads them can stop: a message of two bytes a field is a hundred times as large as a list.
+    Raises WireError at the place where `data` stop being a message.
+    """
     at, end = 0, len(data)
     try:
         while at < end:
@@ -38,7 +42,7 @@ def fields(data: Any) -> list[tuple[int, Any]]:
                     size, at = _varint(data, at - 1)
             elif kind == VARINT:
                 value, at = _varint(data, at)
-                found.append((mark, value))
+                yield mark, value
                 continue
             elif kind == FIXED32:
                 size = 4
@@ -49,11 +53,10 @@ def fields(data: Any) -> list[tuple[int, Any]]:
             stop = at + size
             if stop > end or not 8 <= mark < 1 << 32:
                 raise WireError("a field ends outside of its message, or has no number")
-            found.append((mark, data[at:stop]))
+            yield mark, data[at:stop]
             at = stop
     except IndexError as error:
         raise WireError("the message ends within a field") from error
-    return found
 
 
 def varints(data: Any) -> list[int]:

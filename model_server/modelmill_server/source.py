@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -92,10 +91,8 @@ def _wrapped(path: Path, place: Path) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     file = place / artifact.ONNX
     try:
-        with suppress(OSError):  # another file system
-            os.link(path.resolve(strict=True), file)
-        if not file.exists():
-            shutil.copyfile(path, file)
+        # A copy: whoever overwrites the file in place must not change what is served, nor what a worker loads later.
+        shutil.copyfile(path, file)
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         inputs = onnx_signature.tensors(session.get_inputs())
         outputs = onnx_signature.tensors(session.get_outputs())

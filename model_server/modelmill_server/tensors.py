@@ -19,7 +19,7 @@ from modelmill_server.signature import DATATYPES, NUMPY_TYPES
 Array = NDArray[Any]
 Missing = Callable[[int], bool]  # whether value i may be missing
 
-_MAX_RANK = 8
+MAX_RANK = 8
 _MAX_ELEMENTS = 1 << 40  # more than any body holds
 _NUMBERS = {int, float}
 # The JSON types that may stand for a datatype.
@@ -38,8 +38,8 @@ _LENGTH = struct.Struct("<I")  # before each element of BYTES
 
 def count(shape: Sequence[int], where: str) -> int:
     """How many elements `shape` means, in Python's integers: it may be anything."""
-    if len(shape) > _MAX_RANK or any(dimension < 0 for dimension in shape):
-        raise invalid("ShapeMismatch", f"{where}.shape: must be at most {_MAX_RANK} sizes, none negative; mend it")
+    if len(shape) > MAX_RANK or any(dimension < 0 for dimension in shape):
+        raise invalid("ShapeMismatch", f"{where}.shape: must be at most {MAX_RANK} sizes, none negative; mend it")
     elements = prod(shape)
     if elements > _MAX_ELEMENTS:
         raise invalid("ShapeMismatch", f"{where}.data: has fewer values than its shape means; make them agree")

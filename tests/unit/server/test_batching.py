@@ -1,8 +1,10 @@
 """Requests that wait for a slow model go together, and nobody's answer depends on who else asks."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,64 @@ async def test_a_caller_that_has_gone_is_not_computed_for() -> None:
         slow.go.release()
     await asyncio.gather(tasks[0], tasks[2])
     assert slow.calls == [[1], [3]]
+
+
+async def test_what_a_caller_that_has_gone_sent_does_not_wait_for_the_model() -> None:
+    slow = Slow()
+    batches = Batches(slow, 8, 1)
+    loop = asyncio.get_running_loop()
+    first = asyncio.create_task(batches.predict(*row(1)))
+    await until(lambda: slow.calls)
+    feeds, rows = row(2)
+    sent = weakref.ref(feeds["input"])
+    second = asyncio.create_task(batches.predict(feeds, rows, loop.time() + 3600))
+    await asyncio.sleep(0)
+    del feeds
+    second.cancel()
+    await asyncio.wait([second])
+    del second
+    gc.collect()
+    assert sent() is None
+    slow.go.release()
+    await first
+    assert slow.calls == [[1]]
+
+
+async def test_arrays_that_do_not_fit_together_go_one_after_the_other() -> None:
+    slow = Slow()
+    batches = Batches(slow, 8, 1)
+    arrays = [
+        np.ones((1, 2), np.float32),
+        np.ones((1, 3), np.float32),
+        np.ones((2, 3), np.float32),
+        np.ones((1, 3), np.float64),
+        np.ones((1, 3, 1), np.float64),
+        np.ones((1, 2), np.float32),
+        np.ones((1, 2), np.float32),
+    ]
+    tasks = [asyncio.create_task(batches.predict({"input": array}, len(array))) for array in arrays]
+    for _ in range(9):
+        slow.go.release()
+    async with asyncio.timeout(20):
+        answers = await asyncio.gather(*tasks)
+    assert [answer[0][0].shape for answer in answers] == [array.shape for array in arrays]
+    assert [len(call) for call in slow.calls] == [2, 9, 3, 3, 4]
+
+
+async def test_nobody_waits_for_ever_whatever_the_model_does() -> None:
+    class Ends(Slow):
+        def predict(self, feeds: Feeds) -> list[Any]:
+            super().predict(feeds)
+            raise SystemExit(1)
+
+    slow = Ends()
+    batches = Batches(slow, 8, 1)
+    tasks = [asyncio.create_task(batches.predict(*row(value))) for value in (1, 2, 3)]
+    for _ in range(9):
+        slow.go.release()
+    async with asyncio.timeout(20):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(result) for result in results] == ["the model's thread ended: SystemExit"] * 3
 
 
 async def test_as_many_at_once_as_there_are_threads() -> None:

@@ -1,6 +1,9 @@
 """Rows in the profile's bins: exact whatever the traffic, and the same in the text and the snapshot."""
 
 import math
+import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from modelmill_contracts.counters import Snapshot
 from modelmill_contracts.profile import Categorical, Numeric
 from modelmill_server import model
 from modelmill_server.app import App, Limits
-from modelmill_server.bins import BLOCK
+from modelmill_server.bins import BLOCK, Bins
 from modelmill_server.counters import Board
 from modelmill_server.exposition import snapshot, text
 
@@ -257,6 +260,57 @@ def test_a_block_that_cannot_be_binned_makes_room_for_the_next_one(numeric: Made
     server.infer(matrix(rows))
     server.infer(matrix(rows[:1]))
     assert {sum(feature.counts) for feature in server.snapshot().features} == {701}
+
+
+@pytest.mark.parametrize("rows", [1, 2, 700], ids=["of one row", "of a few rows", "of whole blocks"])
+def test_a_worker_that_is_killed_at_any_step_has_counted_nothing_twice(numeric: Made, rows: int) -> None:
+    """A child counts rows, is killed before line `step` of what moves a full block, and another one goes on."""
+    steps, step = [Bins._flush.__code__, Bins._count.__code__], 0  # noqa: SLF001
+    while True:
+        server = Loaded(numeric)
+        child = os.fork()
+        if not child:
+            _count_until(step, steps, server, numeric.rows[:rows])
+        _, status = os.waitpid(child, 0)
+        before = server.snapshot()
+        assert server.board.layout is not None
+        found = {sum(feature.counts) + feature.missing for feature in before.features}
+        assert len(found) == 1, f"step {step}: columns differ"
+        # A request whose rows were not all counted yet may be lost.
+        assert 0 <= before.rows - found.copy().pop() <= rows, f"step {step}"
+
+        server.app.counters.start()
+        for _ in range(2 * BLOCK // rows + 1):
+            server.infer(matrix(numeric.rows[:rows]))
+        after = server.snapshot()
+        more = {sum(feature.counts) + feature.missing for feature in after.features}
+        assert more == {found.pop() + after.rows - before.rows}, f"step {step}"
+        if os.waitstatus_to_exitcode(status) == 0:  # it was not killed: there are no more steps
+            assert step >= 10
+            return
+        step += 1
+
+
+def _count_until(step: int, steps: list[Any], server: Loaded, rows: Any) -> None:
+    """Count rows, in a child, and end it by SIGKILL before line `step` that it runs of `steps`."""
+    lines = 0
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        nonlocal lines
+        if frame.f_code not in steps:
+            return None
+        if event == "line":
+            lines += 1
+            if lines > step:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    try:
+        sys.settrace(trace)
+        for _ in range(3 * BLOCK // len(rows)):
+            server.infer(matrix(rows))
+    finally:
+        os._exit(0)
 
 
 def test_the_edges_digest_is_of_the_bins_and_not_of_the_counts() -> None:

@@ -132,7 +132,7 @@ def test_any_bytes_mean_what_they_mean_to_protobuf(codecs: Any, good: bytes, dat
             assert answer.id == pb.ModelInferRequest.FromString(body).id
     try:
         message = pb.ModelInferRequest.FromString(body)
-        found = protobuf.fields(body)
+        found = list(protobuf.fields(body))
     except (DecodeError, protobuf.WireError):
         return
     raws = [value for mark, value in found if mark == protobuf.tag(7, protobuf.BYTES)]

@@ -1,7 +1,9 @@
 """Bad calls: each has the code and the message that REST's status has, is counted, and repeats nothing of the input."""
 
 import asyncio
-from typing import Any
+import threading
+from collections.abc import Iterator
+from typing import Any, Self
 
 import grpc
 import numpy as np
@@ -90,6 +92,57 @@ def test_a_bad_call(cancer_server: Server, message: Any, reason: str, text: str,
         assert cancer_server.infer(*inputs).json["error"] == error.details()
 
 
+NO_MESSAGE = b"\x0f"  # of a wire type that there is none of
+EMPTY = request().SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "text"),
+    [
+        (EMPTY + b"\x2a\0" * 9 + NO_MESSAGE, "ProtobufInvalid", "group"),
+        (EMPTY + b"\x2a\0" * 500 + NO_MESSAGE, "TensorUnknown", "more than the model takes; it takes one tensor"),
+        (EMPTY + b"\x3a\0" * 500 + NO_MESSAGE, "DataInvalid", "more tensors than the model takes"),
+        (EMPTY + b"\x32\0" * 500 + NO_MESSAGE, "OutputUnknown", "more than the model gives"),
+        (request(row(shape=[1] * 200)), "ShapeMismatch", "inputs[0].shape: must be at most 8 sizes"),
+        (EMPTY + b"\x2a\xd0\x0f" + b"\x18\1" * 1000, "ShapeMismatch", "inputs[0].shape: must be at most 8 sizes"),
+        (request(row("BYTES", data=[b""] * 500)), "ShapeMismatch", "more values than its shape means, 30"),
+    ],
+    ids=["a few too many", "inputs", "raw inputs", "outputs", "shape", "a shape in parts", "texts"],
+)
+def test_a_message_is_read_no_further_than_a_right_one_could_go(
+    cancer_server: Server, message: Any, reason: str, text: str
+) -> None:
+    before = cancer_server.refusals().get(reason, 0)
+    error = refusal(cancer_server, message)
+    assert (error.code(), cancer_server.refusals().get(reason, 0)) == (INVALID, before + 1), error.details()
+    assert text in error.details()
+
+
+def test_a_message_in_parts_is_put_together_once(cancer: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelmill_server import grpc_codec, model
+
+    codec = model.load(cancer.folder, cancer.digest, "model", "7").grpc_codec
+    part = bytearray(tensor("input", "FP32", [300, 30]).SerializeToString())
+    for value in cancer.rows[:300].astype("<f4").ravel():
+        part += b"\x2a\x06\x32\x04" + value.tobytes()  # `contents` with one value each
+    message = request(pb.ModelInferRequest.InferInputTensor.FromString(bytes(part)))
+    copies: list[int] = []
+
+    class Copy(bytes):
+        def __new__(cls, *parts: Any) -> Self:
+            copies.append(1)
+            return super().__new__(cls, *parts)
+
+    monkeypatch.setattr(grpc_codec, "bytes", Copy, raising=False)
+    size = len(part)
+    sizes = bytes((size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14))
+    asked = codec.decode(EMPTY + b"\x2a" + sizes + part)
+    whole = codec.decode(message.SerializeToString())
+    assert asked.rows == whole.rows == 300
+    np.testing.assert_array_equal(asked.feeds["input"], whole.feeds["input"])
+    assert not copies
+
+
 def test_text_that_is_not_utf_8(mixed_server: Server) -> None:
     columns = [
         tensor("age", "FP32", [1], [1]),
@@ -119,6 +172,22 @@ def test_what_is_not_there(cancer_server: Server) -> None:
             call(on, method, b"")
         assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
         assert "ModelInfer" in raised.value.details()
+
+
+def test_what_is_not_there_is_refused_before_anything_is_sent(cancer_server: Server) -> None:
+    done = threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        assert done.wait(60)
+        yield b""
+
+    with channel(cancer_server) as on:
+        answers = on.stream_stream(f"{SERVICE}ModelStreamInfer")(messages(), timeout=60)
+        with pytest.raises(grpc.RpcError) as raised:
+            next(answers)
+        done.set()
+        assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        call(on, f"{SERVICE}ServerLive", b"")  # the connection goes on
 
 
 def test_a_refusal_disturbs_nobody_else(cancer_server: Server) -> None:

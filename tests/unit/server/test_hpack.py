@@ -52,6 +52,16 @@ def test_any_bytes_mean_what_they_mean_to_the_reference_or_are_refused(sent: lis
         assert found == expected
 
 
+def test_only_small_blocks_are_remembered() -> None:
+    made: list[dict[bytes, bytes]] = []
+    ours = hpack.Decoder(lambda headers: made.append(headers) or headers, 1 << 20)  # type: ignore[func-returns-value]
+    for size, times in ((100, 1), (15_000, 3)):
+        made.clear()
+        block = hpack.encode((b"a", bytes(size)))
+        assert [ours.decode(block) for _ in range(3)] == [{b"a": bytes(size)}] * 3
+        assert len(made) == times
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(names, texts), max_size=8))
 def test_what_is_encoded_is_what_the_reference_decodes(headers: list[tuple[bytes, bytes]]) -> None:

@@ -23,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from modelmill_contracts import artifact, folder
 from modelmill_contracts.store import Store
 from modelmill_contracts.task import StoreLocation
+from modelmill_server import source
 from modelmill_server.__main__ import main
 
 PORTS = ("--port", "0", "--grpc-port", "0", "--metrics-port", "0")
@@ -53,6 +54,15 @@ def test_a_bare_onnx_file(regression: Made, tmp_path: Path, shape: str, options:
         found = metadata(process)
     assert found["name"] == "price"
     assert found["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 3]}]
+
+
+def test_a_bare_onnx_file_that_is_overwritten_in_place_is_served_as_it_was(regression: Made, tmp_path: Path) -> None:
+    own = tmp_path / "own.onnx"
+    shutil.copy(regression.folder / artifact.ONNX, own)
+    place, _ = source.prepare(str(own), None, tmp_path / "place")
+    with own.open("r+b") as file:
+        file.write(bytes(own.stat().st_size))
+    folder.verify(place, None)  # what a worker that is started again does
 
 
 def test_a_missing_value_is_refused_where_no_manifest_allows_it(regression: Made, tmp_path: Path) -> None:
