@@ -81,6 +81,12 @@ class Live:
     def uids(self) -> set[str]:
         return {self._objects.manifests[n]["metadata"]["uid"] for n in self._numbers if n}
 
+    def orphaned(self) -> bool:
+        """Whether the garbage collector has something to take."""
+        uids = self.uids()
+        references = (self._objects.manifests[n]["metadata"].get("ownerReferences") for n in self._numbers if n)
+        return any(owners[0]["uid"] not in uids for owners in references if owners)
+
 
 @dataclass(frozen=True)
 class Move:
@@ -126,6 +132,10 @@ class System:
 
     def broken(self, live: Live) -> str | None:
         """What of this must never exist."""
+        return None
+
+    def untrue(self, live: Live) -> str | None:
+        """What a status says at rest, with or without help, that is not so."""
         return None
 
     def unreached(self, live: Live) -> str | None:

@@ -352,12 +352,13 @@ def _others(
     """Former revisions: to be scaled to zero once the new one has settled, and deleted beyond the limit."""
     former = [r for r in facts.running if r.id not in keep]
     unsettled = SETTLE - max(now - moment(history[0].at), timedelta()) if history else timedelta()
-    # Where the Service is lost, nobody loses pods until it is back.
+    # Where the Service is lost, nobody loses pods until it is back, and nothing is deleted: the fresh look at the
+    # Service would refuse it every time, and what the status has to say of the Service would never be written.
     routed = facts.routing is not None and facts.routing.revision in keep
     busy = [r for r in former if r.wanted > 0] if routed else []
     again = unsettled if busy and unsettled > timedelta() else None
     scale = tuple((r, 0) for r in busy) if again is None else ()
-    idle = [r for r in former if r.wanted == 0 and r.pods == 0]
+    idle = [r for r in former if r.wanted == 0 and r.pods == 0] if routed else []
     excess = max(0, len(former) - facts.history_limit)
     return scale, tuple(idle[:excess]), again
 

@@ -8,7 +8,7 @@ from modelcheck.objects import LONG_AGO, NEW, Slot, uid
 from modelcheck.systems import jobs
 from modelcheck.systems.workspace import edited, working_workspace
 from modelmill.core import conditions
-from modelmill.core.plan import Apply, Create, Delete, Write
+from modelmill.core.plan import Apply, Create, Delete, Write, is_owned
 from modelmill.core.resources import Manifest, dig
 from modelmill.core.serving import REVISION_LABEL, VERSION_LABEL
 
@@ -153,6 +153,15 @@ class ModelDeploymentSystem(System):
                     return "a version that is not Ready gets pods"
         return None
 
+    def untrue(self, live: Live) -> str | None:
+        present, service = live.get(KIND, NAME), live.get("Service", NAME)
+        if present is None:
+            return None
+        for type_ in ("Ready", "Available"):
+            if conditions.is_true(present, type_) and not (service and is_owned(service, present["metadata"]["uid"])):
+                return f"it is said to be {type_} without a Service of its own"
+        return None
+
     def unreached(self, live: Live) -> str | None:
         present, service = live.get(KIND, NAME), live.get("Service", NAME)
         deployments = live.all("Deployment")
@@ -203,6 +212,6 @@ def rollout() -> ModelDeploymentSystem:
 
 
 def loss() -> ModelDeploymentSystem:
-    """Everything may be deleted, and somebody else may take the Service's name."""
+    """Everything may be deleted, and somebody else may take the Service's name, while no former revision is kept."""
     life = ("version 2 is made", "version 2 becomes Ready", "the user deletes", "the user makes it again")
-    return ModelDeploymentSystem("ModelDeployment: loss", (deployment_spec(1, None, 10),), life, loss=True)
+    return ModelDeploymentSystem("ModelDeployment: loss", (deployment_spec(1, None, 0),), life, loss=True)

@@ -419,6 +419,31 @@ def test_pods_are_counted_as_soon_as_they_are_seen(counted: int, seen: dict[str,
     assert world.get("ModelDeployment", "triage")["status"]["replicas"] == replicas
 
 
+def test_a_service_that_is_somebody_elses_is_told_though_a_former_revision_waits_to_be_deleted() -> None:
+    world = serving()
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 2, "revisionHistoryLimit": 0})
+    with_version(world, 2)
+    world.reconcile("ModelDeployment", "triage")
+    world.pods_of(deployment_of_version(world, 2), 2)
+    world.reconcile("ModelDeployment", "triage")
+    world.wait(10)
+    world.reconcile("ModelDeployment", "triage")  # the former revision is scaled to zero
+    world.remove("Service", "triage")
+    world.put("Service", "triage", spec={})
+    world.foreign = {("Service", "triage")}
+    world.pods_of(deployment_of_version(world, 1), 0)  # and is idle now
+    world.reconcile("ModelDeployment", "triage")
+    assert world.condition("ModelDeployment", "triage", "Ready") == ("False", "NameConflict")
+    assert world.condition("ModelDeployment", "triage", "Available")[0] == "False"
+    assert len(world.deployments()) == 2
+
+    world.remove("Service", "triage")
+    world.foreign = set()
+    world.reconcile("ModelDeployment", "triage")
+    assert world.condition("ModelDeployment", "triage", "Ready") == ("True", "Serving")
+    assert world.deployments() == [deployment_of_version(world, 2)]
+
+
 def test_a_revision_is_not_deleted_while_a_pod_of_it_is_seen() -> None:
     world = serving()
     world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 2, "revisionHistoryLimit": 0})
