@@ -26,9 +26,9 @@ _KILLED = 137  # by the kernel: more memory than the limit
 class Run:
     """What is known of one Job.
 
-    `state` is Absent, Foreign (the name is taken), Outdated (it does another task than is asked by now), Active,
-    Succeeded, Failed, or Lost (it ended, and nobody can tell how).  `trouble` is what holds an active Job up or
-    what made it fail.
+    `state` is Absent, Foreign (the name is taken), Leaving (it is being cleaned up), Outdated (it does another task
+    than is asked by now), Active, Succeeded, Failed, or Lost (it ended, and nobody can tell how).  `trouble` is what
+    holds an active Job up or what made it fail.
     """
 
     state: str
@@ -53,9 +53,18 @@ def dependencies(namespace: str, uid: str, name: str) -> tuple[Key, ...]:
 
 def observe(observed: Observed, name: str, asked: str) -> Run:
     """What became of the Job of that name, which should be doing the task with the digest `asked`."""
+    run, job = _observe(observed, name, asked), observed.get("Job", name)
+    if run.uid and run.state != "Succeeded" and dig(job, "metadata", "deletionTimestamp"):
+        # A finalizer, or pods that go first, keep it for a while.  It is neither to be deleted again nor to be made
+        # again, and its going will wake us.
+        return Run("Leaving", run.uid, annotations=run.annotations)
+    return run
+
+
+def _observe(observed: Observed, name: str, asked: str) -> Run:
     job = observed.get("Job", name)
     if job is not None and is_former(job, observed.subject.name, observed.uid):
-        return Run("Active")  # of an object that had this name before: it is being cleaned up, which will wake us
+        return Run("Leaving")  # of an object that had this name before; its going will wake us
     if job is None or not is_owned(job, observed.uid):
         taken = job is not None or ("Job", name) in observed.foreign
         return Run("Foreign" if taken else "Absent")

@@ -50,6 +50,7 @@ class Running:
     pods: int
     created: str
     trouble: Trouble | None
+    leaving: bool = False  # it is deleted already, and a finalizer or its pods keep it for a while
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,7 @@ def _running(deployment: Manifest, all_pods: tuple[Manifest, ...]) -> Running:
         pods=max(status.get("replicas") or 0, sum(pods.exists(p) for p in mine)),
         created=metadata.get("creationTimestamp", ""),
         trouble=troubles[0] if troubles else None,
+        leaving=bool(metadata.get("deletionTimestamp")),
     )
 
 
@@ -350,7 +352,7 @@ def _others(
     facts: Facts, *, keep: set[str | None], history: tuple[Promotion, ...], now: datetime
 ) -> tuple[tuple[tuple[Running, int], ...], tuple[Running, ...], timedelta | None]:
     """Former revisions: to be scaled to zero once the new one has settled, and deleted beyond the limit."""
-    former = [r for r in facts.running if r.id not in keep]
+    former = [r for r in facts.running if r.id not in keep and not r.leaving]
     unsettled = SETTLE - max(now - moment(history[0].at), timedelta()) if history else timedelta()
     # Where the Service is lost, nobody loses pods until it is back, and nothing is deleted: the fresh look at the
     # Service would refuse it every time, and what the status has to say of the Service would never be written.

@@ -255,6 +255,8 @@ def _train(facts: Facts, now: datetime) -> Decision:
         if run.trouble is not None:
             waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
         return Decision("Training", waiting)
+    if run.state == "Leaving":
+        return Decision("Training", Waiting("Training", f"a former Job {facts.job} is being cleaned up"))
     if run.state in ("Lost", "Outdated"):
         discard = run.state == "Outdated" or retry.after_failure(run, now, None)[1] is None
         lost = Waiting("ReportLost", "the pod went away before it could report")

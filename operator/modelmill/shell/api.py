@@ -11,7 +11,7 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 
-from modelmill.core.resources import Manifest, ResourceType
+from modelmill.core.resources import Manifest, ResourceType, dig
 from modelmill.shell import login
 from modelmill_contracts import __version__
 
@@ -264,8 +264,11 @@ class Api:
         path = resource.path(metadata["namespace"], metadata["name"])
         return await self._json("PUT", path, verb="update", kind=resource.kind, body=manifest)
 
-    async def delete(self, resource: ResourceType, namespace: str, name: str, uid: str) -> None:
-        """Delete the object of this UID and, in the background, what it owns; nothing if it is gone already."""
+    async def delete(self, resource: ResourceType, namespace: str, name: str, uid: str) -> dict[str, Any] | None:
+        """Delete the object of this UID and, in the background, what it owns; nothing if it is gone already.
+
+        None where it is gone now, else what is left of it until its finalizers are done.
+        """
         body = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -274,10 +277,13 @@ class Api:
         }
         path = resource.path(namespace, name)
         try:
-            await self._json("DELETE", path, verb="delete", kind=resource.kind, body=body)
+            answer = await self._json("DELETE", path, verb="delete", kind=resource.kind, body=body)
         except ApiError as error:
             if error.code not in (404, 409):  # 409: the name is another object's by now
                 raise
+            return None
+        # A Status says that it is gone; the object, with the time of its deletion, that it is not.
+        return answer if dig(answer, "metadata", "deletionTimestamp") else None
 
 
 async def _about_to_send(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceRequestHeadersSentParams) -> None:

@@ -116,6 +116,9 @@ class Executor:
                 if self._cache.set_foreign(key, resource.kind, name, taken=True):
                     raise Stale(f"{resource.kind} {name} is somebody else's") from error
                 return
+            if resource.owned and found["metadata"].get("deletionTimestamp"):
+                self._wake(self._cache.store(resource.kind, found))
+                raise Stale(f"{resource.kind} {name} is being cleaned up") from error
             made = found
         self._accepted(key, resource.kind, name)
         self._wake(self._cache.store(resource.kind, made))
@@ -140,9 +143,11 @@ class Executor:
 
     async def _delete(self, key: ObjectKey, write: Delete) -> None:
         await self._check(key, write.guards)
-        await self._api.delete(TYPES[write.kind], key[1], write.name, write.uid)
-        # Jobs and Deployments have no finalizers with background deletion: they are gone now.
-        self._wake(self._cache.remove(write.kind, key[1], write.name, write.uid))
+        left = await self._api.delete(TYPES[write.kind], key[1], write.name, write.uid)
+        if left is not None:
+            self._wake(self._cache.store(write.kind, left))  # a finalizer keeps it for a while
+        else:
+            self._wake(self._cache.remove(write.kind, key[1], write.name, write.uid))
 
     async def _check(self, key: ObjectKey, guards: Guards) -> None:
         for guard in guards:

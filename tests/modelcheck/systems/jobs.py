@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from modelcheck.cluster import Live, Move, move
-from modelcheck.objects import JUST_NOW, LONG_AGO, uid
+from modelcheck.objects import JUST_NOW, LONG_AGO, leaving, uid
 from modelcheck.systems import memory
 from modelmill.core.resources import Manifest
 from modelmill_contracts import report
@@ -41,21 +41,30 @@ def moves(live: Live, name: str, success: Success, fact: Fact | None = None) -> 
     if "ownerReferences" not in job["metadata"]:
         yield move(f"the other Job {name} is deleted", gone=everything)
         return
-    yield move(f"somebody deletes Job {name}", gone=everything)
+    yield from _deletions(job, everything)
     ended = bool(job["status"].get("conditions"))
     if not ended:
         yield move(f"Job {name} takes too long", end(job, "DeadlineExceeded"), gone=everything[1:])
-        if pod is None:
+        if pod is None and "deletionTimestamp" not in job["metadata"]:
             yield move(f"Job {name} makes its pod", running(job))
             yield move(f"Job {name} makes its pod, which no node takes", unschedulable(job))
-        elif _said(pod) is None:
+        elif pod is not None and _said(pod) is None:
             yield _succeeds(live, job, success, fact)
             for story, said in failures().items():
                 yield move(f"the pod of {name} {story}", terminated(job, said))
-        else:
+        elif pod is not None:
             yield move(f"Job {name} sees that its pod ended", end(job, _reason(pod)))
     if pod is not None and ended:
         yield move(f"the pod of {name} is lost", gone=[("Pod", pod_name(name))])
+
+
+def _deletions(job: Manifest, everything: list[tuple[str, str]]) -> Iterator[Move]:
+    name = job["metadata"]["name"]
+    if "deletionTimestamp" in job["metadata"]:
+        yield move(f"Job {name} goes at last", gone=everything)
+    else:
+        yield move(f"somebody deletes Job {name}", gone=everything)
+        yield move(f"somebody deletes Job {name}, which a finalizer keeps", leaving("Job", job))
 
 
 def help_(live: Live, name: str, success: Success, fact: Fact | None = None) -> Iterator[Move]:
@@ -70,6 +79,8 @@ def help_(live: Live, name: str, success: Success, fact: Fact | None = None) -> 
         yield move(f"the other Job {name} is deleted", gone=[("Job", name)])
     elif owner[0]["uid"] not in live.uids():
         yield move(f"Job {name} is cleaned up", gone=[("Job", name), *([("Pod", pod_name(name))] if pod else [])])
+    elif "deletionTimestamp" in job["metadata"]:
+        yield move(f"Job {name} goes at last", gone=[("Job", name), *([("Pod", pod_name(name))] if pod else [])])
     elif not job["status"].get("conditions"):
         if pod is None or _said(pod) is None:
             yield _succeeds(live, job, success, fact)

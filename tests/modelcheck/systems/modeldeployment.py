@@ -68,6 +68,7 @@ class ModelDeploymentSystem(System):
         yield from self._users(live)
         for deployment in live.all("Deployment"):
             yield from self._pods(deployment)
+            yield from _left(deployment)
         yield from jobs.orphans(live, "Deployment", "Service", "NetworkPolicy")
 
     def _users(self, live: Live) -> Iterator[Move]:
@@ -125,6 +126,7 @@ class ModelDeploymentSystem(System):
         if service is not None and "ownerReferences" not in service["metadata"]:
             yield move("the other Service is deleted", gone=[("Service", NAME)])
         for deployment in live.all("Deployment"):
+            yield from _left(deployment)
             wanted = deployment["spec"].get("replicas") or 0
             status = deployment["status"]
             if (status.get("replicas") or 0, _available(deployment)) != (wanted, wanted):
@@ -190,6 +192,13 @@ class ModelDeploymentSystem(System):
         if not conditions.is_true(present, "Ready") or not conditions.is_true(present, "Available"):
             return f"it serves, but does not say so: {present.get('status')}"
         return None
+
+
+def _left(deployment: Manifest) -> Iterator[Move]:
+    """What keeps a Deployment that was deleted lets it go."""
+    if "deletionTimestamp" in deployment["metadata"]:
+        name = deployment["metadata"]["name"]
+        yield move(f"Deployment {name} goes at last", gone=[("Deployment", name)])
 
 
 def _revision(deployment: Manifest) -> str:

@@ -291,3 +291,22 @@ def test_a_pod_that_ended_is_judged_when_its_job_has_ended(ended: str) -> None:
     world.end_job("default-preflight", said, exit_reason="OOMKilled" if ended == "for lack of memory" else "")
     world.objects["Job", "default-preflight"]["status"] = {}  # perhaps it makes another pod
     assert ready(world) == "False PreflightRunning: the store is being tried"
+
+
+def test_a_job_that_is_deleted_and_kept_by_a_finalizer_is_waited_for() -> None:
+    world = trying()
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://others"}})
+    job = world.get("Job", "default-preflight")
+    world.objects["Job", "default-preflight"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert ready(world) == "False PreflightRunning: the store is being tried"
+    assert not world.plan("Workspace", "default").writes
+    del world.objects["Job", "default-preflight"]
+    world.reconcile("Workspace", "default")
+    assert world.get("Job", "default-preflight")["metadata"]["uid"] != job["metadata"]["uid"]
+
+
+def test_what_a_job_found_counts_though_somebody_deletes_it() -> None:
+    world = trying()
+    world.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(("put",))))
+    world.objects["Job", "default-preflight"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert ready(world).startswith("True PreflightPassed")

@@ -444,6 +444,23 @@ def test_a_service_that_is_somebody_elses_is_told_though_a_former_revision_waits
     assert world.deployments() == [deployment_of_version(world, 2)]
 
 
+def test_a_revision_that_a_finalizer_keeps_is_not_deleted_again() -> None:
+    world = serving()
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 2, "revisionHistoryLimit": 0})
+    old = deployment_of_version(world, 1)
+    with_version(world, 2)
+    world.reconcile("ModelDeployment", "triage")
+    world.pods_of(deployment_of_version(world, 2), 2)
+    world.reconcile("ModelDeployment", "triage")
+    world.wait(10)
+    world.reconcile("ModelDeployment", "triage")
+    world.pods_of(old, 0)
+    assert [name for _, name, _ in world.deletes("ModelDeployment", "triage")] == [old]
+    world.get("Deployment", old)["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert not world.deletes("ModelDeployment", "triage")
+    assert world.condition("ModelDeployment", "triage", "Ready") == ("True", "Serving")
+
+
 def test_a_revision_is_not_deleted_while_a_pod_of_it_is_seen() -> None:
     world = serving()
     world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 2, "revisionHistoryLimit": 0})

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from modelmill.core.kinds import CONTROLLERS
-from modelmill.core.plan import Create, Plan, SetStatus, Settings
+from modelmill.core.plan import Create, Delete, Plan, SetStatus, Settings
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache
 from modelmill.shell.executor import Executor, Stale
@@ -21,12 +21,17 @@ DEPLOYMENT = ("ModelDeployment", "team-a", "triage")
 
 
 class Faults:
-    """An API server with nothing but refusals."""
+    """An API server with nothing but refusals, except what a test has it answer to a method."""
 
     def __init__(self) -> None:
         self.code, self.message = 404, "no"
+        self.answers = dict[str, dict[str, Any]]()
+        self.asked = list[tuple[str, Any]]()  # method and body
 
-    async def answer(self, _: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append((request.method, await request.json() if request.can_read_body else None))
+        if request.method in self.answers:
+            return web.json_response(self.answers[request.method])
         return web.json_response({"kind": "Status", "message": self.message}, status=self.code)
 
 
@@ -125,3 +130,48 @@ async def test_a_kind_whose_status_cannot_be_written_is_named(
 ) -> None:
     faults.code, faults.message = code, message
     assert await carried_out(api, cache, KEY, STATUS) == {"Model": why}
+
+
+OWNER = {"apiVersion": "modelmill.dev/v1alpha1", "kind": "ModelDeployment", "name": "triage", "uid": "u"}
+LABELS = {"app.kubernetes.io/managed-by": "modelmill", "modelmill.dev/owner-uid": "u"}
+
+
+def child(version: int, **metadata: Any) -> dict[str, Any]:
+    """A Deployment of the ModelDeployment."""
+    owners = [{**OWNER, "controller": True}]
+    known = {"name": "triage-1", "namespace": "team-a", "uid": "d", "labels": LABELS, "ownerReferences": owners}
+    return {"metadata": {**known, "resourceVersion": str(version), **metadata}, "spec": {"replicas": 0}, "status": {}}
+
+
+def children(cache: Cache) -> list[Any]:
+    """When each Deployment that is seen was deleted."""
+    return [deployment["metadata"].get("deletionTimestamp") for deployment in cache.objects("Deployment")]
+
+
+DELETED = "2026-01-01T00:00:00Z"
+REMOVAL = Delete("Deployment", "triage-1", "d")
+
+
+async def test_what_was_deleted_is_gone(api: Api, cache: Cache, faults: Faults) -> None:
+    cache.store("Deployment", child(5))
+    faults.answers["DELETE"] = {"kind": "Status", "metadata": {}, "status": "Success"}
+    await carried_out(api, cache, DEPLOYMENT, REMOVAL)
+    assert children(cache) == []
+
+
+async def test_what_was_deleted_and_a_finalizer_keeps_is_still_seen(api: Api, cache: Cache, faults: Faults) -> None:
+    cache.store("Deployment", child(5))
+    faults.answers["DELETE"] = child(6, deletionTimestamp=DELETED)
+    await carried_out(api, cache, DEPLOYMENT, REMOVAL)
+    assert children(cache) == [DELETED]
+
+
+async def test_a_name_that_a_child_still_has_while_it_is_cleaned_up_is_not_taken_for_the_new_one(
+    api: Api, cache: Cache, faults: Faults
+) -> None:
+    faults.code = 409
+    faults.answers["GET"] = child(6, deletionTimestamp=DELETED)
+    again = Create({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": child(1)["metadata"]})
+    await carried_out(api, cache, DEPLOYMENT, again, STATUS)
+    assert children(cache) == [DELETED]
+    assert [method for method, _ in faults.asked] == ["POST", "GET"]  # no status says that it is there
