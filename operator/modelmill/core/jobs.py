@@ -19,7 +19,6 @@ DEFAULT_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {
 TASK_ANNOTATION = f"{GROUP}/task"  # on a Job: the digest of what it was asked
 # Reasons of a pod that does not start; every other one is about a Job that ended.
 _HOLDING_UP = ("PodCreationRefused", "Unschedulable", "ImagePullFailed", "ContainerConfigInvalid")
-_KILLED = 137  # by the kernel: more memory than the limit
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Run:
     trouble: Trouble | None = None
     ended: datetime | None = None
     annotations: tuple[tuple[str, str], ...] = ()
+    exhausted: Trouble | None = None  # an active Job's newest pod had too little memory, as the next one will
 
     def annotation(self, name: str) -> str | None:
         return dict(self.annotations).get(name)
@@ -79,10 +79,14 @@ def _observe(observed: Observed, name: str, asked: str) -> Run:
     newest = its_pods[-1] if its_pods else None
     ended, failure = _end(job)
     if ended is None:
-        return Run("Active", uid, trouble=_holding_up(observed, job, newest), annotations=annotations)
+        trouble = _holding_up(observed, job, newest)
+        return Run("Active", uid, trouble=trouble, exhausted=_exhausted(newest), annotations=annotations)
     said = pods.last_report(newest) if newest else None
     if failure is not None:
-        why = _why_failed(failure, said, newest, _holding_up(observed, job, newest) or _said_before(observed))
+        # An Event lives for an hour: it is about the end only of a Job that never had a pod.
+        refused = newest is not None or not dig(job, "status", "failed")
+        held_up = (_holding_up(observed, job, newest) if refused else None) or _said_before(observed)
+        why = _why_failed(failure, said, newest, held_up)
         if why is None:
             return Run("Lost", uid, ended=ended, annotations=annotations)
         return Run("Failed", uid, said, why, ended, annotations)
@@ -93,6 +97,11 @@ def _observe(observed: Observed, name: str, asked: str) -> Run:
         why = Trouble("ReportInvalid", "the pod succeeded, but its report cannot be read; do the images fit together?")
         return Run("Failed", uid, None, why, ended, annotations)
     return Run("Lost", uid, ended=ended, annotations=annotations)
+
+
+def _exhausted(pod: Manifest | None) -> Trouble | None:
+    found = pods.trouble(pod) if pod is not None else None
+    return found if found is not None and found.fatal and found.reason == pods.OUT_OF_MEMORY else None
 
 
 def _end(job: Manifest) -> tuple[datetime | None, Manifest | None]:
@@ -160,8 +169,9 @@ def render(
 ) -> Manifest:
     """The Job of one of our objects, of that kind, that does `work` in the trainer's image.
 
-    What cannot help is not tried again: an error of the user's or too little memory fails the Job at once; a node that
-    went away does not count.  `config_map` is (name, key) of a file to mount.
+    What cannot help is not tried again: an error of the user's fails the Job at once; a node that went away does not
+    count.  Whoever is killed (137) is tried again, as its exit code does not tell a lack of memory from a node that was
+    restarted; the pod's reason does, see `Run.exhausted`.  `config_map` is (name, key) of a file to mount.
     """
     labels = pods.labels(subject, kind)
     mounts = {"tmp": (environment.WORK_FOLDER, False)}
@@ -202,7 +212,7 @@ def render(
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                     {
                         "action": "FailJob",
-                        "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [EXIT_FAILED, _KILLED]},
+                        "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [EXIT_FAILED]},
                     },
                 ]
             },

@@ -22,6 +22,8 @@ CONTAINER_SECURITY: dict[str, Any] = {
     "capabilities": {"drop": ["ALL"]},
 }
 
+OUT_OF_MEMORY = "OutOfMemory"
+
 Resources = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]  # hashable: (("limits", (("memory", "1Gi"),)), ...)
 
 
@@ -218,7 +220,7 @@ def _container_trouble(status: Mapping[str, Any]) -> Trouble | None:
 def _ended_trouble(name: str, ended: Mapping[str, Any], *, fatal: bool) -> Trouble:
     if ended.get("reason") == "OOMKilled":
         return Trouble(
-            "OutOfMemory",
+            OUT_OF_MEMORY,
             f"container {name} used more memory than its limit; raise resources.limits.memory",
             fatal,
         )

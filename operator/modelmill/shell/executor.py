@@ -150,11 +150,15 @@ class Executor:
             self._wake(self._cache.remove(write.kind, key[1], write.name, write.uid))
 
     async def _check(self, key: ObjectKey, guards: Guards) -> None:
+        read: dict[tuple[str, str], Manifest | None] = {}  # two guards may ask for the same object
         for guard in guards:
             if isinstance(guard, NoPods):
                 holds = not await self._api.any(TYPES["Pod"], key[1], f"{_JOB_UID_LABEL}={guard.job}")
             else:
-                holds = guard.holds(await self._api.get(TYPES[guard.kind], key[1], guard.name))
+                name = (guard.kind, guard.name)
+                if name not in read:
+                    read[name] = await self._api.get(TYPES[guard.kind], key[1], guard.name)
+                holds = guard.holds(read[name])
             if not holds:
                 raise Stale(f"no longer so: {guard.meaning}")
         if guards:

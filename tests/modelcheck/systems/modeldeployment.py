@@ -6,7 +6,7 @@ from typing import Any
 from modelcheck.cluster import Live, Move, System, move
 from modelcheck.objects import LONG_AGO, NEW, Slot, uid
 from modelcheck.systems import jobs
-from modelcheck.systems.workspace import edited, working_workspace
+from modelcheck.systems.workspace import edited, is_open, opened, working_workspace
 from modelmill.core import conditions
 from modelmill.core.plan import Apply, Create, Delete, Write, is_owned
 from modelmill.core.resources import Manifest, dig
@@ -101,6 +101,7 @@ class ModelDeploymentSystem(System):
             if selector and "app" not in selector:
                 spec = {**service["spec"], "selector": {**selector, "app": "other"}}
                 yield move("somebody edits the Service", {"kind": "Service", **service, "spec": spec})
+        yield from opened(live)
         for kind in ("Deployment", "NetworkPolicy"):
             for child in live.all(kind):
                 name = child["metadata"]["name"]
@@ -172,6 +173,8 @@ class ModelDeploymentSystem(System):
             return "a child is left behind" if left else None
         if not live.all("NetworkPolicy"):
             return "nobody says who may call it"
+        if is_open(live):
+            return "anybody may call it"
         ready = [v["spec"]["version"] for v in live.all("ModelVersion") if conditions.is_true(v, "Ready")]
         target = present["spec"]["model"].get("version") or max(ready)
         if target not in ready:

@@ -137,6 +137,22 @@ def test_a_job_that_ran_out_of_time_says_so_unless_something_kept_it(before: str
     assert ready(world) == f"False TimedOut: {late}{SOON}"
 
 
+@pytest.mark.parametrize("quota", ["raised", "used up again"])
+def test_a_timeout_is_not_put_down_to_a_quota_that_was_raised_before_the_pod_ran(quota: str) -> None:
+    world = trying()
+    refuse_pods(world, "a", "exceeded quota: small")
+    assert ready(world).startswith("False PodCreationRefused")
+    world.pod_of_job("default-preflight")  # the Event stays for an hour
+    assert ready(world).startswith("False PreflightRunning")
+    if quota == "used up again":
+        world.remove("Pod", "default-preflight-x")
+        assert ready(world).startswith("False PodCreationRefused")
+    world.end_job("default-preflight", None, reason="DeadlineExceeded")
+    world.get("Job", "default-preflight")["status"]["failed"] = 1
+    world.remove("Pod", "default-preflight-x")
+    assert ready(world).startswith(f"False {'TimedOut' if quota == 'raised' else 'PodCreationRefused'}: ")
+
+
 NOT_PULLED = "ImagePullFailed: the image of container trainer cannot be pulled (ErrImagePull: no route)"
 
 

@@ -444,6 +444,44 @@ def test_a_service_that_is_somebody_elses_is_told_though_a_former_revision_waits
     assert world.deployments() == [deployment_of_version(world, 2)]
 
 
+def test_pods_that_do_not_get_ready_within_five_minutes_need_a_person() -> None:
+    world = serving(replicas=1)
+    with_version(world, 2)
+    plan = world.reconcile("ModelDeployment", "triage")
+    assert plan.requeue_after == timedelta(minutes=5)
+    assert world.condition("ModelDeployment", "triage", "Reconciling") == ("True", "WaitingForPods")
+    world.wait(299)
+    assert world.reconcile("ModelDeployment", "triage").requeue_after == timedelta(seconds=1)
+    assert world.condition("ModelDeployment", "triage", "Stalled")[0] == "False"
+    world.wait(1)
+    world.events.clear()
+    world.reconcile("ModelDeployment", "triage")
+    assert world.condition("ModelDeployment", "triage", "Stalled") == ("True", "WaitingForPods")
+    new = deployment_of_version(world, 2)
+    logs = f"kubectl logs -n team-a -l modelmill.dev/revision={revision_of(new)}"
+    told = f"0 of 1 pods of revision {revision_of(new)} are ready, after 5 minutes and more; {logs} may say why"
+    assert world.message("ModelDeployment", "triage", "Stalled") == told
+    assert [(event.type, event.message) for event in world.events] == [("Warning", told)]
+    assert world.condition("ModelDeployment", "triage", "Available")[0] == "True"
+    world.pods_of(new, 1)
+    world.reconcile("ModelDeployment", "triage")
+    assert world.condition("ModelDeployment", "triage", "Ready") == ("True", "Serving")
+
+
+def test_pods_have_their_five_minutes_however_long_the_model_was_waited_for() -> None:
+    world = with_store(World())
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 1})
+    world.reconcile("ModelDeployment", "triage")
+    world.wait(3600)
+    with_version(world, 1)
+    world.reconcile("ModelDeployment", "triage")
+    world.wait(200)
+    assert world.reconcile("ModelDeployment", "triage").requeue_after == timedelta(seconds=100)
+    assert world.condition("ModelDeployment", "triage", "Stalled")[0] == "False"
+    world.wait(-7200)  # the clock is set back
+    assert world.reconcile("ModelDeployment", "triage").requeue_after == timedelta(seconds=300)
+
+
 def test_a_revision_that_a_finalizer_keeps_is_not_deleted_again() -> None:
     world = serving()
     world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 2, "revisionHistoryLimit": 0})
