@@ -346,6 +346,8 @@ def _promoted(facts: Facts, serving: str | None, now: datetime) -> tuple[Promoti
     """The history, with what serves now first."""
     if serving is None or (facts.history and facts.history[0].revision == serving):
         return facts.history
+    if facts.routing is None and facts.history:
+        return facts.history  # a Service that is not seen may select what it selected last
     running, target = _find(facts, serving), facts.target
     version = running.version if running is not None else target.version if isinstance(target, Revision) else None
     newest = Promotion(serving, version, timestamp(now))

@@ -20,6 +20,7 @@ INVALID_ANSWER = "InvalidAnswer"  # a reason of our own
 CONNECTIONS = 64  # at a time, for what is not a watch
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
 _PAGE = 250
 _MAX_LINE = 1 << 22  # bytes of one watch event: an object is at most 1.5 MiB
 
@@ -256,6 +257,20 @@ class Api:
             params={"fieldManager": FIELD_MANAGER, "force": "true"},
             body=manifest,
             content_type=_APPLY,
+        )
+
+    async def label(self, resource: ResourceType, live: Manifest, labels: dict[str, str]) -> dict[str, Any]:
+        """Set labels of an object, if nobody changed it since; no apply, which would give up what it leaves out."""
+        metadata = live["metadata"]
+        same = {field: metadata[field] for field in ("uid", "resourceVersion")}
+        return await self._json(
+            "PATCH",
+            resource.path(metadata["namespace"], metadata["name"]),
+            verb="patch",
+            kind=resource.kind,
+            params={"fieldManager": FIELD_MANAGER},
+            body={"metadata": {**same, "labels": labels}},
+            content_type=_MERGE,
         )
 
     async def replace(self, resource: ResourceType, manifest: Manifest) -> dict[str, Any]:

@@ -171,9 +171,7 @@ class ModelDeploymentSystem(System):
         if present is None:
             left = deployments or service or live.all("NetworkPolicy")
             return "a child is left behind" if left else None
-        if not live.all("NetworkPolicy"):
-            return "nobody says who may call it"
-        if is_open(live):
+        if not live.all("NetworkPolicy") or is_open(live):
             return "anybody may call it"
         ready = [v["spec"]["version"] for v in live.all("ModelVersion") if conditions.is_true(v, "Ready")]
         target = present["spec"]["model"].get("version") or max(ready)

@@ -1005,3 +1005,33 @@ def test_too_little_memory_is_told_whatever_it_ended_with(state: str) -> None:
     assert trouble_with({"containerStatuses": [status]}) == (
         "False OutOfMemory: container server used more memory than its limit; raise resources.limits.memory"
     )
+
+
+def test_a_revision_that_is_not_seen_to_be_routed_to_is_no_promotion() -> None:
+    world = serving()
+    known = world.get("ModelDeployment", "triage")["status"]["history"]
+    with_version(world, 2)
+    world.reconcile("ModelDeployment", "triage")
+    world.pods_of(deployment_of_version(world, 2), 2)
+    del world.objects["Service", "triage"]
+    del world.objects["Deployment", deployment_of_version(world, 1)]
+    plan = world.plan("ModelDeployment", "triage")  # they lost their labels, and still serve
+    (status,) = (w.status for w in plan.writes if isinstance(w, SetStatus))
+    assert status["history"] == known
+
+
+def test_an_outage_is_a_warning_and_what_somebody_asked_for_is_none() -> None:
+    world = serving()
+    world.events.clear()
+    world.pods_of(deployment_of_version(world, 1), 0)
+    world.reconcile("ModelDeployment", "triage")
+    assert ("Warning", "NoPodReady") in [(event.type, event.reason) for event in world.events]
+    world.pods_of(deployment_of_version(world, 1), 2)
+    world.reconcile("ModelDeployment", "triage")
+    world.events.clear()
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 0})
+    world.reconcile("ModelDeployment", "triage")
+    world.pods_of(deployment_of_version(world, 1), 0)
+    world.reconcile("ModelDeployment", "triage")
+    assert ("Normal", "ScaledToZero") in [(event.type, event.reason) for event in world.events]
+    assert not [event for event in world.events if event.type == "Warning"]
