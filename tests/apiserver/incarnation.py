@@ -8,7 +8,6 @@ import asyncio
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from time import monotonic
 from typing import Any
 
 import aiohttp
@@ -20,7 +19,7 @@ from modelmill.core.resources import TYPES
 from modelmill.shell.api import Api
 from modelmill.shell.cache import Cache, ObjectKey
 from modelmill.shell.executor import Executor, Stale
-from modelmill.shell.lease import Fence
+from modelmill.shell.lease import Fence, clock
 from modelmill.shell.metrics import Metrics
 from modelmill.shell.queue import WorkQueue
 from modelmill.shell.reconciler import Reconciler
@@ -133,7 +132,7 @@ class Incarnation:
         while self._woken:
             key = min(self._woken)
             self._woken.discard(key)
-            self._fence.renewed(monotonic())
+            self._fence.renewed(clock())
             try:
                 await self._reconciler.reconcile(key)
             except Stale:

@@ -18,7 +18,7 @@ from datetime import timedelta
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from modelcheck.objects import NAMESPACE, NEW, NOW, Objects, Slot, created, earlier, later
+from modelcheck.objects import NAMESPACE, NEW, NOW, Objects, Slot, created, earlier, later, leaving
 from modelcheck.writes import comparable, plain, title
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import (
@@ -81,6 +81,12 @@ class Live:
     def uids(self) -> set[str]:
         return {self._objects.manifests[n]["metadata"]["uid"] for n in self._numbers if n}
 
+    def orphaned(self) -> bool:
+        """Whether the garbage collector has something to take."""
+        uids = self.uids()
+        references = (self._objects.manifests[n]["metadata"].get("ownerReferences") for n in self._numbers if n)
+        return any(owners[0]["uid"] not in uids for owners in references if owners)
+
 
 @dataclass(frozen=True)
 class Move:
@@ -128,6 +134,10 @@ class System:
 
     def broken(self, live: Live) -> str | None:
         """What of this must never exist."""
+        return None
+
+    def untrue(self, live: Live) -> str | None:
+        """What a status says at rest, with or without help, that is not so."""
         return None
 
     def unreached(self, live: Live) -> str | None:
@@ -534,10 +544,18 @@ class Cluster:
             yield told, self.delivered(self._flying(applied, controller, carry_on), slot), number
             yield f"{told}, but the answer is lost", self._flying(applied, controller, give_up), number
             yield f"{told} fails", self._flying(state, controller, give_up), NOTHING
+            if isinstance(write, Delete):
+                kept = self._flying(self._leaving(state, slot), controller, carry_on)
+                yield f"{told}, which a finalizer keeps", self.delivered(kept, slot), number
             if isinstance(write, Create) and TYPES[write.manifest["kind"]].owned:
                 entry = ("refused", write.manifest["kind"], write.manifest["metadata"]["name"])
                 refused = self._flying(state, controller, give_up)
                 yield f"{told} is refused", self._add_known(refused, controller, entry), NOTHING
+
+    def _leaving(self, state: State, slot: int) -> State:
+        kind, _ = self.objects.slots[slot]
+        left = leaving(kind, self.objects.manifests[state.live[slot]])
+        return self._put(state, slot, self.objects.number(kind, left))
 
     def _merged_spec(self, existing: int, number: int, write: Apply) -> int:
         spec = {**(self.objects.manifests[existing].get("spec") or {}), **write.manifest["spec"]}
@@ -587,7 +605,7 @@ class Cluster:
         if broken is not None:
             return f"no longer so: {broken}", None
         if isinstance(write, Delete):
-            return "", self._put(state, slot, 0)
+            return "", state if live["metadata"].get("deletionTimestamp") else self._put(state, slot, 0)
         return "", self._put(state, slot, self._merged_spec(existing, number, write))
 
     def _merge(self, existing: int, write: int, change: Manifest) -> int:
@@ -617,6 +635,8 @@ class Cluster:
                 return "", state
             # The rest of the plan would say that it is on its way.
             return TAKEN, self._add_known(state, controller, ("taken", kind, name))
+        if TYPES[kind].owned and live["metadata"].get("deletionTimestamp"):
+            return "it is being cleaned up", None
         return "", state
 
     def _template(self, planned: WriteOf) -> int:

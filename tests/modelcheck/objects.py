@@ -49,6 +49,11 @@ def created(manifest: Manifest) -> dict[str, Any]:
     return {**manifest, "metadata": metadata, "status": {}}
 
 
+def leaving(kind: str, manifest: Manifest) -> dict[str, Any]:
+    """What is left of an object that was deleted, while a finalizer keeps it."""
+    return {**manifest, "kind": kind, "metadata": {**manifest["metadata"], "deletionTimestamp": LONG_AGO}}
+
+
 def later(text: str) -> str:
     """Time passed: what was just now is long ago."""
     return _TIME.sub(lambda found: _LATER[found[0]], text)

@@ -172,6 +172,7 @@ class Explorer:
         unhelped: set[State] = set()
         for _ in range(_ROUNDS):
             state, wrong, waits, blocked = self._rest(state, passed)
+            wrong = wrong or self.system.untrue(self.cluster.live(state))
             if wrong is not None:
                 return state, wrong
             if passed is _nobody and state in self._good:
@@ -216,5 +217,6 @@ class Explorer:
                     blocked = True
             state = self.cluster.all_seen(state)
             if state == begun:
-                return state, None, waits, blocked
+                vain = blocked and not self.cluster.live(state).orphaned()  # what is being cleaned up is waited for
+                return state, "at rest it tries in vain" if vain else None, waits, blocked
         return state, "it writes for ever", False, False

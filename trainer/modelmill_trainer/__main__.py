@@ -13,7 +13,7 @@ from modelmill_contracts import environment, report, task
 from modelmill_contracts.folder import ArtifactError
 from modelmill_contracts.report import Report
 from modelmill_contracts.store import StoreError
-from modelmill_trainer import log
+from modelmill_trainer import interruption, log
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.pins import pin
 
@@ -21,6 +21,8 @@ from modelmill_trainer.pins import pin
 def main() -> int:
     log.start()
     started = time.monotonic()
+    path = Path(os.environ.get(environment.REPORT, report.PATH))
+    interruption.watch(path)
     pin(os.environ)
     answer = carry_out(os.environ)
     log.say(
@@ -30,7 +32,7 @@ def main() -> int:
         reason=answer.reason,
         seconds=round(time.monotonic() - started, 3),
     )
-    report.write(answer, Path(os.environ.get(environment.REPORT, report.PATH)))
+    report.write(answer, path)
     return report.exit_code(answer)
 
 

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from modelmill_contracts import metadata
 from modelmill_trainer.failure import TaskError, too_large
 
 Address = IPv4Address | IPv6Address
@@ -24,8 +25,7 @@ _TIMEOUT = 30  # seconds without a byte
 _CHUNK = 1 << 20
 _REDIRECTS = (301, 302, 303, 307, 308)
 _BUSY = (408, 429, 500, 502, 503, 504)
-# Metadata services that do not lie in a link-local range: AWS (IPv6), Azure's wire server, Alibaba, Oracle.
-_METADATA = frozenset(ip_address(text) for text in ("fd00:ec2::254", "168.63.129.16", "100.100.100.200", "192.0.0.192"))
+_METADATA = tuple(ip_network(text) for text in (*metadata.IPV4, *metadata.IPV6))
 _NAT64 = ip_network("64:ff9b::/96")
 
 
@@ -43,7 +43,7 @@ def is_denied(address: Address) -> bool:
         or address.is_multicast
         or address.is_unspecified
         or address.is_reserved
-        or address in _METADATA
+        or any(address in network for network in _METADATA)
     )
 
 

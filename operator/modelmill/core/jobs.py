@@ -19,16 +19,15 @@ DEFAULT_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {
 TASK_ANNOTATION = f"{GROUP}/task"  # on a Job: the digest of what it was asked
 # Reasons of a pod that does not start; every other one is about a Job that ended.
 _HOLDING_UP = ("PodCreationRefused", "Unschedulable", "ImagePullFailed", "ContainerConfigInvalid")
-_KILLED = 137  # by the kernel: more memory than the limit
 
 
 @dataclass(frozen=True)
 class Run:
     """What is known of one Job.
 
-    `state` is Absent, Foreign (the name is taken), Outdated (it does another task than is asked by now), Active,
-    Succeeded, Failed, or Lost (it ended, and nobody can tell how).  `trouble` is what holds an active Job up or
-    what made it fail.
+    `state` is Absent, Foreign (the name is taken), Leaving (it is being cleaned up), Outdated (it does another task
+    than is asked by now), Active, Succeeded, Failed, or Lost (it ended, and nobody can tell how).  `trouble` is what
+    holds an active Job up or what made it fail.
     """
 
     state: str
@@ -37,6 +36,7 @@ class Run:
     trouble: Trouble | None = None
     ended: datetime | None = None
     annotations: tuple[tuple[str, str], ...] = ()
+    exhausted: Trouble | None = None  # an active Job's newest pod had too little memory, as the next one will
 
     def annotation(self, name: str) -> str | None:
         return dict(self.annotations).get(name)
@@ -63,9 +63,18 @@ def dependencies(namespace: str, uid: str, name: str) -> tuple[Key, ...]:
 
 def observe(observed: Observed, name: str, asked: str) -> Run:
     """What became of the Job of that name, which should be doing the task with the digest `asked`."""
+    run, job = _observe(observed, name, asked), observed.get("Job", name)
+    if run.uid and run.state != "Succeeded" and dig(job, "metadata", "deletionTimestamp"):
+        # A finalizer, or pods that go first, keep it for a while.  It is neither to be deleted again nor to be made
+        # again, and its going will wake us.
+        return Run("Leaving", run.uid, annotations=run.annotations)
+    return run
+
+
+def _observe(observed: Observed, name: str, asked: str) -> Run:
     job = observed.get("Job", name)
     if job is not None and is_former(job, observed.subject.name, observed.uid):
-        return Run("Active")  # of an object that had this name before: it is being cleaned up, which will wake us
+        return Run("Leaving")  # of an object that had this name before; its going will wake us
     if job is None or not is_owned(job, observed.uid):
         taken = job is not None or ("Job", name) in observed.foreign
         return Run("Foreign" if taken else "Absent")
@@ -80,10 +89,14 @@ def observe(observed: Observed, name: str, asked: str) -> Run:
     newest = its_pods[-1] if its_pods else None
     ended, failure = _end(job)
     if ended is None:
-        return Run("Active", uid, trouble=_holding_up(observed, job, newest), annotations=annotations)
+        trouble = _holding_up(observed, job, newest)
+        return Run("Active", uid, trouble=trouble, exhausted=_exhausted(newest), annotations=annotations)
     said = pods.last_report(newest) if newest else None
     if failure is not None:
-        why = _why_failed(failure, said, newest, _holding_up(observed, job, newest) or _said_before(observed))
+        # An Event lives for an hour: it is about the end only of a Job that never had a pod.
+        refused = newest is not None or not dig(job, "status", "failed")
+        held_up = (_holding_up(observed, job, newest) if refused else None) or _said_before(observed)
+        why = _why_failed(failure, said, newest, held_up)
         if why is None:
             return Run("Lost", uid, ended=ended, annotations=annotations)
         return Run("Failed", uid, said, why, ended, annotations)
@@ -94,6 +107,11 @@ def observe(observed: Observed, name: str, asked: str) -> Run:
         why = Trouble("ReportInvalid", "the pod succeeded, but its report cannot be read; do the images fit together?")
         return Run("Failed", uid, None, why, ended, annotations)
     return Run("Lost", uid, ended=ended, annotations=annotations)
+
+
+def _exhausted(pod: Manifest | None) -> Trouble | None:
+    found = pods.trouble(pod) if pod is not None else None
+    return found if found is not None and found.fatal and found.reason == pods.OUT_OF_MEMORY else None
 
 
 def _end(job: Manifest) -> tuple[datetime | None, Manifest | None]:
@@ -163,9 +181,10 @@ def render(
 ) -> Manifest:
     """The Job of one of our objects, of that kind, that does `work` in the trainer's image.
 
-    What cannot help is not tried again: an error of the user's or too little memory fails the Job at once; a node that
-    went away does not count.  `config_map` is (name, key) of a file to mount, `claim` that of a volume to read from;
-    `transform` runs before `work`, which reads what it wrote.
+    What cannot help is not tried again: an error of the user's fails the Job at once; a node that went away does not
+    count.  Whoever is killed (137) is tried again, as its exit code does not tell a lack of memory from a node that was
+    restarted; the pod's reason does, see `Run.exhausted`.  `config_map` is (name, key) of a file to mount, `claim` that
+    of a volume to read from; `transform` runs before `work`, which reads what it wrote.
     """
     labels = pods.labels(subject, kind)
     mounts = {"tmp": (environment.WORK_FOLDER, False), **store.mounts()}
@@ -204,7 +223,7 @@ def render(
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                     {
                         "action": "FailJob",
-                        "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [EXIT_FAILED, _KILLED]},
+                        "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [EXIT_FAILED]},
                     },
                     *(_BEFORE_FAILED if transform is not None else ()),
                 ]
@@ -226,7 +245,7 @@ def render(
 _BEFORE_FAILED = (
     {
         "action": "FailJob",
-        "onExitCodes": {"containerName": "fetch", "operator": "In", "values": [EXIT_FAILED, _KILLED]},
+        "onExitCodes": {"containerName": "fetch", "operator": "In", "values": [EXIT_FAILED]},
     },
     {"action": "FailJob", "onExitCodes": {"containerName": pods.USERS, "operator": "NotIn", "values": [0]}},
 )

@@ -35,6 +35,7 @@ from modelmill.core.serving import Revision, deployment_name
 KIND = "ModelDeployment"
 # The old revision stays as it is until every node's proxy knows the new one.
 SETTLE = timedelta(seconds=5)
+_FOR_PODS = "WaitingForPods"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Running:
     pods: int
     created: str
     trouble: Trouble | None
+    leaving: bool = False  # it is deleted already, and a finalizer or its pods keep it for a while
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Facts:
     store: StoreAccess | None  # the namespace's, where it has one
     foreign: tuple[tuple[str, str], ...]
     history: tuple[Promotion, ...]  # newest first
+    waiting_since: datetime | None  # for pods to become ready, as the status says
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def observe(observed: Observed) -> Facts:
     all_pods = observed.find("Pod", OWNER_LABEL, uid)
     settings = workspace.settings(observed)
     callers = tuple(sorted(spec.access.namespaces))
+    before = retry.failing(observed, "Ready")
     # Without a Workspace the policy stays as it is: what serves goes on.
     policy, store = network.Policy("Unknown"), None
     if settings is not None:
@@ -132,6 +136,7 @@ def observe(observed: Observed) -> Facts:
         history=tuple(
             Promotion(h["revision"], h.get("version"), h["promotedAt"]) for h in observed.status.get("history", ())
         ),
+        waiting_since=before.since if before is not None and before.waiting.reason == _FOR_PODS else None,
     )
 
 
@@ -232,6 +237,7 @@ def _running(deployment: Manifest, all_pods: tuple[Manifest, ...]) -> Running:
         pods=max(status.get("replicas") or 0, sum(pods.exists(p) for p in mine)),
         created=metadata.get("creationTimestamp", ""),
         trouble=troubles[0] if troubles else None,
+        leaving=bool(metadata.get("deletionTimestamp")),
     )
 
 
@@ -272,7 +278,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
         scale = ((candidate, facts.replicas), *scale)
     if stable is not None and stable.id != wanted and not promoted and stable.wanted != facts.replicas:
         scale = ((stable, facts.replicas), *scale)
-    waiting, retry = _unfinished(facts, candidate, serving == wanted)
+    waiting, look = _unfinished(facts, candidate, serving == wanted, now)
     return Decision(
         create=candidate is None and _name_free(facts, "Deployment", deployment_name(facts.subject, wanted)),
         create_service=serving if makes_service else None,
@@ -282,7 +288,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
         serving=serving,
         history=history,
         waiting=waiting,
-        requeue_after=min((t for t in (again, retry) if t is not None), default=None),
+        requeue_after=min((t for t in (again, look) if t is not None), default=None),
     )
 
 
@@ -346,6 +352,8 @@ def _promoted(facts: Facts, serving: str | None, now: datetime) -> tuple[Promoti
     """The history, with what serves now first."""
     if serving is None or (facts.history and facts.history[0].revision == serving):
         return facts.history
+    if facts.routing is None and facts.history:
+        return facts.history  # a Service that is not seen may select what it selected last
     running, target = _find(facts, serving), facts.target
     version = running.version if running is not None else target.version if isinstance(target, Revision) else None
     newest = Promotion(serving, version, timestamp(now))
@@ -356,22 +364,23 @@ def _others(
     facts: Facts, *, keep: set[str | None], history: tuple[Promotion, ...], now: datetime
 ) -> tuple[tuple[tuple[Running, int], ...], tuple[Running, ...], timedelta | None]:
     """Former revisions: to be scaled to zero once the new one has settled, and deleted beyond the limit."""
-    former = [r for r in facts.running if r.id not in keep]
+    former = [r for r in facts.running if r.id not in keep and not r.leaving]
     unsettled = SETTLE - max(now - moment(history[0].at), timedelta()) if history else timedelta()
-    # Where the Service is lost, nobody loses pods until it is back.
+    # Where the Service is lost, nobody loses pods until it is back, and nothing is deleted: the fresh look at the
+    # Service would refuse it every time, and what the status has to say of the Service would never be written.
     routed = facts.routing is not None and facts.routing.revision in keep
     busy = [r for r in former if r.wanted > 0] if routed else []
     again = unsettled if busy and unsettled > timedelta() else None
     scale = tuple((r, 0) for r in busy) if again is None else ()
-    idle = [r for r in former if r.wanted == 0 and r.pods == 0]
+    idle = [r for r in former if r.wanted == 0 and r.pods == 0] if routed else []
     excess = max(0, len(former) - facts.history_limit)
     return scale, tuple(idle[:excess]), again
 
 
 def _unfinished(
-    facts: Facts, candidate: Running | None, takes_traffic: bool
+    facts: Facts, candidate: Running | None, takes_traffic: bool, now: datetime
 ) -> tuple[Waiting | None, timedelta | None]:
-    """What is still to come until the declared state is reached, and when to try a taken name again."""
+    """What is still to come until the declared state is reached, and when to look again though nothing happens."""
     target = facts.target
     target_id = "" if isinstance(target, Waiting) else target.id(facts.subject)
     for kind, name in facts.foreign:
@@ -383,12 +392,28 @@ def _unfinished(
     if available < facts.replicas:
         # What is said here before the Deployment exists is said in the same words once it does: one write less.
         message = f"{available} of {facts.replicas} pods of revision {target_id} are ready"
-        return Waiting("WaitingForPods", message), None
+        left = _patience(facts, candidate, now)
+        if left > timedelta():
+            return Waiting(_FOR_PODS, message), left
+        minutes = retry.PATIENCE // timedelta(minutes=1)
+        logs = f"kubectl logs -n {facts.subject.namespace} -l {serving.REVISION_LABEL}={target_id}"
+        return Waiting(
+            _FOR_PODS, f"{message}, after {minutes} minutes and more; {logs} may say why", stalled=True
+        ), None
     if candidate is None or facts.routing is None:
         return Waiting("CreatingRevision", f"revision {target_id} is being created"), None
     if not takes_traffic:
         return Waiting("TakingOver", f"revision {candidate.id} is taking over"), None
     return None, None
+
+
+def _patience(facts: Facts, candidate: Running | None, now: datetime) -> timedelta:
+    """For how long the pods may still take before a person is asked to look: since they are waited for and exist."""
+    if candidate is None or facts.waiting_since is None:
+        return retry.PATIENCE
+    since = max(facts.waiting_since, moment(candidate.created)) if candidate.created else facts.waiting_since
+    # A clock that was set back makes the start lie ahead: then it has only just begun.
+    return retry.PATIENCE - max(now - since, timedelta())
 
 
 def render(facts: Facts, decision: Decision) -> Outcome:

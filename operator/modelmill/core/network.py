@@ -2,8 +2,7 @@
 
 Callers come by the serving pods' HTTP and gRPC ports, from the namespaces that the ModelDeployment names; monitoring
 comes by their metrics port.  Nobody talks to a Job's pod.  Both kinds reach the store, names, and, for its sources, a
-Job the world.  Link-local addresses, where clouds give out credentials, are only for pods that prove there who they
-are.
+Job the world.  Addresses where clouds give out credentials are only for pods that prove there who they are.
 """
 
 from collections.abc import Iterable
@@ -15,8 +14,8 @@ from modelmill.api.schema import GROUP
 from modelmill.core import pods
 from modelmill.core.plan import Apply, Create, Observed, Subject, Write, is_owned
 from modelmill.core.pods import StoreAccess
-from modelmill.core.resources import MANAGED_BY, OWNER_LABEL, Manifest
-from modelmill_contracts import digest, environment
+from modelmill.core.resources import MANAGED_BY, OWNER_LABEL, Manifest, policy_digest
+from modelmill_contracts import environment, metadata
 
 MONITORING = {f"{GROUP}/monitoring": "true"}  # a namespace's label
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
@@ -36,7 +35,7 @@ class Policy:
         name = wanted["metadata"]["name"]
         for live in observed.find("NetworkPolicy", OWNER_LABEL, observed.uid):
             if live["metadata"]["name"] == name and is_owned(live, observed.uid):
-                current = live["digest"] == digest.of_json(wanted["spec"])
+                current = live["digest"] == policy_digest(wanted["spec"])
                 return cls("Current" if current else "Outdated", live["metadata"]["uid"])
         return cls("Taken" if ("NetworkPolicy", name) in observed.foreign else "Absent")
 
@@ -96,12 +95,12 @@ def _store(store: StoreAccess) -> list[dict[str, Any]]:
 
 
 def _world(store: StoreAccess) -> list[dict[str, Any]]:
-    """Everywhere; link-local addresses only for pods that prove there who they are."""
+    """Everywhere; metadata services only for pods that prove there who they are."""
     if store.by_identity:
         return [{"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": "::/0"}}]
     return [
-        {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
-        {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}},
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(metadata.IPV4)}},
+        {"ipBlock": {"cidr": "::/0", "except": list(metadata.IPV6)}},
     ]
 
 
@@ -125,7 +124,8 @@ def _policy(
         "spec": {
             "podSelector": selector,
             "policyTypes": ["Ingress", "Egress"],
-            **({"ingress": ingress} if ingress else {}),  # the API server drops what is empty
+            # Said even where it is empty: an apply that leaves it out would leave what somebody else wrote there.
+            "ingress": ingress,
             "egress": egress,
         },
     }

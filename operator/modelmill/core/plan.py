@@ -266,6 +266,7 @@ def _with_refusals(observed: Observed, outcome: Outcome) -> Outcome:
 
 
 _NEWS = (("True", "Unknown"), ("True", "False"), ("False", "True"))  # (now, before)
+_WANTED = ("ScaledToZero",)  # reasons for which nothing serves and nothing should
 
 
 def _transitions(before: Any, after: tuple[Condition, ...], headline: tuple[str, ...]) -> list[Record]:
@@ -281,7 +282,8 @@ def _transitions(before: Any, after: tuple[Condition, ...], headline: tuple[str,
             if (status, reason) != ("True", condition.reason):
                 records.append(Record("Warning", condition.reason, condition.message))
         elif condition.type in headline and (condition.status, status) in _NEWS:
-            records.append(Record("Normal", condition.reason, condition.message))
+            outage = condition.type == "Available" and condition.status == "False" and condition.reason not in _WANTED
+            records.append(Record("Warning" if outage else "Normal", condition.reason, condition.message))
     return records
 
 

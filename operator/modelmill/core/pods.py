@@ -23,6 +23,7 @@ CONTAINER_SECURITY: dict[str, Any] = {
 }
 
 USERS = "transform"  # the container of a pod of ours that runs a user's image
+OUT_OF_MEMORY = "OutOfMemory"
 
 Resources = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]  # hashable: (("limits", (("memory", "1Gi"),)), ...)
 
@@ -286,7 +287,7 @@ def _ended_trouble(name: str, ended: Mapping[str, Any], *, fatal: bool) -> Troub
         return _users_trouble(ended, fatal=fatal)
     if ended.get("reason") == "OOMKilled":
         return Trouble(
-            "OutOfMemory",
+            OUT_OF_MEMORY,
             f"container {name} used more memory than its limit; raise resources.limits.memory",
             fatal,
         )

@@ -95,6 +95,7 @@ def _job(manifest: Manifest) -> dict[str, Any]:
                 {k: c.get(k) for k in ("type", "status", "reason", "message", "lastTransitionTime")}
                 for c in status.get("conditions", ())
             ],
+            "failed": status.get("failed"),  # how many pods it has had that did not end well
         },
     }
 
@@ -149,9 +150,14 @@ def _service(manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def policy_digest(spec: Manifest | None) -> str:
+    """What two NetworkPolicies' specs are compared by: the API server drops what is empty."""
+    return digest.of_json({key: value for key, value in (spec or {}).items() if value != []})
+
+
 def _network_policy(manifest: Manifest) -> dict[str, Any]:
     # Long, and only ever compared as a whole.
-    return {"metadata": _metadata(manifest), "digest": digest.of_json(manifest.get("spec"))}
+    return {"metadata": _metadata(manifest), "digest": policy_digest(manifest.get("spec"))}
 
 
 def _event(manifest: Manifest) -> dict[str, Any]:

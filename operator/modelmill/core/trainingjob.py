@@ -16,7 +16,7 @@ from modelmill.api.trainingjob import TrainingJobSpec
 from modelmill.core import admission, conditions, jobs, pods, retry, workspace
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
-from modelmill.core.plan import Create, Delete, Guard, Guards, NoPods, Observed, Outcome, Subject, Write
+from modelmill.core.plan import Create, Delete, Guard, Guards, NoPods, Observed, Outcome, Subject, Unedited, Write
 from modelmill.core.pods import Resources, StoreAccess
 from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig, model_dependencies
 from modelmill_contracts import report, task
@@ -60,6 +60,7 @@ class Result:
 @dataclass(frozen=True)
 class Facts:
     subject: Subject
+    declared: tuple[Unedited, ...]
     model: str | None
     model_exists: bool
     dataset: str
@@ -122,6 +123,7 @@ def observe(observed: Observed) -> Facts:
     mine = [v for v in versions if dig(v, "spec", "lineage", "trainingJob", "uid") == observed.uid]
     return Facts(
         subject=subject,
+        declared=workspace.declared(observed, KIND),
         model=model,
         model_exists=found is not None,
         dataset=spec.data.dataset_ref.name,
@@ -140,7 +142,7 @@ def observe(observed: Observed) -> Facts:
         limited=_limited(observed),
         reserved=_reserved(found, observed.uid, {v["spec"]["version"] for v in versions}),
         version_name=mine[0]["metadata"]["name"] if mine else observed.status.get("modelVersion"),
-        ended=_ended(observed),
+        ended=_end_said(observed.object),
     )
 
 
@@ -273,9 +275,9 @@ def _reported_result(run: jobs.Run) -> Result | None:
     return Result(result.recipe, result.uri, result.artifact, metrics, result.cpu_seconds)
 
 
-def _ended(observed: Observed) -> Ended | None:
+def _end_said(manifest: Manifest) -> Ended | None:
     for type_, succeeded in (("Succeeded", True), ("Failed", False)):
-        condition = conditions.find(observed.object, type_)
+        condition = conditions.find(manifest, type_)
         if condition is not None and condition["status"] == "True":
             return Ended(succeeded, condition["reason"], condition["message"])
     return None
@@ -285,7 +287,9 @@ def decide(facts: Facts, now: datetime) -> Decision:
     if facts.ended is not None:
         stage = "Succeeded" if facts.ended.succeeded else "Failed"
         waiting = None if facts.ended.succeeded else Waiting(facts.ended.reason, facts.ended.message, stalled=True)
-        return Decision(stage, waiting, result=facts.result, version_name=facts.version_name)
+        # A Job that would try once more what has failed for good goes, once that is said.
+        discard = not facts.ended.succeeded and facts.run.state == "Active"
+        return Decision(stage, waiting, discard=discard, result=facts.result, version_name=facts.version_name)
     if facts.result is not None:
         return _number(facts, facts.result)
     if facts.suspended:
@@ -295,13 +299,15 @@ def decide(facts: Facts, now: datetime) -> Decision:
 
 def _train(facts: Facts, now: datetime) -> Decision:
     run = facts.run
-    if run.state == "Failed" and run.trouble is not None:
-        return Decision("Failed", Waiting(run.trouble.reason, run.trouble.message, stalled=True))
+    failed = run.trouble if run.state == "Failed" else run.exhausted
+    if failed is not None:
+        return Decision("Failed", Waiting(failed.reason, failed.message, stalled=True))
     if run.state == "Succeeded":
         invalid = Waiting("ReportInvalid", "the Job's report is not that of a training", stalled=True)
         return Decision("Failed", invalid)
-    if run.state == "Active":
-        waiting = Waiting("Training", f"Job {facts.job} is training")
+    if run.state in ("Active", "Leaving"):
+        does = "is training" if run.state == "Active" else "of a former run is being cleaned up"
+        waiting = Waiting("Training", f"Job {facts.job} {does}")
         if run.trouble is not None:
             waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
         return Decision("Training", waiting)
@@ -441,13 +447,14 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
     guards: Guards = ()
     if decision.discard:
         # What was trained for hours must not be thrown away for an old view of it.
+        guards = facts.declared if facts.run.state == "Outdated" else ()
         if facts.run.state == "Lost":
             guards = (NoPods(facts.run.uid, f"the pods of Job {facts.job} are gone"),)
         elif facts.suspended:
             guards = (_still_suspended(facts.subject),)
         return (Delete("Job", facts.job, facts.run.uid, guards),)
     if decision.start and isinstance(facts.store, StoreAccess) and isinstance(facts.snapshot, Snapshot):
-        guards = (_untrained(facts.subject),)
+        guards = (*facts.declared, _untrained(facts.subject))
         if facts.limited:
             guards = (*guards, _admitted(facts.subject))
         return (Create(_job(facts, facts.store, facts.snapshot), guards),)
@@ -459,12 +466,17 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
 
 
 def _untrained(subject: Subject) -> Guard:
-    """A Job that was deleted after it ended is not run again, even if its result was not seen in the status yet."""
+    """A Job that was deleted after it ended is not run again, even if its outcome was not seen in the status yet."""
 
     def holds(live: Manifest | None) -> bool:
-        return live is not None and live["metadata"]["uid"] == subject.uid and not dig(live, "status", "artifact")
+        return (
+            live is not None
+            and live["metadata"]["uid"] == subject.uid
+            and not dig(live, "status", "artifact")
+            and _end_said(live) is None
+        )
 
-    return Guard(KIND, subject.name, holds, f"{KIND} {subject.name} has no artifact")
+    return Guard(KIND, subject.name, holds, f"{KIND} {subject.name} has not ended, and has no artifact")
 
 
 def _admitted(subject: Subject) -> Guard:

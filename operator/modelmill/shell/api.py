@@ -11,7 +11,7 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 
-from modelmill.core.resources import Manifest, ResourceType
+from modelmill.core.resources import Manifest, ResourceType, dig
 from modelmill.shell import login
 from modelmill_contracts import __version__
 
@@ -20,6 +20,7 @@ INVALID_ANSWER = "InvalidAnswer"  # a reason of our own
 CONNECTIONS = 64  # at a time, for what is not a watch
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
 _PAGE = 250
 _MAX_LINE = 1 << 22  # bytes of one watch event: an object is at most 1.5 MiB
 
@@ -258,14 +259,31 @@ class Api:
             content_type=_APPLY,
         )
 
+    async def label(self, resource: ResourceType, live: Manifest, labels: dict[str, str]) -> dict[str, Any]:
+        """Set labels of an object, if nobody changed it since; no apply, which would give up what it leaves out."""
+        metadata = live["metadata"]
+        same = {field: metadata[field] for field in ("uid", "resourceVersion")}
+        return await self._json(
+            "PATCH",
+            resource.path(metadata["namespace"], metadata["name"]),
+            verb="patch",
+            kind=resource.kind,
+            params={"fieldManager": FIELD_MANAGER},
+            body={"metadata": {**same, "labels": labels}},
+            content_type=_MERGE,
+        )
+
     async def replace(self, resource: ResourceType, manifest: Manifest) -> dict[str, Any]:
         """Replace an object, if its resource version is still the manifest's."""
         metadata = manifest["metadata"]
         path = resource.path(metadata["namespace"], metadata["name"])
         return await self._json("PUT", path, verb="update", kind=resource.kind, body=manifest)
 
-    async def delete(self, resource: ResourceType, namespace: str, name: str, uid: str) -> None:
-        """Delete the object of this UID and, in the background, what it owns; nothing if it is gone already."""
+    async def delete(self, resource: ResourceType, namespace: str, name: str, uid: str) -> dict[str, Any] | None:
+        """Delete the object of this UID and, in the background, what it owns; nothing if it is gone already.
+
+        None where it is gone now, else what is left of it until its finalizers are done.
+        """
         body = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -274,10 +292,13 @@ class Api:
         }
         path = resource.path(namespace, name)
         try:
-            await self._json("DELETE", path, verb="delete", kind=resource.kind, body=body)
+            answer = await self._json("DELETE", path, verb="delete", kind=resource.kind, body=body)
         except ApiError as error:
             if error.code not in (404, 409):  # 409: the name is another object's by now
                 raise
+            return None
+        # A Status says that it is gone; the object, with the time of its deletion, that it is not.
+        return answer if dig(answer, "metadata", "deletionTimestamp") else None
 
 
 async def _about_to_send(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceRequestHeadersSentParams) -> None:

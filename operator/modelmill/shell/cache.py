@@ -36,6 +36,9 @@ class Cache:
         self._foreign: dict[ObjectKey, set[tuple[str, str]]] = {}
         self._refused: dict[ObjectKey, dict[tuple[str, str], str]] = {}
         self._newest: dict[str, int] = {}  # resource version of each kind
+        # UIDs of ours that are gone, until the kind is listed anew: a list that began before may still show them.  (A
+        # child may come back with its UID, as it goes out of sight without its label.)
+        self._gone: defaultdict[str, set[str]] = defaultdict(set)
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -61,6 +64,8 @@ class Cache:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InvalidObjectError(f"this is no {kind}: {type(error).__name__}: {error}") from error
         self._newest[kind] = max(self._newest.get(kind, 0), number)
+        if metadata["uid"] in self._gone[kind]:
+            return set()
         old = self._objects.get(key)
         if old is not None and _number(old) >= number:
             return set()
@@ -78,6 +83,8 @@ class Cache:
         """Forget an object (of that UID, if one is given); who is to be reconciled because of it."""
         key = (kind, namespace, name)
         old = self._objects.get(key)
+        if uid is not None and kind in self._controllers:
+            self._gone[kind].add(uid)
         if old is None or (uid is not None and old["metadata"]["uid"] != uid):
             return set()
         del self._objects[key]
@@ -107,6 +114,7 @@ class Cache:
         woken: set[ObjectKey] = set()
         for _, namespace_, name in gone:
             woken |= self.remove(kind, namespace_, name)
+        self._gone[kind].clear()
         return woken
 
     def set_foreign(self, key: ObjectKey, kind: str, name: str, *, taken: bool) -> bool:

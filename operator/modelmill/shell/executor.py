@@ -22,7 +22,7 @@ from modelmill.core.plan import (
     is_former,
     is_owned,
 )
-from modelmill.core.resources import TYPES, Manifest
+from modelmill.core.resources import MANAGED_BY, OWNER_LABEL, TYPES, Manifest, ResourceType
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache, ObjectKey
 from modelmill.shell.lease import Fence
@@ -31,6 +31,7 @@ from modelmill.shell.watch import Wake
 
 logger = logging.getLogger(__name__)
 
+_NOTE = 1024  # bytes of an Event's note
 _JOB_UID_LABEL = "batch.kubernetes.io/controller-uid"  # on the pods of a Job, by Kubernetes
 
 
@@ -116,9 +117,28 @@ class Executor:
                 if self._cache.set_foreign(key, resource.kind, name, taken=True):
                     raise Stale(f"{resource.kind} {name} is somebody else's") from error
                 return
+            if resource.owned and found["metadata"].get("deletionTimestamp"):
+                self._wake(self._cache.store(resource.kind, found))
+                raise Stale(f"{resource.kind} {name} is being cleaned up") from error
+            if resource.owned and (lost := _lost_labels(found, owner["metadata"]["uid"])):
+                await self._label(key, resource, found, lost)
             made = found
         self._accepted(key, resource.kind, name)
         self._wake(self._cache.store(resource.kind, made))
+
+    async def _label(self, key: ObjectKey, resource: ResourceType, child: Manifest, labels: dict[str, str]) -> None:
+        """Give a child of ours back the labels by which it is seen and found; the rest of the plan did not know it."""
+        name = child["metadata"]["name"]
+        try:
+            mended = await self._api.label(resource, child, labels)
+        except ApiError as error:
+            if _refused(error):
+                self._remember_refused(key, resource.kind, name, error.message)
+            elif error.code not in (404, 409):
+                raise
+        else:
+            self._wake(self._cache.store(resource.kind, mended))
+        raise Stale(f"{resource.kind} {name} had lost {', '.join(labels)}")
 
     async def _apply(self, key: ObjectKey, observed: Observed, write: Apply) -> None:
         resource = TYPES[write.manifest["kind"]]
@@ -140,16 +160,22 @@ class Executor:
 
     async def _delete(self, key: ObjectKey, write: Delete) -> None:
         await self._check(key, write.guards)
-        await self._api.delete(TYPES[write.kind], key[1], write.name, write.uid)
-        # Jobs and Deployments have no finalizers with background deletion: they are gone now.
-        self._wake(self._cache.remove(write.kind, key[1], write.name, write.uid))
+        left = await self._api.delete(TYPES[write.kind], key[1], write.name, write.uid)
+        if left is not None:
+            self._wake(self._cache.store(write.kind, left))  # a finalizer keeps it for a while
+        else:
+            self._wake(self._cache.remove(write.kind, key[1], write.name, write.uid))
 
     async def _check(self, key: ObjectKey, guards: Guards) -> None:
+        read: dict[tuple[str, str], Manifest | None] = {}  # two guards may ask for the same object
         for guard in guards:
             if isinstance(guard, NoPods):
                 holds = not await self._api.any(TYPES["Pod"], key[1], f"{_JOB_UID_LABEL}={guard.job}")
             else:
-                holds = guard.holds(await self._api.get(TYPES[guard.kind], key[1], guard.name))
+                name = (guard.kind, guard.name)
+                if name not in read:
+                    read[name] = await self._api.get(TYPES[guard.kind], key[1], guard.name)
+                holds = guard.holds(read[name])
             if not holds:
                 raise Stale(f"no longer so: {guard.meaning}")
         if guards:
@@ -191,7 +217,7 @@ class Executor:
             "action": "Reconcile",
             "type": write.type,
             "reason": write.reason,
-            "note": write.message[:1024],
+            "note": write.message.encode()[:_NOTE].decode(errors="ignore"),
             "regarding": {
                 "apiVersion": API_VERSION,
                 "kind": kind,
@@ -213,6 +239,15 @@ class Executor:
         except ApiError as error:
             # An Event is for people; a namespace that goes away takes none.
             logger.info("no Event was recorded: %s", error, extra=about(key))
+
+
+def _lost_labels(child: Manifest, owner: str) -> dict[str, str]:
+    """The labels that a child of this owner should be seen and found by, and is not."""
+    if child.get("kind") == "Job":
+        return {}  # found by its name, and listed now and then; the operator may change none
+    wanted = {**MANAGED_BY, OWNER_LABEL: owner}
+    found = child["metadata"].get("labels") or {}
+    return {label: value for label, value in wanted.items() if found.get(label) != value}
 
 
 def _refused(error: ApiError) -> bool:

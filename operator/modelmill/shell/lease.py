@@ -1,12 +1,13 @@
 """The lease: at most one operator writes.
 
 A coordination.k8s.io Lease names the holder.  The holder renews it; a candidate takes it over when it has seen
-no renewal for the lease's duration, by its own monotonic clock: wall clocks are never compared.  No write is
+no renewal for the lease's duration, by its own clock: wall clocks are never compared.  No write is
 made when the last renewal is older than the deadline, which is shorter than the duration.
 """
 
 import asyncio
 import logging
+import time
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -31,6 +32,14 @@ class NotLeader(Exception):  # noqa: N818 - a state, not an error
     """The lease is not ours, or may not be ours any more."""
 
 
+def clock() -> float:
+    """Seconds for the holder: those for which its machine was suspended count, as it must not write after them.
+
+    A candidate counts by the monotonic clock, which stands still meanwhile: it saw no renewal because it did not look.
+    """
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Fence:
     """Whether writing is allowed now."""
 
@@ -39,15 +48,15 @@ class Fence:
 
     @property
     def open(self) -> bool:
-        return self._renewed is not None and monotonic() - self._renewed < DEADLINE
+        return self._renewed is not None and clock() - self._renewed < DEADLINE
 
     @property
     def seconds_left(self) -> float:
         """Until another may hold the lease; 0 where it is not ours."""
-        return max(0.0, self._renewed + DURATION - monotonic()) if self._renewed is not None else 0.0
+        return max(0.0, self._renewed + DURATION - clock()) if self._renewed is not None else 0.0
 
     def renewed(self, at: float) -> None:
-        """The lease was renewed by a request that was sent at this monotonic time."""
+        """The lease was renewed by a request that was sent at this time of `clock`."""
         self._renewed = at
 
     def close(self) -> None:
@@ -116,7 +125,7 @@ class Elector:
 
     async def _try(self, renewed: dict[str, Any] | None) -> bool:
         """Acquire the lease, or renew it: what we wrote last needs no look, since its version decides."""
-        sent = monotonic()
+        sent = clock()
         lease = renewed or await self._get()
         if lease is None:
             await self._api.create(LEASES, self._fresh())

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 _PAUSES = (1.0, 1.0, 2.0, 3.0, 5.0, 10.0)  # seconds, between looks at our own kinds
 _KOPF_ENDS = 8.0  # seconds: it takes five where all is well
 _PATIENCE = 5.0  # seconds with kinds that are there and cannot be read
+_FINISH = 1.5  # seconds for what is being reconciled when the process is asked to end: a standby then waits for under 3
 _BURST = 0.2  # seconds: news of the same child that come within this time are one
 
 
@@ -123,6 +124,9 @@ class Process:
                 if error is not None or task.get_name() == "leader":
                     code = 1
         finally:
+            if code == 0 and self._fence.open:
+                # A write that is cut off may still be applied, after another one has taken over.
+                await self.queue.stop(_FINISH)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

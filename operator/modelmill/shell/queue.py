@@ -30,6 +30,9 @@ class WorkQueue(Generic[Item]):
         self._failures: dict[Item, int] = {}
         self._sequence = count()
         self._timer = asyncio.Event()
+        self._stopped = False
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def __len__(self) -> int:
         return len(self._queued)
@@ -70,17 +73,30 @@ class WorkQueue(Generic[Item]):
     async def get(self) -> Item:
         """The next item; `done` must follow."""
         item = await self._ready.get()
+        if self._stopped:
+            await asyncio.Event().wait()  # for ever
         del self._queued[item]
         self._due.pop(item, None)
         self._processing.add(item)
+        self._idle.clear()
         return item
 
     def done(self, item: Item) -> None:
         """The worker has finished with the item."""
         self._processing.discard(item)
+        if not self._processing:
+            self._idle.set()
         if item in self._again:
             self._again.discard(item)
             self.add(item)
+
+    async def stop(self, seconds: float) -> None:
+        """Give out no more items, and wait for those that are processed, but no longer than that."""
+        self._stopped = True
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            return
 
     async def run(self) -> None:
         """Moves what is due into the queue; runs for ever."""

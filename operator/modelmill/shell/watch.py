@@ -12,12 +12,15 @@ import aiohttp
 
 from modelmill.core.resources import ResourceType
 from modelmill.shell.api import INVALID_ANSWER, Api, ApiError
-from modelmill.shell.cache import Cache, ObjectKey, RestoredError
+from modelmill.shell.cache import Cache, InvalidObjectError, ObjectKey, RestoredError
 
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 300
 RESYNC_SECONDS = 300.0
+# A connection that is dead without saying so shows when nothing comes of it for so long.  Bookmarks come about once a
+# minute, but are no promise: of a kind without news the API server may send none.  So a watch asks for no longer.
+SILENT_SECONDS = 110
 LONG_ENOUGH = 10.0  # seconds: a watch that lived so long did not fail at once
 _BACKOFF = (0.5, 1, 2, 5, 10, 30)
 
@@ -124,25 +127,45 @@ async def _follow_from(
     end = monotonic() + RESYNC_SECONDS
     while (left := end - monotonic()) > 0:
         opened = monotonic()
-        async for event in api.watch(watched.resource, namespace, version, math.ceil(left), watched.healthy):
-            found = event["object"]
+        seconds = min(math.ceil(left), SILENT_SECONDS)
+        async for event in api.watch(watched.resource, namespace, version, seconds, watched.healthy):
+            found = _object(watched.resource.kind, event)
             if event["type"] == "ERROR":
                 raise ApiError(found.get("code", 500), found.get("reason", ""), found.get("message", ""))
             if event["type"] != "BOOKMARK":
                 take(cache, watched.resource.kind, event, wake)
-            version = found["metadata"]["resourceVersion"]
+            version = _version(watched.resource.kind, found)
             watched.healthy()
         watched.healthy()  # the server ended it; go on from where it was, but not in a hurry
         if monotonic() - opened < 1:
             await asyncio.sleep(1)
 
 
+def _object(kind: str, event: Any) -> dict[str, Any]:
+    """The object of a watch event; InvalidObjectError where it has none."""
+    found = event.get("object") if isinstance(event, dict) else None
+    if not isinstance(found, dict) or "type" not in event:
+        raise InvalidObjectError(f"this is no watch event of a {kind}: it has no type or no object")
+    return found
+
+
+def _version(kind: str, found: dict[str, Any]) -> str:
+    try:
+        return str(int(found["metadata"]["resourceVersion"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidObjectError(f"this is no {kind}: it has no resource version") from error
+
+
 def take(cache: Cache, kind: str, event: dict[str, Any], wake: Wake) -> None:
-    """One watch event into the cache."""
+    """One watch event into the cache; InvalidObjectError where it is about no object of that kind."""
     found = event["object"]
     if event["type"] == "DELETED":
-        metadata = found["metadata"]
-        wake(cache.remove(kind, metadata["namespace"], metadata["name"], metadata["uid"]))
+        try:
+            metadata = found["metadata"]
+            namespace, name, uid = metadata["namespace"], metadata["name"], metadata["uid"]
+        except (KeyError, TypeError) as error:
+            raise InvalidObjectError(f"this is no {kind}: {type(error).__name__}: {error}") from error
+        wake(cache.remove(kind, namespace, name, uid))
     else:
         wake(cache.store(kind, found))
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from modelcheck.cluster import Live, Move, move
-from modelcheck.objects import JUST_NOW, LONG_AGO, uid
+from modelcheck.objects import JUST_NOW, LONG_AGO, leaving, uid
 from modelcheck.systems import memory
 from modelmill.core.resources import Manifest
 from modelmill_contracts import report
 
+_KILLED = 137
 Success = Callable[[Manifest], report.Report]
 Fact = Callable[[Manifest], str]
 
@@ -41,21 +42,40 @@ def moves(live: Live, name: str, success: Success, fact: Fact | None = None) -> 
     if "ownerReferences" not in job["metadata"]:
         yield move(f"the other Job {name} is deleted", gone=everything)
         return
-    yield move(f"somebody deletes Job {name}", gone=everything)
+    yield from _deletions(job, everything)
     ended = bool(job["status"].get("conditions"))
     if not ended:
         yield move(f"Job {name} takes too long", end(job, "DeadlineExceeded"), gone=everything[1:])
-        if pod is None:
-            yield move(f"Job {name} makes its pod", running(job))
-            yield move(f"Job {name} makes its pod, which no node takes", unschedulable(job))
-        elif _said(pod) is None:
-            yield _succeeds(live, job, success, fact)
-            for story, said in failures().items():
-                yield move(f"the pod of {name} {story}", terminated(job, said))
-        else:
-            yield move(f"Job {name} sees that its pod ended", end(job, _reason(pod)))
+        yield from _work(live, job, pod, success, fact)
     if pod is not None and ended:
         yield move(f"the pod of {name} is lost", gone=[("Pod", pod_name(name))])
+
+
+def _deletions(job: Manifest, everything: list[tuple[str, str]]) -> Iterator[Move]:
+    name = job["metadata"]["name"]
+    if "deletionTimestamp" in job["metadata"]:
+        yield move(f"Job {name} goes at last", gone=everything)
+    else:
+        yield move(f"somebody deletes Job {name}", gone=everything)
+        yield move(f"somebody deletes Job {name}, which a finalizer keeps", leaving("Job", job))
+
+
+def _work(live: Live, job: Manifest, pod: Manifest | None, success: Success, fact: Fact | None) -> Iterator[Move]:
+    """What may become of the pod of a Job that has not ended."""
+    name, goes_on = job["metadata"]["name"], "deletionTimestamp" not in job["metadata"]
+    if pod is None:
+        if goes_on:
+            yield move(f"Job {name} makes its pod", running(job))
+            yield move(f"Job {name} makes its pod, which no node takes", unschedulable(job))
+    elif _said(pod) is None:
+        yield _succeeds(live, job, success, fact)
+        for story, said in failures().items():
+            yield move(f"the pod of {name} {story}", terminated(job, said))
+        yield move(f"the pod of {name} uses too much memory", killed(job))
+    else:
+        yield move(f"Job {name} sees that its pod ended", end(job, _reason(pod)))
+        if goes_on and _said(pod)["exitCode"] == _KILLED:
+            yield move(f"Job {name} makes another pod", running(job))
 
 
 def help_(live: Live, name: str, success: Success, fact: Fact | None = None) -> Iterator[Move]:
@@ -70,6 +90,8 @@ def help_(live: Live, name: str, success: Success, fact: Fact | None = None) -> 
         yield move(f"the other Job {name} is deleted", gone=[("Job", name)])
     elif owner[0]["uid"] not in live.uids():
         yield move(f"Job {name} is cleaned up", gone=[("Job", name), *([("Pod", pod_name(name))] if pod else [])])
+    elif "deletionTimestamp" in job["metadata"]:
+        yield move(f"Job {name} goes at last", gone=[("Job", name), *([("Pod", pod_name(name))] if pod else [])])
     elif not job["status"].get("conditions"):
         if pod is None or _said(pod) is None:
             yield _succeeds(live, job, success, fact)
@@ -135,6 +157,12 @@ def terminated(job: Manifest, said: report.Report) -> Manifest:
     ended = {"exitCode": 0 if said.ok else 1, "message": report.encode(said).decode()}
     status = {"name": "trainer", "state": {"terminated": ended}}
     return _pod(job, phase="Succeeded" if said.ok else "Failed", containerStatuses=[status])
+
+
+def killed(job: Manifest) -> Manifest:
+    """The pod after its container was killed for lack of memory."""
+    ended = {"exitCode": _KILLED, "reason": "OOMKilled"}
+    return _pod(job, phase="Failed", containerStatuses=[{"name": "trainer", "state": {"terminated": ended}}])
 
 
 def _of(pod: Manifest, job: Manifest) -> bool:

@@ -6,9 +6,9 @@ from typing import Any
 from modelcheck.cluster import Live, Move, System, move
 from modelcheck.objects import LONG_AGO, NEW, Slot, uid
 from modelcheck.systems import jobs
-from modelcheck.systems.workspace import edited, working_workspace
+from modelcheck.systems.workspace import edited, is_open, opened, working_workspace
 from modelmill.core import conditions
-from modelmill.core.plan import Apply, Create, Delete, Write
+from modelmill.core.plan import Apply, Create, Delete, Write, is_owned
 from modelmill.core.resources import Manifest, dig
 from modelmill.core.serving import REVISION_LABEL, VERSION_LABEL
 
@@ -68,6 +68,7 @@ class ModelDeploymentSystem(System):
         yield from self._users(live)
         for deployment in live.all("Deployment"):
             yield from self._pods(deployment)
+            yield from _left(deployment)
         yield from jobs.orphans(live, "Deployment", "Service", "NetworkPolicy")
 
     def _users(self, live: Live) -> Iterator[Move]:
@@ -100,6 +101,7 @@ class ModelDeploymentSystem(System):
             if selector and "app" not in selector:
                 spec = {**service["spec"], "selector": {**selector, "app": "other"}}
                 yield move("somebody edits the Service", {"kind": "Service", **service, "spec": spec})
+        yield from opened(live)
         for kind in ("Deployment", "NetworkPolicy"):
             for child in live.all(kind):
                 name = child["metadata"]["name"]
@@ -125,6 +127,7 @@ class ModelDeploymentSystem(System):
         if service is not None and "ownerReferences" not in service["metadata"]:
             yield move("the other Service is deleted", gone=[("Service", NAME)])
         for deployment in live.all("Deployment"):
+            yield from _left(deployment)
             wanted = deployment["spec"].get("replicas") or 0
             status = deployment["status"]
             if (status.get("replicas") or 0, _available(deployment)) != (wanted, wanted):
@@ -153,14 +156,23 @@ class ModelDeploymentSystem(System):
                     return "a version that is not Ready gets pods"
         return None
 
+    def untrue(self, live: Live) -> str | None:
+        present, service = live.get(KIND, NAME), live.get("Service", NAME)
+        if present is None:
+            return None
+        for type_ in ("Ready", "Available"):
+            if conditions.is_true(present, type_) and not (service and is_owned(service, present["metadata"]["uid"])):
+                return f"it is said to be {type_} without a Service of its own"
+        return None
+
     def unreached(self, live: Live) -> str | None:
         present, service = live.get(KIND, NAME), live.get("Service", NAME)
         deployments = live.all("Deployment")
         if present is None:
             left = deployments or service or live.all("NetworkPolicy")
             return "a child is left behind" if left else None
-        if not live.all("NetworkPolicy"):
-            return "nobody says who may call it"
+        if not live.all("NetworkPolicy") or is_open(live):
+            return "anybody may call it"
         ready = [v["spec"]["version"] for v in live.all("ModelVersion") if conditions.is_true(v, "Ready")]
         target = present["spec"]["model"].get("version") or max(ready)
         if target not in ready:
@@ -183,6 +195,13 @@ class ModelDeploymentSystem(System):
         return None
 
 
+def _left(deployment: Manifest) -> Iterator[Move]:
+    """What keeps a Deployment that was deleted lets it go."""
+    if "deletionTimestamp" in deployment["metadata"]:
+        name = deployment["metadata"]["name"]
+        yield move(f"Deployment {name} goes at last", gone=[("Deployment", name)])
+
+
 def _revision(deployment: Manifest) -> str:
     return str(deployment["metadata"]["labels"][REVISION_LABEL])
 
@@ -203,6 +222,6 @@ def rollout() -> ModelDeploymentSystem:
 
 
 def loss() -> ModelDeploymentSystem:
-    """Everything may be deleted, and somebody else may take the Service's name."""
+    """Everything may be deleted, and somebody else may take the Service's name, while no former revision is kept."""
     life = ("version 2 is made", "version 2 becomes Ready", "the user deletes", "the user makes it again")
-    return ModelDeploymentSystem("ModelDeployment: loss", (deployment_spec(1, None, 10),), life, loss=True)
+    return ModelDeploymentSystem("ModelDeployment: loss", (deployment_spec(1, None, 0),), life, loss=True)

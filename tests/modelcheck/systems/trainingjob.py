@@ -131,6 +131,8 @@ class TrainingJobSystem(System):
         present, pod = before.get(KIND, name), before.get("Pod", jobs.pod_name(write.name))
         if present is None or present["spec"]["suspend"] or pod is None:
             return None  # who suspends a training gives it up
+        if _said(present, "Failed"):
+            return None  # it ended for good before this pod was made
         untold = "artifact" not in present["status"] and pod["metadata"]["ownerReferences"][0]["uid"] == write.uid
         return "a training that ended well is thrown away" if untold and jobs.succeeded(pod) else None
 
@@ -165,11 +167,16 @@ def _unsafe_create(write: Create, before: Live) -> str | None:
         if made and made[0]["metadata"]["name"] != manifest["metadata"]["name"]:
             return "a run that is a version becomes another one"
     if manifest["kind"] == "Job":
-        owner = manifest["metadata"]["ownerReferences"][0]["name"]
-        present = before.get(KIND, owner)
-        if present is not None and "artifact" in present["status"] and before.get("Job", job_name(owner)) is None:
-            same = present["metadata"]["uid"] == manifest["metadata"]["ownerReferences"][0]["uid"]
-            return "what was trained is trained again" if same else None
+        owner = manifest["metadata"]["ownerReferences"][0]
+        present = before.get(KIND, owner["name"])
+        if present is None or present["metadata"]["uid"] != owner["uid"] or before.get("Job", job_name(owner["name"])):
+            return None  # it is not made
+        if "artifact" in present["status"]:
+            return "what was trained is trained again"
+        if _said(present, "Failed"):
+            return "what failed for good is trained again"
+        if present["spec"]["suspend"]:
+            return "what is suspended is trained"
     return None
 
 

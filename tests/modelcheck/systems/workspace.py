@@ -12,6 +12,7 @@ from modelmill.core.resources import Manifest
 from modelmill_contracts import report
 
 NAME = workspace.NAME
+_ANYBODY: dict[str, Any] = {}  # a rule without anything that it asks for
 STORES = {"a": "s3://models", "b": "s3://others"}
 
 
@@ -76,6 +77,7 @@ class WorkspaceSystem(System):
         yield from jobs.moves(live, workspace.JOB, passed)
         yield from jobs.collected(live, workspace.JOB)
         yield from jobs.orphans(live, "NetworkPolicy")
+        yield from opened(live)
 
     def help(self, live: Live) -> Iterator[Move]:
         yield from jobs.help_(live, workspace.JOB, passed)
@@ -94,6 +96,20 @@ class WorkspaceSystem(System):
         present, job = live.get("Workspace", NAME), live.get("Job", workspace.JOB)
         if present is None:
             return "a child is left behind" if job is not None or live.all("NetworkPolicy") else None
+        if is_open(live):
+            return "anybody may call the pods of Jobs"
         if not conditions.is_true(present, "Ready"):
             return f"the Workspace is not Ready: {conditions.find(present, 'Ready')}"
         return None
+
+
+def opened(live: Live) -> Iterator[Move]:
+    """Somebody edits a NetworkPolicy so that anybody may call the pods."""
+    for policy in live.all("NetworkPolicy"):
+        if _ANYBODY not in policy["spec"].get("ingress", ()):
+            spec = {**policy["spec"], "ingress": [_ANYBODY]}
+            yield move("somebody opens the NetworkPolicy", {"kind": "NetworkPolicy", **policy, "spec": spec})
+
+
+def is_open(live: Live) -> bool:
+    return any(_ANYBODY in policy["spec"].get("ingress", ()) for policy in live.all("NetworkPolicy"))

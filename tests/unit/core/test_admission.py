@@ -132,8 +132,7 @@ def test_it_starts_only_if_it_is_admitted_at_that_moment() -> None:
     world.settle()
     world.remove("Job", "b-train")
     create = next(w for w in world.plan("TrainingJob", "b").writes if isinstance(w, Create))
-    guard = next(g for g in create.guards if g.kind == "Workspace")
-    assert isinstance(guard, Guard)
+    guard = next(g for g in create.guards if isinstance(g, Guard) and g.kind == "Workspace")
     assert guard.meaning == "Workspace default admits TrainingJob b"
     live = world.get("Workspace", "default")
     assert guard.holds(live)

@@ -137,6 +137,22 @@ def test_a_job_that_ran_out_of_time_says_so_unless_something_kept_it(before: str
     assert ready(world) == f"False TimedOut: {late}{SOON}"
 
 
+@pytest.mark.parametrize("quota", ["raised", "used up again"])
+def test_a_timeout_is_not_put_down_to_a_quota_that_was_raised_before_the_pod_ran(quota: str) -> None:
+    world = trying()
+    refuse_pods(world, "a", "exceeded quota: small")
+    assert ready(world).startswith("False PodCreationRefused")
+    world.pod_of_job("default-preflight")  # the Event stays for an hour
+    assert ready(world).startswith("False PreflightRunning")
+    if quota == "used up again":
+        world.remove("Pod", "default-preflight-x")
+        assert ready(world).startswith("False PodCreationRefused")
+    world.end_job("default-preflight", None, reason="DeadlineExceeded")
+    world.get("Job", "default-preflight")["status"]["failed"] = 1
+    world.remove("Pod", "default-preflight-x")
+    assert ready(world).startswith(f"False {'TimedOut' if quota == 'raised' else 'PodCreationRefused'}: ")
+
+
 NOT_PULLED = "ImagePullFailed: the image of container trainer cannot be pulled (ErrImagePull: no route)"
 
 
@@ -291,3 +307,22 @@ def test_a_pod_that_ended_is_judged_when_its_job_has_ended(ended: str) -> None:
     world.end_job("default-preflight", said, exit_reason="OOMKilled" if ended == "for lack of memory" else "")
     world.objects["Job", "default-preflight"]["status"] = {}  # perhaps it makes another pod
     assert ready(world) == "False PreflightRunning: the store is being tried"
+
+
+def test_a_job_that_is_deleted_and_kept_by_a_finalizer_is_waited_for() -> None:
+    world = trying()
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://others"}})
+    job = world.get("Job", "default-preflight")
+    world.objects["Job", "default-preflight"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert ready(world) == "False PreflightRunning: the store is being tried"
+    assert not world.plan("Workspace", "default").writes
+    del world.objects["Job", "default-preflight"]
+    world.reconcile("Workspace", "default")
+    assert world.get("Job", "default-preflight")["metadata"]["uid"] != job["metadata"]["uid"]
+
+
+def test_what_a_job_found_counts_though_somebody_deletes_it() -> None:
+    world = trying()
+    world.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(("put",))))
+    world.objects["Job", "default-preflight"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert ready(world).startswith("True PreflightPassed")

@@ -419,6 +419,86 @@ def test_pods_are_counted_as_soon_as_they_are_seen(counted: int, seen: dict[str,
     assert world.get("ModelDeployment", "triage")["status"]["replicas"] == replicas
 
 
+def test_a_service_that_is_somebody_elses_is_told_though_a_former_revision_waits_to_be_deleted() -> None:
+    world = serving()
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 2, "revisionHistoryLimit": 0})
+    with_version(world, 2)
+    world.reconcile("ModelDeployment", "triage")
+    world.pods_of(deployment_of_version(world, 2), 2)
+    world.reconcile("ModelDeployment", "triage")
+    world.wait(10)
+    world.reconcile("ModelDeployment", "triage")  # the former revision is scaled to zero
+    world.remove("Service", "triage")
+    world.put("Service", "triage", spec={})
+    world.foreign = {("Service", "triage")}
+    world.pods_of(deployment_of_version(world, 1), 0)  # and is idle now
+    world.reconcile("ModelDeployment", "triage")
+    assert world.condition("ModelDeployment", "triage", "Ready") == ("False", "NameConflict")
+    assert world.condition("ModelDeployment", "triage", "Available")[0] == "False"
+    assert len(world.deployments()) == 2
+
+    world.remove("Service", "triage")
+    world.foreign = set()
+    world.reconcile("ModelDeployment", "triage")
+    assert world.condition("ModelDeployment", "triage", "Ready") == ("True", "Serving")
+    assert world.deployments() == [deployment_of_version(world, 2)]
+
+
+def test_pods_that_do_not_get_ready_within_five_minutes_need_a_person() -> None:
+    world = serving(replicas=1)
+    with_version(world, 2)
+    plan = world.reconcile("ModelDeployment", "triage")
+    assert plan.requeue_after == timedelta(minutes=5)
+    assert world.condition("ModelDeployment", "triage", "Reconciling") == ("True", "WaitingForPods")
+    world.wait(299)
+    assert world.reconcile("ModelDeployment", "triage").requeue_after == timedelta(seconds=1)
+    assert world.condition("ModelDeployment", "triage", "Stalled")[0] == "False"
+    world.wait(1)
+    world.events.clear()
+    world.reconcile("ModelDeployment", "triage")
+    assert world.condition("ModelDeployment", "triage", "Stalled") == ("True", "WaitingForPods")
+    new = deployment_of_version(world, 2)
+    logs = f"kubectl logs -n team-a -l modelmill.dev/revision={revision_of(new)}"
+    told = f"0 of 1 pods of revision {revision_of(new)} are ready, after 5 minutes and more; {logs} may say why"
+    assert world.message("ModelDeployment", "triage", "Stalled") == told
+    assert [(event.type, event.message) for event in world.events] == [("Warning", told)]
+    assert world.condition("ModelDeployment", "triage", "Available")[0] == "True"
+    world.pods_of(new, 1)
+    world.reconcile("ModelDeployment", "triage")
+    assert world.condition("ModelDeployment", "triage", "Ready") == ("True", "Serving")
+
+
+def test_pods_have_their_five_minutes_however_long_the_model_was_waited_for() -> None:
+    world = with_store(World())
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 1})
+    world.reconcile("ModelDeployment", "triage")
+    world.wait(3600)
+    with_version(world, 1)
+    world.reconcile("ModelDeployment", "triage")
+    world.wait(200)
+    assert world.reconcile("ModelDeployment", "triage").requeue_after == timedelta(seconds=100)
+    assert world.condition("ModelDeployment", "triage", "Stalled")[0] == "False"
+    world.wait(-7200)  # the clock is set back
+    assert world.reconcile("ModelDeployment", "triage").requeue_after == timedelta(seconds=300)
+
+
+def test_a_revision_that_a_finalizer_keeps_is_not_deleted_again() -> None:
+    world = serving()
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 2, "revisionHistoryLimit": 0})
+    old = deployment_of_version(world, 1)
+    with_version(world, 2)
+    world.reconcile("ModelDeployment", "triage")
+    world.pods_of(deployment_of_version(world, 2), 2)
+    world.reconcile("ModelDeployment", "triage")
+    world.wait(10)
+    world.reconcile("ModelDeployment", "triage")
+    world.pods_of(old, 0)
+    assert [name for _, name, _ in world.deletes("ModelDeployment", "triage")] == [old]
+    world.get("Deployment", old)["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert not world.deletes("ModelDeployment", "triage")
+    assert world.condition("ModelDeployment", "triage", "Ready") == ("True", "Serving")
+
+
 def test_a_revision_is_not_deleted_while_a_pod_of_it_is_seen() -> None:
     world = serving()
     world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 2, "revisionHistoryLimit": 0})
@@ -925,3 +1005,33 @@ def test_too_little_memory_is_told_whatever_it_ended_with(state: str) -> None:
     assert trouble_with({"containerStatuses": [status]}) == (
         "False OutOfMemory: container server used more memory than its limit; raise resources.limits.memory"
     )
+
+
+def test_a_revision_that_is_not_seen_to_be_routed_to_is_no_promotion() -> None:
+    world = serving()
+    known = world.get("ModelDeployment", "triage")["status"]["history"]
+    with_version(world, 2)
+    world.reconcile("ModelDeployment", "triage")
+    world.pods_of(deployment_of_version(world, 2), 2)
+    del world.objects["Service", "triage"]
+    del world.objects["Deployment", deployment_of_version(world, 1)]
+    plan = world.plan("ModelDeployment", "triage")  # they lost their labels, and still serve
+    (status,) = (w.status for w in plan.writes if isinstance(w, SetStatus))
+    assert status["history"] == known
+
+
+def test_an_outage_is_a_warning_and_what_somebody_asked_for_is_none() -> None:
+    world = serving()
+    world.events.clear()
+    world.pods_of(deployment_of_version(world, 1), 0)
+    world.reconcile("ModelDeployment", "triage")
+    assert ("Warning", "NoPodReady") in [(event.type, event.reason) for event in world.events]
+    world.pods_of(deployment_of_version(world, 1), 2)
+    world.reconcile("ModelDeployment", "triage")
+    world.events.clear()
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 0})
+    world.reconcile("ModelDeployment", "triage")
+    world.pods_of(deployment_of_version(world, 1), 0)
+    world.reconcile("ModelDeployment", "triage")
+    assert ("Normal", "ScaledToZero") in [(event.type, event.reason) for event in world.events]
+    assert not [event for event in world.events if event.type == "Warning"]

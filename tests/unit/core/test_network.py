@@ -7,6 +7,7 @@ import pytest
 from world import NAMESPACE, World, with_dataset, with_store, with_version
 
 from modelmill.core.plan import Apply
+from modelmill_contracts import metadata
 from networkpolicy import Flow, Pod, allowed
 
 MONITORED = {"modelmill.dev/monitoring": "true"}
@@ -123,6 +124,13 @@ def test_pods_that_serve_reach_the_store_and_nothing_else(endpoint: str | None, 
     assert passes(made, "job", reached, 9000)
 
 
+@pytest.mark.parametrize("service", [*(n.partition("/")[0] for n in (*metadata.IPV4, *metadata.IPV6)), CREDENTIALS])
+def test_pods_with_a_secret_do_not_reach_a_clouds_metadata_service(service: str) -> None:
+    made = world("https://s3.example.org")
+    assert not passes(made, "server", service, 80)
+    assert not passes(made, "job", service, 80)
+
+
 def test_pods_without_a_secret_may_ask_the_cloud_who_they_are() -> None:
     made = world("https://s3.example.org", secret=False)
     assert passes(made, "server", CREDENTIALS, 80)
@@ -136,6 +144,21 @@ def test_without_a_workspace_the_policies_of_what_serves_stay() -> None:
     made.reconcile("ModelDeployment", "triage")
     assert passes(made, "server", "store", 7070)
     assert not passes(made, "server", CLOUD, 443)
+
+
+def test_who_opens_the_pods_of_jobs_to_callers_finds_them_closed_again() -> None:
+    made = world()
+    closed = made.get("NetworkPolicy", "modelmill-jobs")
+    opened = {**closed["spec"], "ingress": [{}]}
+    made.put("NetworkPolicy", "modelmill-jobs", metadata=_kept(closed), spec=opened)
+    assert passes(made, "stranger", "job", 8080)
+    made.reconcile("Workspace", "default")
+    assert not passes(made, "stranger", "job", 8080)
+    # The API server keeps no empty list: what it shows is what was asked for.
+    shown = {key: value for key, value in closed["spec"].items() if value}
+    assert "ingress" not in shown
+    made.put("NetworkPolicy", "modelmill-jobs", metadata=_kept(closed), spec=shown)
+    assert made.plan("Workspace", "default").writes == ()
 
 
 def test_a_policy_that_somebody_edited_is_mended_and_one_that_is_right_is_left() -> None:

@@ -53,14 +53,15 @@ def test_our_own_objects_are_kept_with_spec_and_status() -> None:
     assert projected("Model") == {"metadata": METADATA, "spec": {}, "status": {}}
 
 
-def test_of_a_job_its_conditions_are_kept() -> None:
+def test_of_a_job_its_conditions_and_how_many_pods_failed_are_kept() -> None:
     noise = {"lastProbeTime": "2026-01-01T00:00:09Z"}
-    status = {"active": 1, "startTime": "2026-01-01T00:00:00Z", "conditions": [{**CONDITION, **noise}]}
+    started = {"active": 1, "startTime": "2026-01-01T00:00:00Z"}
+    status = {**started, "failed": 2, "conditions": [{**CONDITION, **noise}]}
     assert projected("Job", spec={"backoffLimit": 1}, status=status) == {
         "metadata": METADATA,
-        "status": {"conditions": [CONDITION]},
+        "status": {"conditions": [CONDITION], "failed": 2},
     }
-    assert projected("Job")["status"] == {"conditions": []}
+    assert projected("Job")["status"] == {"conditions": [], "failed": None}
 
 
 def test_of_a_pod_what_keeps_it_from_running_is_kept() -> None:
@@ -116,6 +117,10 @@ def test_of_a_service_where_it_leads_is_kept() -> None:
 def test_of_a_policy_only_whether_it_is_the_same_is_kept() -> None:
     spec = {"podSelector": {}, "policyTypes": ["Ingress"]}
     assert projected("NetworkPolicy", spec=spec) == {"metadata": METADATA, "digest": digest.of_json(spec)}
+    closed = {**spec, "ingress": []}  # which the API server drops
+    assert projected("NetworkPolicy", spec=closed) == projected("NetworkPolicy", spec=spec)
+    assert projected("NetworkPolicy", spec={**spec, "ingress": [{}]}) != projected("NetworkPolicy", spec=spec)
+    assert projected("NetworkPolicy") == {"metadata": METADATA, "digest": digest.of_json({})}
 
 
 def test_of_an_event_what_it_is_about_is_kept() -> None:

@@ -155,6 +155,38 @@ def test_too_little_memory_says_what_to_raise() -> None:
     assert "resources.limits.memory" in world.message("TrainingJob", "lr", "Failed")
 
 
+def test_too_little_memory_ends_it_though_the_job_would_try_once_more() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    world.end_job("lr-train", None, exit_reason="OOMKilled")
+    world.objects["Job", "lr-train"]["status"] = {}  # it has retries left
+    uid = world.get("Job", "lr-train")["metadata"]["uid"]
+    first = world.plan("TrainingJob", "lr").writes
+    assert not [w for w in first if isinstance(w, Delete)]  # were it deleted before that is said, it could start anew
+    world.carry_out("TrainingJob", "lr", first[0])
+    assert world.condition("TrainingJob", "lr", "Failed") == ("True", "OutOfMemory")
+    assert world.deletes("TrainingJob", "lr") == [("Job", "lr-train", uid)]
+    world.settle()
+    assert not world.has("Job", "lr-train")
+    assert world.condition("TrainingJob", "lr", "Failed") == ("True", "OutOfMemory")
+
+
+@pytest.mark.parametrize("reason", ["Error", "ContainerStatusUnknown"])
+def test_who_was_killed_for_another_reason_is_tried_again(reason: str) -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    rules = world.get("Job", "lr-train")["spec"]["podFailurePolicy"]["rules"]
+    assert [rule["onExitCodes"]["values"] for rule in rules if rule["action"] == "FailJob"] == [[1]]
+    world.end_job("lr-train", None, exit_reason=reason)
+    ended = world.objects["Pod", "lr-train-x"]["status"]["containerStatuses"][0]["state"]["terminated"]
+    ended["exitCode"] = 137
+    world.objects["Job", "lr-train"]["status"] = {}
+    world.settle()
+    assert world.condition("TrainingJob", "lr", "Succeeded") == ("Unknown", "Training")
+
+
 @pytest.mark.parametrize("pod", ["running", "ended", "gone"])
 def test_a_run_that_is_too_long_says_so(pod: str) -> None:
     world = ready_world()
@@ -627,20 +659,52 @@ def test_packages_are_those_that_the_workspace_allows() -> None:
     assert work.packages == ("sklearn", "xgboost")
 
 
-def test_a_job_is_created_only_if_the_object_has_no_artifact_when_asked_fresh() -> None:
+def test_a_job_is_created_only_if_the_object_has_neither_ended_nor_an_artifact_when_asked_fresh() -> None:
     world = ready_world()
     world.put("TrainingJob", "lr", spec=training_spec())
     (create, *_) = world.plan("TrainingJob", "lr").writes
     assert isinstance(create, Create)
-    (guard,) = create.guards
+    guard = create.guards[-1]
+    assert isinstance(guard, Guard)
     live = world.get("TrainingJob", "lr")
     assert (guard.kind, guard.name) == ("TrainingJob", "lr")
-    assert guard.meaning == "TrainingJob lr has no artifact"
+    assert guard.meaning == "TrainingJob lr has not ended, and has no artifact"
     assert guard.holds(live)
     assert guard.holds({**live, "status": {"observedGeneration": 1}})
     assert not guard.holds({**live, "status": {"artifact": {"uri": "s3://models/1"}}})
+    for type_ in ("Failed", "Succeeded"):
+        said = {"type": type_, "reason": "FitFailed", "message": ""}
+        assert guard.holds({**live, "status": {"conditions": [{**said, "status": "Unknown"}]}})
+        assert not guard.holds({**live, "status": {"conditions": [{**said, "status": "True"}]}})
     assert not guard.holds({**live, "metadata": {**live["metadata"], "uid": "another"}})
     assert not guard.holds(None)
+
+
+@pytest.mark.parametrize("edited", ["TrainingJob", "Workspace"])
+def test_a_job_is_created_only_for_what_is_still_declared_when_asked_fresh(edited: str) -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    (create, *_) = world.plan("TrainingJob", "lr").writes
+    assert isinstance(create, Create)
+    guards = [guard for guard in create.guards if not isinstance(guard, NoPods)]
+    assert all(guard.holds(world.get(guard.kind, guard.name)) for guard in guards)
+    if edited == "TrainingJob":
+        world.put("TrainingJob", "lr", spec=training_spec(suspend=True))
+    else:
+        world.put("Workspace", "default", spec={"store": {"uri": "s3://others"}})
+    assert [guard.kind for guard in guards if not guard.holds(world.get(guard.kind, guard.name))][:1] == [edited]
+
+
+def test_a_job_whose_task_somebody_changed_is_thrown_away_only_for_what_is_still_declared() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    world.get("Job", "lr-train")["metadata"]["annotations"]["modelmill.dev/task"] = "another"
+    (delete,) = (w for w in world.plan("TrainingJob", "lr").writes if isinstance(w, Delete))
+    assert [(guard.kind, guard.meaning) for guard in delete.guards] == [
+        ("TrainingJob", "TrainingJob lr is as it was read"),
+        ("Workspace", "Workspace default is as it was read"),
+    ]
 
 
 def test_a_version_that_the_run_made_is_found_again_where_the_status_was_lost() -> None:

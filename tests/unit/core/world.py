@@ -169,7 +169,7 @@ class World:
             if not writes:
                 return plan
             for write in writes:
-                self._carry_out(kind, name, write)
+                self.carry_out(kind, name, write)
         raise AssertionError(f"{kind} {name} does not come to rest: {plan.writes}")
 
     def deletes(self, kind: str, name: str) -> list[tuple[str, str, str]]:
@@ -190,7 +190,8 @@ class World:
                 return
         raise AssertionError("the world does not come to rest")
 
-    def _carry_out(self, kind: str, name: str, write: Any) -> None:
+    def carry_out(self, kind: str, name: str, write: Any) -> None:
+        """One write of a plan for that object."""
         if isinstance(write, Create | Apply | Delete):
             self._check(write.guards)
         match write:

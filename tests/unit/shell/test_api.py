@@ -9,7 +9,7 @@ from aiohttp import web
 
 from modelmill.core.resources import TYPES
 from modelmill.shell.api import Api
-from modelmill.shell.lease import LEASES, Fence, NotLeader
+from modelmill.shell.lease import LEASES, Fence, NotLeader, clock
 
 CONNECTIONS = 64
 
@@ -37,7 +37,7 @@ async def test_a_write_that_waited_for_a_connection_until_the_lease_was_lost_is_
         host=host, ssl_ca_cert=None, verify_ssl=False, cert_file=None, get_api_key_with_prefix=no_token
     )
     fence, jobs = Fence(), TYPES["Job"]
-    fence.renewed(asyncio.get_running_loop().time() + 1000)
+    fence.renewed(clock() + 1000)
     manifest = {"metadata": {"namespace": "team-a", "name": "a"}}
     try:
         async with Api(server, lambda *_: None, may_write=fence.check) as api, asyncio.TaskGroup() as group:

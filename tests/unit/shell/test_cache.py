@@ -110,3 +110,25 @@ def test_another_text_for_a_refusal_is_no_news(cache: Cache) -> None:
     assert observed.refused == (("Deployment", "triage-1", "denied, request 2"),)
     assert cache.set_refused(KEY, "Deployment", "triage-1", None)
     assert not cache.set_refused(KEY, "Deployment", "triage-1", None)
+
+
+def test_a_list_that_began_before_an_object_was_deleted_does_not_bring_it_back(cache: Cache) -> None:
+    cache.store("ModelDeployment", manifest("triage", 1, "u", **DEPLOYMENT))
+    cache.remove("ModelDeployment", "a", "triage", "u")  # as the watch says, while a list is read
+    assert cache.store("ModelDeployment", manifest("triage", 1, "u", **DEPLOYMENT)) == set()
+    assert cache.observe(KEY) is None
+    assert cache.store("ModelDeployment", manifest("triage", 7, "v", **DEPLOYMENT)) == {KEY}  # another one of that name
+    cache.keep_only("ModelDeployment", None, {("a", "triage")}, "7")
+    assert not any(cache._gone.values())  # noqa: SLF001 - it does not grow
+
+
+def test_a_deletion_that_is_told_before_the_object_was_seen_counts(cache: Cache) -> None:
+    cache.remove("ModelDeployment", "a", "triage", "u")
+    assert cache.store("ModelDeployment", manifest("triage", 1, "u", **DEPLOYMENT)) == set()
+
+
+def test_a_child_that_was_out_of_sight_without_its_label_is_seen_again(cache: Cache) -> None:
+    cache.store("Deployment", manifest("triage-1", 1, "c"))
+    cache.remove("Deployment", "a", "triage-1", "c")
+    cache.store("Deployment", manifest("triage-1", 2, "c"))
+    assert len(cache.objects("Deployment")) == 1

@@ -1,6 +1,5 @@
 """The executor: what the API server says of one write is remembered for the next plan."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -10,24 +9,32 @@ import pytest
 from aiohttp import web
 
 from modelmill.core.kinds import CONTROLLERS
-from modelmill.core.plan import Create, Plan, SetStatus, Settings
+from modelmill.core.plan import Create, Delete, Plan, Record, SetStatus, Settings
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache
 from modelmill.shell.executor import Executor, Stale
-from modelmill.shell.lease import Fence
+from modelmill.shell.lease import Fence, clock
 
 KEY = ("Model", "team-a", "triage")
 DEPLOYMENT = ("ModelDeployment", "team-a", "triage")
 
 
 class Faults:
-    """An API server with nothing but refusals."""
+    """An API server with nothing but refusals, except what a test has it answer to a method."""
 
     def __init__(self) -> None:
         self.code, self.message = 404, "no"
+        self.answers = dict[str, dict[str, Any]]()
+        self.codes = dict[str, int]()  # of a method, where it is not `code`
+        self.asked = list[tuple[str, Any]]()  # method and body
 
-    async def answer(self, _: web.Request) -> web.Response:
-        return web.json_response({"kind": "Status", "message": self.message}, status=self.code)
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append((request.method, await request.json() if request.can_read_body else None))
+        if request.method in self.answers:
+            return web.json_response(self.answers[request.method])
+        return web.json_response(
+            {"kind": "Status", "message": self.message}, status=self.codes.get(request.method, self.code)
+        )
 
 
 @pytest.fixture
@@ -67,7 +74,7 @@ def cache() -> Cache:
 async def carried_out(api: Api, cache: Cache, key: tuple[str, str, str], *writes: Any) -> dict[str, str | None]:
     """Whose statuses cannot be written, and why, after a plan with these writes."""
     fence, hindered = Fence(), dict[str, str | None]()
-    fence.renewed(asyncio.get_running_loop().time() + 1000)
+    fence.renewed(clock() + 1000)
     executor = Executor(api, cache, fence, lambda _: None, "test", hindered.__setitem__)
     observed = cache.observe(key)
     assert observed is not None
@@ -125,3 +132,91 @@ async def test_a_kind_whose_status_cannot_be_written_is_named(
 ) -> None:
     faults.code, faults.message = code, message
     assert await carried_out(api, cache, KEY, STATUS) == {"Model": why}
+
+
+OWNER = {"apiVersion": "modelmill.dev/v1alpha1", "kind": "ModelDeployment", "name": "triage", "uid": "u"}
+LABELS = {"app.kubernetes.io/managed-by": "modelmill", "modelmill.dev/owner-uid": "u"}
+
+
+def child(version: int, **metadata: Any) -> dict[str, Any]:
+    """A Deployment of the ModelDeployment."""
+    owners = [{**OWNER, "controller": True}]
+    known = {"name": "triage-1", "namespace": "team-a", "uid": "d", "labels": LABELS, "ownerReferences": owners}
+    return {"metadata": {**known, "resourceVersion": str(version), **metadata}, "spec": {"replicas": 0}, "status": {}}
+
+
+def children(cache: Cache) -> list[Any]:
+    """When each Deployment that is seen was deleted."""
+    return [deployment["metadata"].get("deletionTimestamp") for deployment in cache.objects("Deployment")]
+
+
+DELETED = "2026-01-01T00:00:00Z"
+REMOVAL = Delete("Deployment", "triage-1", "d")
+
+
+async def test_what_was_deleted_is_gone(api: Api, cache: Cache, faults: Faults) -> None:
+    cache.store("Deployment", child(5))
+    faults.answers["DELETE"] = {"kind": "Status", "metadata": {}, "status": "Success"}
+    await carried_out(api, cache, DEPLOYMENT, REMOVAL)
+    assert children(cache) == []
+
+
+async def test_what_was_deleted_and_a_finalizer_keeps_is_still_seen(api: Api, cache: Cache, faults: Faults) -> None:
+    cache.store("Deployment", child(5))
+    faults.answers["DELETE"] = child(6, deletionTimestamp=DELETED)
+    await carried_out(api, cache, DEPLOYMENT, REMOVAL)
+    assert children(cache) == [DELETED]
+
+
+async def test_a_name_that_a_child_still_has_while_it_is_cleaned_up_is_not_taken_for_the_new_one(
+    api: Api, cache: Cache, faults: Faults
+) -> None:
+    faults.code = 409
+    faults.answers["GET"] = child(6, deletionTimestamp=DELETED)
+    again = Create({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": child(1)["metadata"]})
+    await carried_out(api, cache, DEPLOYMENT, again, STATUS)
+    assert children(cache) == [DELETED]
+    assert [method for method, _ in faults.asked] == ["POST", "GET"]  # no status says that it is there
+
+
+AGAIN = Create({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": child(1)["metadata"]})
+
+
+@pytest.mark.parametrize("left", [{}, {"modelmill.dev/owner-uid": "u"}, {**LABELS, "modelmill.dev/owner-uid": "v"}])
+async def test_a_child_that_lost_a_label_by_which_it_is_seen_gets_it_back(
+    api: Api, cache: Cache, faults: Faults, left: dict[str, str]
+) -> None:
+    faults.code = 409
+    faults.answers |= {"GET": child(6, labels=left), "PATCH": child(7)}
+    await carried_out(api, cache, DEPLOYMENT, AGAIN, STATUS)
+    patch = {"uid": "d", "resourceVersion": "6", "labels": LABELS.items() - left.items()}
+    assert [method for method, _ in faults.asked] == ["POST", "GET", "PATCH"]  # the status would not tell of it
+    sent = faults.asked[-1][1]["metadata"]
+    assert {**sent, "labels": sent["labels"].items()} == patch
+    observed = cache.observe(DEPLOYMENT)
+    assert observed is not None
+    assert observed.find("Deployment", "modelmill.dev/owner-uid", "u")
+
+
+async def test_a_child_that_may_not_get_its_label_back_is_refused(api: Api, cache: Cache, faults: Faults) -> None:
+    faults.code, faults.message = 409, "a policy forbids it"
+    faults.answers["GET"] = child(6, labels={})
+    faults.codes["PATCH"] = 403
+    await carried_out(api, cache, DEPLOYMENT, AGAIN)
+    observed = cache.observe(DEPLOYMENT)
+    assert observed is not None
+    assert observed.refused == (("Deployment", "triage-1", "a policy forbids it"),)
+
+
+async def test_a_child_with_its_labels_is_left_as_it_is(api: Api, cache: Cache, faults: Faults) -> None:
+    faults.code = 409
+    faults.answers["GET"] = child(6)
+    await carried_out(api, cache, DEPLOYMENT, AGAIN)
+    assert [method for method, _ in faults.asked] == ["POST", "GET"]
+    assert children(cache) == [None]
+
+
+async def test_a_long_event_has_as_many_bytes_as_the_api_server_takes(api: Api, cache: Cache, faults: Faults) -> None:
+    faults.answers["POST"] = {}
+    await carried_out(api, cache, DEPLOYMENT, Record("Normal", "Serving", "x" + "\u00e4" * 1000))
+    assert faults.asked[-1][1]["note"] == "x" + "\u00e4" * 511

@@ -66,3 +66,32 @@ async def test_the_oldest_tells_how_long_something_waits(queue: WorkQueue[str]) 
     queue.add("a")
     await asyncio.sleep(0.02)
     assert queue.oldest >= 0.02
+
+
+async def test_who_stops_waits_for_what_is_processed_and_gives_out_nothing_more(queue: WorkQueue[str]) -> None:
+    queue.add("a")
+    queue.add("b")
+    assert await queue.get() == "a"
+    waiting = asyncio.create_task(queue.get())
+    stopped = asyncio.create_task(queue.stop(60))
+    await asyncio.sleep(0)
+    queue.add("c")
+    assert await waiting == "b"  # it was given out already
+    await asyncio.sleep(0.01)
+    queue.done("a")
+    await asyncio.sleep(0.01)
+    assert not stopped.done()
+    queue.done("b")
+    await asyncio.wait_for(stopped, 1)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.get(), 0.05)
+
+
+async def test_who_stops_does_not_wait_for_ever(queue: WorkQueue[str]) -> None:
+    queue.add("a")
+    await queue.get()
+    await asyncio.wait_for(queue.stop(0.01), 1)
+
+
+async def test_who_has_nothing_to_do_stops_at_once(queue: WorkQueue[str]) -> None:
+    await asyncio.wait_for(queue.stop(60), 1)

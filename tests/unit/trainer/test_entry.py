@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,21 @@ def test_an_unexpected_error_gives_its_type_and_logs_the_rest(store: StoreLocati
     assert (code, answer.reason) == (1, "InternalError")
     assert answer.message == "the trainer failed with ValueError; its log has the traceback"
     assert any("Traceback" in str(line.get("traceback")) for line in lines)
+
+
+def test_who_is_told_to_end_does_so_at_once_and_asks_for_another_try(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a store that takes the call and never answers
+        store = StoreLocation("s3://models", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        asked = task.encode(PreflightTask(store))
+        keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        variables = {**os.environ, **keys, "MILL_REPORT": str(tmp_path / "report"), task.ENVIRONMENT: asked}
+        silent.settimeout(30)
+        running = subprocess.Popen([sys.executable, "-m", "modelmill_trainer"], env=variables)
+        silent.accept()
+        running.terminate()
+        assert running.wait(20) == report.EXIT_RETRYABLE
+    answer = report.decode((tmp_path / "report").read_text())
+    assert (answer.ok, answer.reason, answer.retryable) == (False, "Interrupted", True)
 
 
 def test_a_preflight_imports_none_of_the_heavy_libraries(store: StoreLocation) -> None:
