@@ -131,7 +131,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
         return replace(decision, waiting=facts.keep)
     starting = Waiting("CollectionRunning", "what nobody refers to is being looked for")
     if run.state != "Absent":
-        return replace(decision, waiting=starting, discard=True)
+        return replace(decision, waiting=starting, discard=run.state != "Leaving" and not run.leaving)
     return replace(decision, waiting=starting, start=timestamp(now))
 
 

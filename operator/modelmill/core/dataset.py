@@ -225,10 +225,10 @@ def _state(facts: Facts) -> str:
     """The run's state: Taken, too, where the status has its answer, and Outdated where it has a newer one."""
     run, last = facts.run, facts.looked.run
     if run.state in ("Active", "Succeeded", "Failed", "Lost") and run.uid:
-        if run.uid == last:
-            return "Failed" if run.state == "Failed" else "Taken"
-        if facts.occasion.after != last:
-            return "Outdated"
+        if run.uid == last and run.state == "Failed":
+            return "Failed"
+        if run.uid == last or facts.occasion.after != last:
+            return "Leaving" if run.leaving else "Taken" if run.uid == last else "Outdated"
     return run.state
 
 

@@ -1,6 +1,6 @@
 """Job runs: how a task becomes a Job, and how what became of it is read back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -37,6 +37,7 @@ class Run:
     ended: datetime | None = None
     annotations: tuple[tuple[str, str], ...] = ()
     exhausted: Trouble | None = None  # an active Job's newest pod had too little memory, as the next one will
+    leaving: bool = False  # it was deleted, and something keeps it for a while: it is not to be deleted again
 
     def annotation(self, name: str) -> str | None:
         return dict(self.annotations).get(name)
@@ -64,11 +65,13 @@ def dependencies(namespace: str, uid: str, name: str) -> tuple[Key, ...]:
 def observe(observed: Observed, name: str, asked: str) -> Run:
     """What became of the Job of that name, which should be doing the task with the digest `asked`."""
     run, job = _observe(observed, name, asked), observed.get("Job", name)
-    if run.uid and run.state != "Succeeded" and dig(job, "metadata", "deletionTimestamp"):
-        # A finalizer, or pods that go first, keep it for a while.  It is neither to be deleted again nor to be made
-        # again, and its going will wake us.
-        return Run("Leaving", run.uid, annotations=run.annotations)
-    return run
+    if not run.uid or not dig(job, "metadata", "deletionTimestamp"):
+        return run
+    # A finalizer, or pods that go first, keep it for a while.  It is neither to be deleted again nor to be made
+    # again, and its going will wake us.
+    if run.state == "Succeeded":
+        return replace(run, leaving=True)  # what it found counts
+    return Run("Leaving", run.uid, annotations=run.annotations, leaving=True)
 
 
 def _observe(observed: Observed, name: str, asked: str) -> Run:
