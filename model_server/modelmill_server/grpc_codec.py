@@ -36,6 +36,8 @@ _FIELDS = {
     "BYTES": (8, "bytes_contents"),
 }
 _LONGEST = 10  # bytes of a varint
+_MAX_RANK = tensors.MAX_RANK
+_LARGEST_SHAPE = _LONGEST * _MAX_RANK  # bytes
 # The wire types of a value that is alone: protobuf's older form of numbers, and the only one of texts.
 _ALONE = {"BYTES": protobuf.BYTES, "FP32": protobuf.FIXED32, "FP64": protobuf.FIXED64}
 _TAGS = {
@@ -63,6 +65,8 @@ class Codec:
     def __init__(self, name: str, version: str, signature: Signature, json: v2.Codec) -> None:
         self._name = name
         self._version = version
+        self._name_bytes = name.encode()
+        self._versions = (b"", version.encode())
         self._json = json
         fast = signature.matrix is not None and signature.datatype == "FP32"
         self._fast_input = signature.matrix if fast else None
@@ -104,21 +108,21 @@ class Codec:
         inputs: list[_Input] = []
         outputs: list[str] = []
         raw: list[Any] = []
-        for mark, value in fields(body):
+        for count, (mark, value) in enumerate(fields(body)):
             if mark == _INPUTS:
                 inputs.append(_input(value, len(inputs)))
             elif mark == _RAW:
                 raw.append(value)
             elif mark in texts:
                 texts[mark] = value
-                continue
             elif mark == _OUTPUTS:
                 outputs.append(_name_of(value))
-            self._limit(len(inputs), len(raw), len(outputs))
-        name, version, id_ = (str(text, "utf-8") for text in texts.values())
-        if name != self._name:
+            if count >= _SPARE:
+                self._limit(len(inputs), len(raw), len(outputs))
+        id_ = str(texts[_ID], "utf-8")
+        if texts[_MODEL_NAME] != self._name_bytes:
             raise model_unknown(self._name)
-        if version not in ("", self._version):
+        if texts[_MODEL_VERSION] not in self._versions:
             raise version_unknown(self._name, self._version)
         if raw:
             _check_raw(inputs, raw)
@@ -177,29 +181,37 @@ class Codec:
 def _input(data: Any, index: int) -> _Input:
     name = datatype = b""
     shape: list[int] = []
-    contents: list[Any] = []
+    contents: Any = None
+    more: list[Any] = []
     for mark, value in fields(data):
         if mark == _SHAPE:
-            if len(value) > _LONGEST * tensors.MAX_RANK:
+            if len(value) > _LARGEST_SHAPE or len(shape) > _MAX_RANK:
                 raise _rank(index)
             shape += map(signed, varints(value))
         elif mark == _CONTENTS:
-            contents.append(value)
+            if contents is None:
+                contents = value
+            else:
+                more.append(value)
         elif mark == _NAME:
             name = value
         elif mark == _DATATYPE:
             datatype = value
         elif mark == _SIZE:
-            shape.append(signed(value))
-        if len(shape) > tensors.MAX_RANK:
-            raise _rank(index)
-    # A message that comes in parts is their concatenation.
-    whole = None if not contents else contents[0] if len(contents) == 1 else b"".join(contents)
-    return _Input(str(name, "utf-8"), str(datatype, "utf-8"), shape, whole)
+            _add_size(shape, value, index)
+    if more:  # a message that comes in parts is their concatenation
+        contents = b"".join((contents, *more))
+    return _Input(str(name, "utf-8"), str(datatype, "utf-8"), shape, contents)
+
+
+def _add_size(shape: list[int], value: int, index: int) -> None:
+    if len(shape) > _MAX_RANK:
+        raise _rank(index)
+    shape.append(signed(value))
 
 
 def _rank(index: int) -> RefusedError:
-    return invalid("ShapeMismatch", f"inputs[{index}].shape: must be at most {tensors.MAX_RANK} sizes; mend it")
+    return invalid("ShapeMismatch", f"inputs[{index}].shape: must be at most {_MAX_RANK} sizes; mend it")
 
 
 def _name_of(data: Any) -> str:

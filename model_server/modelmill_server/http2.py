@@ -88,12 +88,12 @@ class Stream:
         self.deadline: float | None = None  # when the caller goes away, on the event loop's clock
         self.complete = False
         self.limit = limit  # bytes of its body
-        self.size = 0  # of the body, as its first bytes say it; 0 where it is not known
         self.window = _STREAM_WINDOW  # what its caller may still send
-        self.wants = self.granted = 0  # bytes beyond that
-        self.credit = 0  # what the peer may be sent, beside the connection's initial window
+        # The size of the body, as its first bytes say it (0: it is not known), and bytes beyond the window for it.
+        self.size = self.wants = self.granted = 0
+        # What the peer may be sent, beside the connection's initial window, and what it was sent of the answer.
+        self.credit = self.sent = 0
         self.answer: Answer | None = None  # that waits for the peer's window
-        self.sent = 0
         self.task: asyncio.Task[Any] | None = None  # that computes the answer
         self.timer: asyncio.TimerHandle | None = None  # until the body is complete; then, until the answer is taken
 
