@@ -1,5 +1,5 @@
 """The admission policies, asked by real users: who names a Secret must be allowed to read it, and the operator changes
-nothing of a pod but its routes."""
+nothing of a pod but its routes, and of what it has not made nothing at all."""
 
 import copy
 import json
@@ -266,3 +266,104 @@ def test_the_operator_may_not_make_or_end_a_pod_or_write_its_status(powerful: Ku
     debug = {"spec": {"ephemeralContainers": [{"name": "debug", "image": "i"}]}}
     assert words in patched(powerful, OPERATOR, debug, "--subresource=ephemeralcontainers")
     assert powerful.get("pod", "p") is not None
+
+
+# Kinds that the operator makes, and may change or delete by its role, which cannot tell whose they are.
+TEMPLATE = {"metadata": {"labels": {"app": "c"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+CHILDREN: dict[str, dict[str, Any]] = {
+    "Deployment": {
+        "apiVersion": "apps/v1",
+        "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "c"}}, "template": TEMPLATE},
+    },
+    "Service": {"apiVersion": "v1", "spec": {"selector": {"app": "c"}, "ports": [{"port": 80}]}},
+    "NetworkPolicy": {"apiVersion": "networking.k8s.io/v1", "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}},
+    "Job": {
+        "apiVersion": "batch/v1",
+        "spec": {"suspend": True, "template": {"spec": {**TEMPLATE["spec"], "restartPolicy": "Never"}}},
+    },
+}
+MADE = {"app.kubernetes.io/managed-by": "modelmill"}
+NOT_OURS = "was not made for an object of Modelmill"
+NOT_ITS_OWN_ANY_MORE = "so that it is not its own any more"
+
+
+def child(kind: str, name: str, owner: dict[str, Any] | None) -> dict[str, Any]:
+    """An object with the operator's label, made for `owner` or for nobody."""
+    metadata: dict[str, Any] = {"name": name, "labels": MADE}
+    if owner is not None:
+        reference = {"apiVersion": API_VERSION, "kind": "Model", "controller": True}
+        metadata["ownerReferences"] = [reference | {field: owner["metadata"][field] for field in ("name", "uid")}]
+    return {"kind": kind, "metadata": metadata, **CHILDREN[kind]}
+
+
+@pytest.fixture(scope="module")
+def children(installed: Kubectl) -> Iterator[Kubectl]:
+    """A namespace with a child of ours and somebody else's object, `ours` and `theirs`, of each kind."""
+    kubectl = Kubectl(installed.config, f"test-operator-children-{os.getpid()}")
+    kubectl.run("create", "namespace", kubectl.namespace)
+    try:
+        # The garbage collector takes what has an owner that is not there.
+        kubectl.apply({"apiVersion": API_VERSION, "kind": "Model", "metadata": {"name": "owner"}, "spec": {}})
+        owner = kubectl.get("model", "owner")
+        assert owner is not None
+        for kind in CHILDREN:
+            kubectl.apply(child(kind, "ours", owner), child(kind, "theirs", None))
+        # Of these kinds it may delete Deployments by its role.
+        eventually(lambda: NOT_OURS in operator_asks(kubectl, "delete", "deployment", "theirs"), "the policy holds", 20)
+        yield kubectl
+    finally:
+        kubectl.run("delete", "namespace", kubectl.namespace, "--wait=false")
+
+
+def operator_asks(kubectl: Kubectl, verb: str, kind: str, name: str, patch: dict[str, Any] | None = None) -> str:
+    more = () if patch is None else ("--type=merge", "-p", json.dumps(patch))
+    return asked(kubectl, OPERATOR, verb, kind.lower(), name, "--dry-run=server", *more)
+
+
+@pytest.fixture(scope="module")
+def all_powerful(children: Kubectl) -> Kubectl:
+    """The operator has every right to these kinds there, so that only the policy can refuse."""
+    account = {"kind": "ServiceAccount", "name": "modelmill-operator", "namespace": LEASE_NAMESPACE}
+    groups = ["", "apps", "batch", "networking.k8s.io"]
+    resources = ["deployments", "services", "networkpolicies", "jobs"]
+    children.apply(*role("all-powerful", account, {"apiGroups": groups, "resources": resources, "verbs": ["*"]}))
+    eventually(
+        lambda: operator_asks(children, "delete", "service", "ours") == "", "the operator's rights are known", 20
+    )
+    return children
+
+
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_the_operator_may_change_and_delete_what_was_made_for_an_object_of_ours(
+    all_powerful: Kubectl, kind: str
+) -> None:
+    labels = {"metadata": {"labels": {"seen": "yes"}}}
+    assert operator_asks(all_powerful, "patch", kind, "ours", labels) == ""
+    assert operator_asks(all_powerful, "delete", kind, "ours") == ""
+
+
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_the_operator_may_not_touch_what_is_somebody_elses_whatever_its_labels(
+    all_powerful: Kubectl, kind: str
+) -> None:
+    labels = {"metadata": {"labels": {"seen": "yes"}}}
+    assert NOT_OURS in operator_asks(all_powerful, "patch", kind, "theirs", labels)
+    assert NOT_OURS in operator_asks(all_powerful, "delete", kind, "theirs")
+    owner = all_powerful.get("model", "owner")
+    taken = {"metadata": {"ownerReferences": child(kind, "x", owner)["metadata"]["ownerReferences"]}}
+    assert NOT_OURS in operator_asks(all_powerful, "patch", kind, "theirs", taken)
+    words = ("patch", kind.lower(), "theirs", "--dry-run=server", "--type=merge", "-p", json.dumps(labels))
+    assert asked(all_powerful, "modelmill-admin", *words, "--as-group=system:masters") == ""
+
+
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_the_operator_may_not_make_its_own_somebody_elses_and_may_give_a_label_back(
+    all_powerful: Kubectl, kind: str
+) -> None:
+    for change in ({"labels": {"app.kubernetes.io/managed-by": None}}, {"ownerReferences": None}):
+        assert NOT_ITS_OWN_ANY_MORE in operator_asks(all_powerful, "patch", kind, "ours", {"metadata": change})
+    all_powerful.run("label", kind.lower(), "ours", "app.kubernetes.io/managed-by-")
+    try:
+        assert operator_asks(all_powerful, "patch", kind, "ours", {"metadata": {"labels": MADE}}) == ""
+    finally:
+        all_powerful.run("label", kind.lower(), "ours", "app.kubernetes.io/managed-by=modelmill")
