@@ -72,7 +72,7 @@ WEAKENED = [
         "a Job that does what is declared is thrown away",
     ),
     (
-        Weakness(guards=lambda guard: " admits " in guard.meaning),
+        NO_GUARD_THAT["is as it was read"],
         "TrainingJob: queue",
         "first starts, and was not admitted",
     ),

@@ -76,7 +76,6 @@ class Facts:
     run: jobs.Run
     result: Result | None
     queued: Waiting | None  # the namespace trains as much as it may
-    limited: bool  # it starts only where it is admitted
     reserved: int | None  # the number that the Model keeps for this run, unless somebody else used it meanwhile
     version_name: str | None  # of the ModelVersion that this run made
     ended: Ended | None
@@ -139,7 +138,6 @@ def observe(observed: Observed) -> Facts:
         run=run,
         result=_known_result(observed.status) or _reported_result(run),
         queued=queued,
-        limited=_limited(observed),
         reserved=_reserved(found, observed.uid, {v["spec"]["version"] for v in versions}),
         version_name=mine[0]["metadata"]["name"] if mine else observed.status.get("modelVersion"),
         ended=_end_said(observed.object),
@@ -159,11 +157,6 @@ def _queued(observed: Observed) -> Waiting | None:
         f"Workspace {workspace.NAME} has {most} TrainingJobs run at the same time (spec.training.maxParallel); this one"
         " starts when it is its turn",
     )
-
-
-def _limited(observed: Observed) -> bool:
-    settings = workspace.settings(observed)
-    return settings is not None and settings.training is not None
 
 
 def _admits(live: Manifest | None, uid: str) -> bool:
@@ -454,9 +447,8 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
             guards = (_still_suspended(facts.subject),)
         return (Delete("Job", facts.job, facts.run.uid, guards),)
     if decision.start and isinstance(facts.store, StoreAccess) and isinstance(facts.snapshot, Snapshot):
+        # A turn is taken back only where the run ended or somebody edited something: these guards see both.
         guards = (*facts.declared, _untrained(facts.subject))
-        if facts.limited:
-            guards = (*guards, _admitted(facts.subject))
         return (Create(_job(facts, facts.store, facts.snapshot), guards),)
     if decision.create_model:
         return (Create({"apiVersion": API_VERSION, "kind": "Model", "metadata": _named(facts, str(facts.model))}),)
@@ -477,15 +469,6 @@ def _untrained(subject: Subject) -> Guard:
         )
 
     return Guard(KIND, subject.name, holds, f"{KIND} {subject.name} has not ended, and has no artifact")
-
-
-def _admitted(subject: Subject) -> Guard:
-    """A turn that was given by an old view is none."""
-
-    def holds(live: Manifest | None) -> bool:
-        return live is not None and (not dig(live, "spec", "training") or _admits(live, subject.uid))
-
-    return Guard(workspace.KIND, workspace.NAME, holds, f"Workspace {workspace.NAME} admits {KIND} {subject.name}")
 
 
 def _still_suspended(subject: Subject) -> Guard:

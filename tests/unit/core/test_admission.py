@@ -6,7 +6,6 @@ from world import World, trained, training_spec, with_dataset, with_store
 
 from modelmill.core import admission
 from modelmill.core.admission import Candidate
-from modelmill.core.plan import Create, Guard
 
 NAMES = ("a", "b", "c")
 
@@ -124,23 +123,6 @@ def test_a_larger_limit_and_none_let_more_start() -> None:
     assert running(world) == ["b", "c"]
     world.put("Workspace", "default", spec=limited(None))
     assert running(world) == ["a", "b", "c"]
-
-
-def test_it_starts_only_if_it_is_admitted_at_that_moment() -> None:
-    world = crowded(1)
-    world.end_job("c-train", trained())
-    world.settle()
-    world.remove("Job", "b-train")
-    create = next(w for w in world.plan("TrainingJob", "b").writes if isinstance(w, Create))
-    guard = next(g for g in create.guards if isinstance(g, Guard) and g.kind == "Workspace")
-    assert guard.meaning == "Workspace default admits TrainingJob b"
-    live = world.get("Workspace", "default")
-    assert guard.holds(live)
-    other = [{"name": "b", "uid": "another"}]
-    assert not guard.holds({**live, "status": {**live["status"], "admitted": other}})
-    assert not guard.holds({**live, "status": {}})
-    assert guard.holds({**live, "spec": limited(None), "status": {}})
-    assert not guard.holds(None)
 
 
 def candidate(name: str, *, runs: bool = False) -> Candidate:
