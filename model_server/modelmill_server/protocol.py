@@ -40,6 +40,7 @@ KEEP_ALIVE_SECONDS = 620
 _LINGER_SECONDS = 1.0
 _PIECE = 4 << 10  # bytes that are parsed at once: some 160 of the smallest requests
 _EARLY = 0.002  # seconds: a timer counts in milliseconds
+_END_OF_HEAD = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NOT_YET = asyncio.Transport()  # of a connection that is being made
 
@@ -147,12 +148,22 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._quiet = False
-        if self._waiting or self._held or len(data) > _PIECE or self._blocked or self._ending or self._refusal:
+        if self._waiting or self._held or self._blocked or self._ending or self._refusal:
             if not self._ending and self._refusal is None:
                 self._held += data
                 self._parse_held()
             return
-        self._parse(data)
+        if len(data) <= _PIECE:
+            self._parse(data)
+        else:
+            # A head alone, where it is here, so that its body is taken in one piece.
+            end = data.find(_END_OF_HEAD, 0, _PIECE) + len(_END_OF_HEAD)
+            self._parse(data[:end])
+            if self._missing() != len(data) - end:
+                self._held = data[end:]
+                self._parse_held()
+                return
+            self._parse(memoryview(data)[end:])
         if self._in_head or self._reading or self._read_due is not None or self._body is not None:
             self._expect()
 
@@ -234,20 +245,21 @@ class Connection(asyncio.Protocol):
         data, at = memoryview(self._held), 0
         while at < len(data) and self._may_parse():
             missing = self._missing()
-            if at and not missing:
-                # One caller's many requests let others through.
-                if self._round is None:
-                    self._round = self._loop.call_soon(self._next_round)
+            if at >= _PIECE and not missing:
                 break
-            size = max(_PIECE, missing)
+            size = missing or _PIECE
             self._parse(data[at : at + size])
             at += size
-        self._held = bytes(data[at:])
         if self._ending or self._refusal is not None:
             self._held = b""
-        elif self._held:
+        elif at < len(data):
+            self._held = bytes(data[at:])
             self._transport.pause_reading()
+            if self._round is None and self._may_parse():
+                # One caller's many requests let others through.
+                self._round = self._loop.call_soon(self._next_round)
         else:
+            self._held = b""
             self._transport.resume_reading()  # and see, while a request is computed, whether its caller is there
             self._expect()
 
@@ -265,7 +277,7 @@ class Connection(asyncio.Protocol):
         """Bytes of the body that is being read, as far as they are known."""
         if self._body is not None:
             return self._length - len(self._body)
-        return 0 if self._reading is None else self._reading.length - self._reading.size
+        return 0 if self._reading is None else max(0, self._reading.length - self._reading.size)
 
     def _expect(self) -> None:
         """What is left is part of a request: the rest has to come in time."""

@@ -72,6 +72,23 @@ async def test_what_is_pipelined_behind_a_slow_answer_is_not_even_parsed(busy: t
     writer.close()
 
 
+async def test_nonsense_behind_a_slow_answer_waits_for_its_turn(busy: tuple[Slow, App, int]) -> None:
+    slow, app, port = busy
+    chunk = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".encode()
+    for number, nonsense in enumerate((b"nonsense\r\n\r\n", chunk, b"GET /v2 HTTP/1.1\r\n\r\n"), 1):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEAD + BODY + GET + nonsense)
+        await until(lambda: len(slow.calls) == number)  # noqa: B023
+        await asyncio.sleep(0.05)
+        slow.go.release()
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:4]] == [b"200", b"200", b"400"]
+        assert app.counters.refusals == {"HttpInvalid": number}
+        assert app.counters.in_flight == 0
+        writer.close()
+
+
 async def test_a_caller_that_hangs_up_is_not_computed_for(busy: tuple[Slow, App, int]) -> None:
     slow, app, port = busy
     first, other = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
@@ -102,6 +119,19 @@ async def test_a_head_that_does_not_come(regression: Made) -> None:
             refusal = await reader.read()
         assert refusal.startswith(b"HTTP/1.1 408 ")
         assert app.counters.refusals == {"HeadTimeout": 1}
+        writer.close()
+
+
+async def test_each_head_and_each_body_has_its_own_time(regression: Made) -> None:
+    async with serving(regression, Limits(body_seconds=1.0)) as (app, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        message = HEAD + BODY
+        for part in (message[:-5], message[-5:] + message[:20], message[20:]):
+            writer.write(part)
+            await asyncio.sleep(0.6)
+        for _ in range(2):
+            assert (await reader.readuntil(b"]}]}")).startswith(b"HTTP/1.1 200 ")
+        assert app.counters.refusals == {}
         writer.close()
 
 
