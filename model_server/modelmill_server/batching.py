@@ -90,7 +90,7 @@ class Batches:
             item = self._waiting[0]
             if not item.future.done():  # its caller may have gone
                 rows += item.rows
-                if batch and (rows > self._together or not _fit(batch[0].feeds, item.feeds)):
+                if batch and (rows > self._together or not _fit(batch[0], item)):
                     break
                 batch.append(item)
                 if item.timer is not None:
@@ -126,10 +126,18 @@ def _settle(batch: list[_Waiting], results: _Results) -> None:
             item.future.set_result(result)
 
 
-def _fit(one: Feeds, other: Feeds) -> bool:
-    """Whether arrays can be joined along their rows."""
+def _fit(one: _Waiting, other: _Waiting) -> bool:
+    """Whether arrays can be joined along their rows, and what the model makes of them be told apart again.
+
+    Inputs of one request may have different numbers of rows, where the model says nothing else.  Joined, those of one
+    caller would stand beside another one's.
+    """
     return all(
-        array.shape[1:] == other[name].shape[1:] and array.dtype == other[name].dtype for name, array in one.items()
+        len(array) == one.rows
+        and len(other.feeds[name]) == other.rows
+        and array.shape[1:] == other.feeds[name].shape[1:]
+        and array.dtype == other.feeds[name].dtype
+        for name, array in one.feeds.items()
     )
 
 

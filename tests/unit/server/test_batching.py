@@ -166,6 +166,26 @@ async def test_arrays_that_do_not_fit_together_go_one_after_the_other() -> None:
     assert [len(call) for call in slow.calls] == [2, 9, 3, 3, 4]
 
 
+async def test_nobodys_rows_stand_beside_another_callers() -> None:
+    """Inputs of different numbers of rows, which only together with those of somebody else would be as many."""
+
+    class Pairs(Slow):
+        def predict(self, feeds: Feeds) -> list[Any]:
+            super().predict({"input": feeds["a"]})
+            return [feeds["a"] + feeds["b"]]
+
+    slow = Pairs()
+    batches = Batches(slow, 8, 1)
+    few, many = np.full((1, 1), 100, np.float32), np.full((3, 1), 1, np.float32)
+    pairs = [{"a": few, "b": few}, {"a": few, "b": many}, {"a": many, "b": few}, {"a": few, "b": few}]
+    tasks = [asyncio.create_task(batches.predict(feeds, len(feeds["b"]))) for feeds in pairs]
+    for _ in range(9):
+        slow.go.release()
+    answers = await asyncio.gather(*tasks)
+    assert [answer[0][0].ravel().tolist() for answer in answers] == [[200], [101] * 3, [101] * 3, [200]]
+    assert len(slow.calls) == 4
+
+
 async def test_nobody_waits_for_ever_whatever_the_model_does() -> None:
     class Ends(Slow):
         def predict(self, feeds: Feeds) -> list[Any]:
