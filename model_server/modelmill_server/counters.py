@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from modelmill_contracts.counters import LATENCY_EDGES
+from modelmill_server import heartbeat
 
 if TYPE_CHECKING:  # numpy comes after the ports are open
     from modelmill_server.bins import Bins, Layout
 
 _WORD = 8  # bytes
 # The words of a slab: what stands where.
-_READY, _PID, _IN_FLIGHT, _ROWS, _STARTS, _WAS_READY, _HEAD = 0, 1, 2, 3, 4, 5, 8
+_READY, _PID, _IN_FLIGHT, _ROWS, _STARTS, _WAS_READY, _BEAT, _HEAD = 0, 1, 2, 3, 4, 5, 6, 8
 _HISTOGRAM = len(LATENCY_EDGES) + 2
 _NAME = 40  # bytes
 _CODES, _REASONS = 48, 128
@@ -175,6 +176,21 @@ class Counters:
     def restarts(self) -> int:
         return max(0, self._words[_STARTS] - 1)
 
+    def beat(self) -> None:
+        """Say that this process' event loop goes round."""
+        self._words[_BEAT] = time.monotonic_ns()
+
+    @property
+    def last_beat(self) -> int:
+        """Nanoseconds of the machine's clock; 0 where nothing beats."""
+        return self._words[_BEAT]
+
+    @property
+    def answers(self) -> bool:
+        """Whether this worker is ready, and not silent for so long that its parent will end it."""
+        beat = self._words[_BEAT]
+        return self.ready and (not beat or time.monotonic_ns() - beat < heartbeat.HUNG_SECONDS * 1e9)
+
     def start(self) -> None:
         """This process writes here from now on."""
         self._words[_PID] = os.getpid()
@@ -185,7 +201,7 @@ class Counters:
 
     def stop(self) -> None:
         """Nobody writes here: the process has ended."""
-        self._words[_READY] = self._words[_IN_FLIGHT] = 0
+        self._words[_READY] = self._words[_IN_FLIGHT] = self._words[_BEAT] = 0
 
 
 class Board:
@@ -212,7 +228,7 @@ class Board:
 
         One that died later does not make the others unready: they take its connections until it is back.
         """
-        return all(worker.was_ready for worker in self.workers) and any(worker.ready for worker in self.workers)
+        return all(worker.was_ready for worker in self.workers) and any(worker.answers for worker in self.workers)
 
 
 def sums(parts: Sequence[dict[str, int]]) -> dict[str, int]:

@@ -74,7 +74,7 @@ def snapshot(app: App, board: Board) -> Snapshot:
         edges=board.layout.digest if board.layout is not None else "",
         started=board.started,
         ready=board.ready,
-        workers_ready=sum(worker.ready for worker in workers),
+        workers_ready=sum(worker.answers for worker in workers),
         worker_restarts=sum(worker.restarts for worker in workers),
         in_flight=sum(worker.in_flight for worker in workers),
         requests=sums([worker.requests for worker in workers]),

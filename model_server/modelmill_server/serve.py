@@ -137,6 +137,11 @@ def announce(service: Service) -> None:
         log.warning("no --digest was given: the files agree with their manifest, but anybody may have made it")
 
 
+def longest_end(service: Service) -> float:
+    """Seconds that a process takes at most to end after a SIGTERM."""
+    return service.drain_seconds + _LINGER_SECONDS + _CLOSING_SECONDS
+
+
 def live(
     settings: Settings,
     sockets: Sockets,
@@ -282,11 +287,12 @@ class Life(abc.ABC):
         self._stop.set()
 
     async def _dates(self) -> None:
-        """The Date header, which HTTP asks a server for, made once a second."""
+        """The Date header, which HTTP asks a server for, made once a second; and the sign that the event loop runs."""
         while True:
             date = formatdate(usegmt=True)
             self._http.date = self._metrics.date = date.encode()
             self._app.set_date(date)
+            self._counters.beat()
             await asyncio.sleep(1.0)
 
 

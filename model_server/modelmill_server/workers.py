@@ -8,6 +8,8 @@ signals, which it hands on, and for workers that die, which it starts again.
     it dies within 10 s of its start --------> ... after a pause of 1, 2, 4 ... 30 s
     it dies before it was ever ready,
     or ends having said why -----------------> all end, and so does the parent
+    it hangs (see `heartbeat`) --------------> it is killed, and started again
+    it does not end when it has to ----------> it is killed
 
 Each worker has a listening socket on each port (SO_REUSEPORT).  With one socket for all, whoever is awake takes most
 connections: of 32, 30 and 2 instead of 15 and 17.  The parent holds them too, so that callers of a worker that is
@@ -15,6 +17,7 @@ started at once wait and are not lost; during a pause its socket is closed, and 
 """
 
 import gc
+import math
 import os
 import signal
 import socket
@@ -25,7 +28,7 @@ from dataclasses import dataclass, replace
 
 from modelmill_contracts.artifact import Manifest
 from modelmill_contracts.folder import ArtifactError
-from modelmill_server import log, model, serve, termination, welcome
+from modelmill_server import heartbeat, log, model, serve, termination, welcome
 from modelmill_server.counters import Board
 from modelmill_server.errors import NotServableError
 from modelmill_server.serve import Settings, Sockets
@@ -34,6 +37,8 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds
 _LIVED = 10.0  # seconds, after which a death has nothing to do with the one before
 _POLL_SECONDS = 0.02  # until all are ready
+_LOOK_SECONDS = 1.0  # between two looks whether they live
+_SPARE_SECONDS = 3.0  # beyond what a worker needs to end
 _CRASHED = 70  # the exit code of a worker that did not say why
 
 
@@ -45,6 +50,7 @@ class _Worker:
     born: float = 0.0
     due: float = 0.0  # when it is to be started
     pause: float = 0.0  # before it is started again
+    pulse: heartbeat.Pulse | None = None  # since it was ready: what loads a model may hold it up
 
 
 def main(settings: Settings, sockets: Sockets, metrics: socket.socket) -> int:
@@ -75,6 +81,7 @@ class _Parent:
         self._workers = [_Worker(index, serve.listen(settings, shared=True)) for index in range(settings.workers)]
         self._alive, self._life = os.pipe()  # a worker reads the end of file when this process ends
         self._stopping = self._ready = False
+        self._deadline = math.inf  # when all must have ended
         self._code = 0
 
     def run(self) -> int:
@@ -92,14 +99,15 @@ class _Parent:
             if received is not None and received.si_signo != signal.SIGCHLD:
                 self._stop(received.si_signo)
             self._bury()
+            self._kill_what_hangs()
         log.info("stopped")
         return self._code
 
     def _patience(self) -> float:
         if not self._ready and not self._stopping:
             return _POLL_SECONDS
-        due = [worker.due for worker in self._workers if not worker.pid]
-        return 3600.0 if self._stopping or not due else max(0.0, min(due) - time.monotonic())
+        due = [worker.due for worker in self._workers if not worker.pid and not self._stopping]
+        return min(_LOOK_SECONDS, max(0.0, min(due, default=math.inf) - time.monotonic()))
 
     def _start_what_is_due(self) -> None:
         for worker in self._workers:
@@ -127,7 +135,11 @@ class _Parent:
         os._exit(code)
 
     def _stop(self, number: int) -> None:
-        self._stopping = True
+        again, self._stopping = self._stopping, True
+        seconds = serve.longest_end(self._settings)
+        if number == signal.SIGINT:  # without the drain; a second one ends at once
+            seconds = 0.0 if again else seconds - self._settings.drain_seconds
+        self._deadline = min(self._deadline, time.monotonic() + seconds + _SPARE_SECONDS)
         self._metrics.close()  # the workers close theirs when they have drained
         for worker in self._workers:
             if worker.sockets is not None:
@@ -135,13 +147,31 @@ class _Parent:
             if worker.pid:
                 os.kill(worker.pid, number)
 
+    def _kill_what_hangs(self) -> None:
+        now = time.monotonic()
+        late = now > self._deadline
+        if late:
+            self._deadline = now + _SPARE_SECONDS  # for another try
+        for worker in self._workers:
+            if not worker.pid:
+                continue
+            counters = self._board.workers[worker.index]
+            if worker.pulse is None and counters.ready:
+                worker.pulse = heartbeat.Pulse(now)
+            silent = worker.pulse and worker.pulse.hangs(counters.last_beat, heartbeat.cpu_ticks(worker.pid), now)
+            if silent is not None or late:
+                why = "did not end in time" if late else "hangs"
+                log.error(f"worker {worker.index} {why} and is killed", silent_seconds=round(silent or 0.0, 1))
+                os.kill(worker.pid, signal.SIGKILL)
+                worker.pulse = heartbeat.Pulse(now)
+
     def _bury(self) -> None:
         for worker in self._workers:
             if not worker.pid:
                 continue
             pid, status = os.waitpid(worker.pid, os.WNOHANG)
             if pid:
-                worker.pid = 0
+                worker.pid, worker.pulse = 0, None
                 self._board.workers[worker.index].stop()
                 self._died(worker, os.waitstatus_to_exitcode(status))
 
