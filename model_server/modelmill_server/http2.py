@@ -184,6 +184,11 @@ class Server:
         for connection in list(self.connections):
             connection.shutdown()
 
+    def abort(self) -> None:
+        """End all connections now, answered or not."""
+        for connection in list(self.connections):
+            connection.abort()
+
 
 _NOT_YET = asyncio.Transport()  # of a connection that is being made
 
@@ -708,6 +713,9 @@ class Connection(asyncio.Protocol):
         self._closed = True
         self._abort_later()  # it may not take what was sent
         self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
 
     def _abort_later(self) -> None:
         if self._stuck_timer is None:

@@ -267,7 +267,7 @@ class Life(abc.ABC):
                 break
             await asyncio.sleep(_POLL_SECONDS)
         self._metrics.close()
-        for server in (self._http, self._metrics):
+        for server in (self._metrics, *(listener for listener, _ in self._callers)):
             server.abort()
         await asyncio.sleep(_POLL_SECONDS)  # in which what is lost is counted
 
