@@ -162,7 +162,7 @@ class ModelDeployment(Resource):
         ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
         ("Available", "string", '.status.conditions[?(@.type=="Available")].status'),
         ("Version", "integer", ".status.stable.version"),
-        ("Replicas", "integer", ".status.stable.ready"),
+        ("Serving", "integer", ".status.stable.ready"),
         ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason'),
         ("Age", "date", ".metadata.creationTimestamp"),
     )

@@ -25,6 +25,7 @@ from modelmill.core.plan import (
 from modelmill.core.resources import MANAGED_BY, OWNER_LABEL, TYPES, Manifest, ResourceType
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache, ObjectKey
+from modelmill.shell.events import Budget
 from modelmill.shell.lease import Fence
 from modelmill.shell.logs import about
 from modelmill.shell.watch import Wake
@@ -55,6 +56,7 @@ class Executor:
         self._fence = fence
         self._wake = wake
         self._identity = identity
+        self._events = Budget()
 
     async def carry_out(self, key: ObjectKey, observed: Observed, plan: Plan) -> None:
         """The writes planned from that snapshot, in order; neighbouring creates and applies at the same time.
@@ -206,6 +208,9 @@ class Executor:
 
     async def _record(self, key: ObjectKey, owner: Manifest, write: Record) -> None:
         kind, namespace, name = key
+        if not self._events.take(owner["metadata"]["uid"]):
+            logger.info("no Event was recorded, there were many: %s: %s", write.reason, write.message, extra=about(key))
+            return
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         event = {
             "apiVersion": "events.k8s.io/v1",

@@ -71,6 +71,13 @@ def cache() -> Cache:
     return cache
 
 
+async def test_an_object_that_flaps_has_events_up_to_a_bound(api: Api, cache: Cache, faults: Faults) -> None:
+    faults.answers["POST"] = {}
+    flapping = [Record("Warning", "NoPodReady", "no pod is ready")] * 40
+    await carried_out(api, cache, DEPLOYMENT, *flapping)
+    assert len(faults.asked) == 25
+
+
 async def carried_out(api: Api, cache: Cache, key: tuple[str, str, str], *writes: Any) -> dict[str, str | None]:
     """Whose statuses cannot be written, and why, after a plan with these writes."""
     fence, hindered = Fence(), dict[str, str | None]()
