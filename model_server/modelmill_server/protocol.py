@@ -42,6 +42,7 @@ _PIECE = 4 << 10  # bytes that are parsed at once: some 160 of the smallest requ
 _EARLY = 0.002  # seconds: a timer counts in milliseconds
 _END_OF_HEAD = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CLOSED = ShortCut(lambda *_: b"", 0, {})
 _NOT_YET = asyncio.Transport()  # of a connection that is being made
 
 
@@ -53,7 +54,7 @@ class Server:
     ) -> None:
         self.app = app
         self.limits = limits
-        self.short_cut = ShortCut(lambda _, __: b"", 0, {}) if short_cut is None else short_cut
+        self.short_cut = _CLOSED if short_cut is None else short_cut
         self.most = most
         self.connections: set[Connection] = set()
         self.draining = False
@@ -433,7 +434,8 @@ class Connection(asyncio.Protocol):
         self._app.close(request, gone=gone)
 
     def _forget(self) -> None:
-        """Give up what waits for an answer: nobody is there to get it."""
+        """Give up what waits for an answer: nobody is there to get it, and nothing else is answered."""
+        self._short_cut = _CLOSED
         waiting, self._waiting = self._waiting, deque()
         for request in waiting:
             if request.opened:
@@ -457,6 +459,8 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refusal: RefusedError) -> None:
         """Answer what is no request, after those before it, and close."""
+        if self._ending or self._refusal is not None:
+            return
         self._body = None
         broken, self._reading = self._reading, None
         if broken is not None and broken.answered:
