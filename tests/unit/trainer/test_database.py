@@ -4,12 +4,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from postgres_server import PASSWORD, PostgresServer
 from trainer_tasks import csv, run, snapshot, taken
 
 from modelmill_contracts import environment
 from modelmill_contracts.report import Report
 from modelmill_contracts.task import Column, SnapshotTask, StoreLocation
+from postgres_server import PASSWORD, PostgresServer
 
 PEOPLE = """
 DROP TABLE IF EXISTS people;
