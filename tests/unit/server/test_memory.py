@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -54,11 +55,14 @@ def test_a_hundred_thousand_requests(cancer: Made) -> None:
     with serving(cancer) as server:
         send(server, good + several + bad, 20_000)
         ask(server.metrics_port, "GET", "/metrics")
-        before = resident(server)
+        found = [resident(server)]
         for _ in range(10):
             send(server, good + several + bad, 10_000)
             ask(server.metrics_port, "GET", "/metrics")
             ask(server.metrics_port, "GET", "/snapshot")
-        grown = resident(server) - before
+            found.append(resident(server))
         assert server.metrics()['modelmill_requests_total{model="model",version="7",code="200"}'] == 120_000 * 97 / 100
-    assert grown < 512  # KiB: one that kept 8 bytes of each request would have 800
+    steps = [after - before for before, after in pairwise(found)]
+    # KiB: one that kept 8 bytes of each request would have 800, a step as large as the others.  An allocator that
+    # takes a piece once, whenever that is, is none that keeps anything of each request.
+    assert sum(steps) - max(steps) < 512, steps
