@@ -18,7 +18,7 @@ Item = TypeVar("Item", bound=Hashable)
 
 BASE_DELAY = 0.05  # seconds; doubled with each failure
 MAX_DELAY = 60.0
-_BEHIND = 1000  # places
+_BEHIND = 10_000  # places
 
 
 class WorkQueue(Generic[Item]):
