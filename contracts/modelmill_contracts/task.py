@@ -122,8 +122,19 @@ class Estimator(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Split(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How training and test rows are told apart: at random, unless `group` or `time` names a column."""
+
     test: str = "0.2"  # fraction of rows
-    stratify: bool = False
+    stratify: bool = False  # of a random split: both parts have the classes' shares
+    group: str | None = None  # all rows of one value are in the same part
+    time: str | None = None  # the newest rows are tested on
+
+
+class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is measured besides the metrics on all test rows."""
+
+    folds: int = 0  # of a cross-validation on the training rows; 0: none
+    slices: tuple[str, ...] = ()  # columns: each metric for each value
 
 
 class TrainingTask(msgspec.Struct, frozen=True, tag="Training", omit_defaults=True):
@@ -138,6 +149,7 @@ class TrainingTask(msgspec.Struct, frozen=True, tag="Training", omit_defaults=Tr
     split: Split = Split()
     seed: int = 0
     metrics: tuple[str, ...] = ()  # none: accuracy for classifiers, r2 for regressors
+    evaluation: Evaluation = Evaluation()
     packages: tuple[str, ...] = ("sklearn",)  # top-level packages that a class may come from
     image: str = ""  # of the trainer: part of the recipe
 

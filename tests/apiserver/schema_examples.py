@@ -142,7 +142,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "version": DIGEST,
                     "target": "benign",
                     "features": ["radius"],
-                    "split": {"test": "0.2", "stratify": True},
+                    "split": {"test": "0.2", "method": "Stratified", "stratify": False},
                 },
                 "estimator": {
                     "columns": [
@@ -163,7 +163,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     ],
                 },
                 "seed": 7,
-                "evaluation": {"metrics": ["roc_auc"]},
+                "evaluation": {"metrics": ["roc_auc"], "crossValidation": 5, "slices": ["age_group"]},
                 "resources": RESOURCES,
                 "limits": {"timeout": "2h", "retries": 1},
                 "suspend": False,
@@ -175,10 +175,24 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "recipe": DIGEST,
                 "artifact": {"uri": "s3://models/artifacts/x", "digest": DIGEST},
                 "metrics": [{"name": "roc_auc", "value": "0.991", "stddev": "0.004"}],
+                "slices": [
+                    {"metric": "roc_auc", "column": "age_group", "slice": "old", "rows": 40, "value": "0.93"},
+                ],
                 "modelVersion": "triage-7",
                 "usage": {"cpuSeconds": 41},
             },
-        }
+        },
+        {
+            "metadata": {"name": "forest"},
+            "spec": {
+                "data": {
+                    "datasetRef": {"name": "tumours"},
+                    "target": "benign",
+                    "split": {"method": "Group", "by": "patient_id"},
+                },
+                "estimator": {"steps": [{"name": "f", "class": "sklearn.ensemble.RandomForestClassifier"}]},
+            },
+        },
     ],
     "Model": [
         {

@@ -103,14 +103,29 @@ RULES: dict[str, list[tuple[str, Any]]] = {
     f"TrainingJob spec.data: {IMMUTABLE}": [
         ("spec.data.target", "other"),
         ("spec.data.features", GONE),
-        ("spec.data.split.stratify", False),
+        ("spec.data.split.stratify", True),
+    ],
+    "TrainingJob spec.data.split.by: by goes with the methods Group and Time, and they with it": [
+        ("spec.data.split", {"method": "Group"}),
+        ("spec.data.split", {"method": "Time"}),
+        ("spec.data.split", {"by": "patient_id"}),
+        ("spec.data.split", {"method": "Random", "by": "patient_id"}),
+        ("spec.data.split", {"method": "Stratified", "by": "patient_id"}),
+    ],
+    "TrainingJob spec.data.split.stratify: stratify: true is the method Stratified": [
+        ("spec.data.split", {"method": "Random", "stratify": True}),
+        ("spec.data.split", {"method": "Time", "by": "taken_at", "stratify": True}),
     ],
     f"TrainingJob spec.estimator: {IMMUTABLE}": [
         ("spec.estimator.steps.0.params.max_depth", 6),
         ("spec.estimator.columns", []),
     ],
     f"TrainingJob spec.seed: {IMMUTABLE}": [("spec.seed", 8)],
-    f"TrainingJob spec.evaluation: {IMMUTABLE}": [("spec.evaluation.metrics", ["f1"])],
+    f"TrainingJob spec.evaluation: {IMMUTABLE}": [
+        ("spec.evaluation.metrics", ["f1"]),
+        ("spec.evaluation.crossValidation", GONE),
+        ("spec.evaluation.slices", []),
+    ],
     f"TrainingJob spec.resources: {IMMUTABLE}": [("spec.resources.limits.memory", "2Gi")],
     f"TrainingJob spec.limits: {IMMUTABLE}": [("spec.limits.timeout", "3h")],
     "ModelVersion metadata.name: metadata.name must be the model's name, a dash and the version, such as triage-7": [
@@ -153,6 +168,10 @@ ALLOWED: list[tuple[str, str, Any]] = [
     ("Dataset", "spec.source", {"uri": "https://example.org/.well-known/a.csv"}),
     ("Workspace", "spec.store", {"uri": "s3://models/.a"}),
     ("Workspace", "spec.store", {"uri": "pvc://models/a.b"}),
+    ("TrainingJob", "spec.data.split", {"stratify": True}),
+    ("TrainingJob", "spec.data.split", {"method": "Random"}),
+    ("TrainingJob", "spec.data.split", {"method": "Stratified"}),
+    ("TrainingJob", "spec.data.split", {"method": "Time", "by": "taken_at", "stratify": False}),
     ("TrainingJob", "spec.estimator.steps.0.params", {"a": 1.5, "b": None, "c": [{"d": [True]}], "e": {"f": "g"}}),
     ("ModelDeployment", "spec.model", {"name": "triage"}),
     ("ModelDeployment", "spec.server.container", {"image": "own", "port": 9000}),

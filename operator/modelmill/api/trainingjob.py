@@ -1,6 +1,6 @@
 """TrainingJob: one training run of a declared pipeline on one version of a Dataset."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,6 @@ from modelmill.api.schema import (
     OPAQUE,
     SET,
     ColumnName,
-    Decimal,
     Digest,
     Duration,
     Fraction,
@@ -41,12 +40,33 @@ class ModelReference(Schema):
 
 
 class Split(Schema):
-    """How the rows are divided into training and test rows: at random, the same way for the same seed."""
+    """How the rows are divided into training and test rows: the same way for the same data and seed."""
 
+    rules: ClassVar = (
+        Rule(
+            "has(self.by) == (has(self.method) && self.method in ['Group', 'Time'])",
+            "by goes with the methods Group and Time, and they with it",
+            ".by",
+        ),
+        Rule(
+            "!self.stratify || !has(self.method) || self.method == 'Stratified'",
+            "stratify: true is the method Stratified",
+            ".stratify",
+        ),
+    )
+
+    method: Literal["Random", "Stratified", "Group", "Time"] | None = None
+    """Random: any row may be in either part. Stratified: at random, and both parts have the classes' shares; for
+    classifiers. Group: all rows with the same value in the column by are in the same part. Time: the newest rows by the
+    column by are tested on. Absent: Random, or Stratified where stratify is true."""
+    by: ColumnName | None = None
+    """The column that tells groups apart, such as patient_id, or that orders rows in time, with a value in each row. It
+    is a feature only where features or estimator.columns name it."""
     test: Fraction = "0.2"
-    """Fraction of the rows that are kept for the test: a decimal in quotes between 0 and 1, such as "0.2"."""
+    """Fraction of the rows that are kept for the test: a decimal in quotes between 0 and 1, such as "0.2". Whole groups
+    and rows of the same time are not divided, so that it may be a little more or less."""
     stratify: bool = False
-    """Keep the classes' shares in both parts. For classifiers."""
+    """True: as method Stratified. For classifiers."""
 
 
 class Data(Schema):
@@ -104,7 +124,7 @@ class Estimator(Schema):
 
 
 class Evaluation(Schema):
-    """How the model is judged, on the test rows."""
+    """How the model is judged."""
 
     metrics: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")], ...],
@@ -112,6 +132,13 @@ class Evaluation(Schema):
     ] = ()
     """Metrics to compute, by scikit-learn's names, such as roc_auc or rmse. Absent: accuracy for a classifier, r2 for a
     regressor."""
+    cross_validation: Annotated[int, Field(ge=2, le=20)] | None = None
+    """How many folds the training rows are divided into, in the way of data.split, to train as many more models of them:
+    status.metrics then has the mean and standard deviation over the folds. Absent: none; status.metrics has the values
+    on the test rows."""
+    slices: Annotated[tuple[ColumnName, ...], Field(max_length=8, json_schema_extra=SET)] = ()
+    """Columns of type String, Integer or Boolean, such as age_group: each metric is also computed for the test rows that
+    have one value there, for each value with enough rows."""
 
 
 class Limits(Schema):
@@ -162,14 +189,29 @@ class Artifact(Schema):
 
 
 class Metric(Schema):
-    """One metric on the test rows."""
+    """One metric on the test rows, or, with cross-validation, its mean over the folds of the training rows."""
 
     name: Annotated[str, Field(max_length=64)]
     """The metric's name, as in spec.evaluation.metrics."""
     value: Annotated[str, Field(max_length=64)]
     """Its value: a decimal in quotes with six significant digits, such as "0.991228"."""
-    stddev: Decimal | None = None
-    """Its standard deviation: a decimal in quotes. Absent: not known."""
+    stddev: Annotated[str, Field(max_length=64, pattern=r"^-?[0-9]+(\.[0-9]+)?$")] | None = None
+    """Its sample standard deviation over the folds of a cross-validation: a decimal in quotes. Absent: there was none."""
+
+
+class WorstSlice(Schema):
+    """Where a metric is worst among the slices of the test rows."""
+
+    metric: Annotated[str, Field(max_length=64)]
+    """The metric's name."""
+    column: ColumnName
+    """The column of the slice, one of spec.evaluation.slices."""
+    slice: Annotated[str | None, Field(max_length=64)] = None
+    """The column's value in these rows; one that is long is cut. Absent: the column has no value in these rows."""
+    rows: Annotated[int, Field(ge=0, json_schema_extra=INT64)]
+    """How many test rows these are."""
+    value: Annotated[str, Field(max_length=64)]
+    """The metric's value on them: a decimal in quotes."""
 
 
 class Usage(Schema):
@@ -191,7 +233,10 @@ class TrainingJobStatus(Status):
     models."""
     artifact: Artifact | None = None
     metrics: Annotated[tuple[Metric, ...], Field(max_length=32, json_schema_extra=listmap("name"))] = ()
-    """The metrics on the test rows."""
+    """The metrics on the test rows; with cross-validation, their means over the folds of the training rows."""
+    slices: Annotated[tuple[WorstSlice, ...], Field(max_length=32, json_schema_extra=listmap("metric"))] = ()
+    """Of each metric the slice of the test rows where it is worst, as far as there is room for them. All slices are in
+    the artifact's evaluation.json."""
     model_version: Annotated[str | None, Field(max_length=63)] = None
     """Name of the ModelVersion that the run became, such as triage-7."""
     usage: Usage | None = None

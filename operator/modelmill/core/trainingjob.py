@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from modelmill.api.schema import API_VERSION, parse_duration
-from modelmill.api.trainingjob import TrainingJobSpec
+from modelmill.api.trainingjob import Split, TrainingJobSpec
 from modelmill.core import admission, conditions, jobs, pods, retry, workspace
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
@@ -54,6 +54,7 @@ class Result:
     uri: str
     digest: str
     metrics: tuple[report.Metric, ...]
+    slices: tuple[report.WorstSlice, ...]
     cpu_seconds: int
 
 
@@ -239,13 +240,24 @@ def _work(observed: Observed, spec: TrainingJobSpec) -> str:
             ),
         ),
         features=spec.data.features or (),
-        split=task.Split(spec.data.split.test, spec.data.split.stratify),
+        split=_split(spec.data.split),
         seed=spec.seed,
         metrics=spec.evaluation.metrics,
+        evaluation=task.Evaluation(spec.evaluation.cross_validation or 0, spec.evaluation.slices),
         packages=settings.allow.estimator_packages if settings else ("sklearn",),
         image=observed.settings.trainer_image,
     )
     return task.encode(work)
+
+
+def _split(declared: Split) -> task.Split:
+    """Both ways to ask for a stratified split are the same task, and so the same recipe."""
+    match declared.method:
+        case "Group":
+            return task.Split(declared.test, group=declared.by)
+        case "Time":
+            return task.Split(declared.test, time=declared.by)
+    return task.Split(declared.test, declared.stratify or declared.method == "Stratified")
 
 
 def _known_result(status: Manifest) -> Result | None:
@@ -256,6 +268,10 @@ def _known_result(status: Manifest) -> Result | None:
         status["artifact"]["uri"],
         status["artifact"]["digest"],
         tuple(report.Metric(m["name"], m["value"], m.get("stddev")) for m in status.get("metrics", ())),
+        tuple(
+            report.WorstSlice(w["metric"], w["column"], w["rows"], w["value"], w.get("slice"))
+            for w in status.get("slices", ())
+        ),
         dig(status, "usage", "cpuSeconds") or 0,
     )
 
@@ -265,7 +281,8 @@ def _reported_result(run: jobs.Run) -> Result | None:
         return None
     result = run.report.result
     metrics = tuple({metric.name: metric for metric in result.metrics}.values())
-    return Result(result.recipe, result.uri, result.artifact, metrics, result.cpu_seconds)
+    slices = tuple({worst.metric: worst for worst in result.slices}.values())
+    return Result(result.recipe, result.uri, result.artifact, metrics, slices, result.cpu_seconds)
 
 
 def _end_said(manifest: Manifest) -> Ended | None:
@@ -346,6 +363,7 @@ def render(facts: Facts, decision: Decision) -> Outcome:
             "metrics": [
                 {"name": m.name, "value": m.value, **({"stddev": m.stddev} if m.stddev else {})} for m in result.metrics
             ],
+            "slices": [_worst(found) for found in result.slices] or None,
             "usage": {"cpuSeconds": result.cpu_seconds},
         }
     return Outcome(
@@ -355,6 +373,11 @@ def render(facts: Facts, decision: Decision) -> Outcome:
         writes=_writes(facts, decision),
         requeue_after=decision.requeue_after,
     )
+
+
+def _worst(found: report.WorstSlice) -> dict[str, Any]:
+    value = {"slice": found.slice} if found.slice is not None else {}
+    return {"metric": found.metric, "column": found.column, **value, "rows": found.rows, "value": found.value}
 
 
 def _conditions(decision: Decision) -> tuple[Condition, ...]:
