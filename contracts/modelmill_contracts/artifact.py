@@ -136,6 +136,11 @@ def encode(manifest: Manifest) -> bytes:
     return msgspec.json.format(digest.canonical_json(_with_format(manifest)), indent=1)
 
 
+def digest_of(manifest: Manifest) -> str:
+    """The artifact's digest."""
+    return digest.of_bytes(encode(manifest))
+
+
 def decode(data: bytes) -> Manifest:
     """The manifest in `data`; ValueError (msgspec's included) that says what is wrong with it."""
     manifest = msgspec.json.decode(data, type=Manifest)

@@ -74,6 +74,11 @@ class WorstSlice(msgspec.Struct, frozen=True, omit_defaults=True):
     slice: Text | None = None  # the column's value, cut where it is long; none: it is missing in these rows
 
 
+class FileDigest(msgspec.Struct, frozen=True):
+    name: Text
+    digest: Digest
+
+
 class TrainingResult(msgspec.Struct, frozen=True, tag="Training", omit_defaults=True):
     recipe: Digest
     artifact: Digest  # of the artifact's manifest
@@ -84,6 +89,7 @@ class TrainingResult(msgspec.Struct, frozen=True, tag="Training", omit_defaults=
     test_rows: int = 0
     cpu_seconds: int = 0
     slices: Annotated[tuple[WorstSlice, ...], Meta(max_length=32)] = ()
+    files: Annotated[tuple[FileDigest, ...], Meta(max_length=16)] = ()  # of the artifact
 
 
 class TensorSummary(msgspec.Struct, frozen=True):

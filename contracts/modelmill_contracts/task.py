@@ -152,6 +152,7 @@ class TrainingTask(msgspec.Struct, frozen=True, tag="Training", omit_defaults=Tr
     evaluation: Evaluation = Evaluation()
     packages: tuple[str, ...] = ("sklearn",)  # top-level packages that a class may come from
     image: str = ""  # of the trainer: part of the recipe
+    publish: bool = True  # False: say what would be published, and write nothing
 
 
 class VerificationTask(msgspec.Struct, frozen=True, tag="Verification"):
@@ -168,6 +169,11 @@ Task = PreflightTask | SnapshotTask | FetchTask | CollectTask | TrainingTask | V
 def with_data(declared: TrainingTask, store: StoreLocation, version: str, file: str) -> TrainingTask:
     """The training that was declared, on this snapshot in this store."""
     return msgspec.structs.replace(declared, store=store, version=version, file=file)
+
+
+def unpublished(declared: TrainingTask) -> TrainingTask:
+    """The same training, of which nothing is kept but what it says of its artifact."""
+    return msgspec.structs.replace(declared, publish=False)
 
 
 def encode(task: Task) -> str:

@@ -164,6 +164,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 },
                 "seed": 7,
                 "evaluation": {"metrics": ["roc_auc"], "crossValidation": 5, "slices": ["age_group"]},
+                "reproduce": {"runs": 2},
                 "resources": RESOURCES,
                 "limits": {"timeout": "2h", "retries": 1},
                 "suspend": False,
@@ -173,7 +174,12 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "datasetVersion": DIGEST,
                 "datasetFile": DIGEST,
                 "recipe": DIGEST,
-                "artifact": {"uri": "s3://models/artifacts/x", "digest": DIGEST},
+                "artifact": {
+                    "uri": "s3://models/artifacts/x",
+                    "digest": DIGEST,
+                    "files": [{"name": "model.onnx", "digest": DIGEST}],
+                },
+                "reproduction": {"digest": DIGEST, "differs": ["model.onnx"]},
                 "metrics": [{"name": "roc_auc", "value": "0.991", "stddev": "0.004"}],
                 "slices": [
                     {"metric": "roc_auc", "column": "age_group", "slice": "old", "rows": 40, "value": "0.93"},

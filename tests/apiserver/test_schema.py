@@ -126,6 +126,7 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         ("spec.evaluation.crossValidation", GONE),
         ("spec.evaluation.slices", []),
     ],
+    f"TrainingJob spec.reproduce: {IMMUTABLE}": [("spec.reproduce", GONE)],
     f"TrainingJob spec.resources: {IMMUTABLE}": [("spec.resources.limits.memory", "2Gi")],
     f"TrainingJob spec.limits: {IMMUTABLE}": [("spec.limits.timeout", "3h")],
     "ModelVersion metadata.name: metadata.name must be the model's name, a dash and the version, such as triage-7": [
@@ -168,6 +169,7 @@ ALLOWED: list[tuple[str, str, Any]] = [
     ("Dataset", "spec.source", {"uri": "https://example.org/.well-known/a.csv"}),
     ("Workspace", "spec.store", {"uri": "s3://models/.a"}),
     ("Workspace", "spec.store", {"uri": "pvc://models/a.b"}),
+    ("TrainingJob", "spec.reproduce", {}),
     ("TrainingJob", "spec.data.split", {"stratify": True}),
     ("TrainingJob", "spec.data.split", {"method": "Random"}),
     ("TrainingJob", "spec.data.split", {"method": "Stratified"}),

@@ -40,6 +40,7 @@ class Written(NamedTuple):
     digest: str
     runtime: str
     notes: tuple[str, ...]
+    files: tuple[File, ...]
 
 
 class Model(NamedTuple):
@@ -54,7 +55,10 @@ class NotServableError(Exception):
 
 
 def write(trained: Trained, task: TrainingTask, place: Path) -> Written:
-    """Convert the model, write the folder `place` and publish it; TaskError where no format can hold the model."""
+    """Convert the model, write the folder `place` and publish it if that is asked.
+
+    TaskError where no format can hold the model.
+    """
     data, pipeline = trained.data, trained.pipeline
     train = data.features.iloc[trained.parts.train]
     test = data.features.iloc[trained.parts.test]
@@ -80,9 +84,10 @@ def write(trained: Trained, task: TrainingTask, place: Path) -> Written:
         evaluation.RESULTS: evaluation.encode(trained.evaluation),
     }
     manifest = lay_out(manifest, files, trained.profile, page, place)
-    with phase("publish", bytes=sum(file.size for file in manifest.files)):
-        found = folder.publish(Store(task.store), place, manifest)
-    return Written(found, manifest.runtime, manifest.notes)
+    if task.publish:
+        with phase("publish", bytes=sum(file.size for file in manifest.files)):
+            folder.publish(Store(task.store), place, manifest)
+    return Written(artifact.digest_of(manifest), manifest.runtime, manifest.notes, manifest.files)
 
 
 def served(pipeline: Pipeline, types: dict[str, str], rows: pd.DataFrame, spread: float) -> Model:

@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 
 from modelmill_contracts import digest, report
 from modelmill_contracts.evaluation import Evaluation
-from modelmill_contracts.report import Metric, Report, TrainingResult
+from modelmill_contracts.report import FileDigest, Metric, Report, TrainingResult
 from modelmill_contracts.store import artifact_key
 from modelmill_contracts.task import TrainingTask
 from modelmill_trainer import (
@@ -76,7 +76,7 @@ def train(task: TrainingTask) -> Report:
         rows = frozen.freeze(prepared, parts.order, texts)
         trained = artifact.Trained(estimator, prepared, parts, made, evaluated, rows, profile, notes)
         written = artifact.write(trained, task, folder)
-    say("published", artifact=written.digest, runtime=written.runtime)
+    say("published" if task.publish else "compared only", artifact=written.digest, runtime=written.runtime)
     return _report(task, trained, written, folds.summary(validated, metrics) or measured)
 
 
@@ -105,6 +105,7 @@ def _report(
         # Processes that a parallel fit started count too.
         cpu_seconds=round(times.user + times.system + times.children_user + times.children_system),
         slices=slicing.worst(evaluated.slices, list(evaluated.metrics)),
+        files=tuple(FileDigest(file.name, file.digest) for file in written.files),
     )
     message = (
         f"trained on {result.train_rows} rows, tested on {result.test_rows}: {_listed(evaluated.metrics)}"

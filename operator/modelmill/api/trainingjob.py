@@ -29,6 +29,7 @@ from modelmill.api.schema import (
 
 StepName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z](_?[a-zA-Z0-9])*$")]
 ModelName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, pattern=NAME_PATTERN)]
+FileName = Annotated[str, Field(max_length=64)]
 Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=2000, json_schema_extra=ATOMIC)]
 
 
@@ -56,12 +57,11 @@ class Split(Schema):
     )
 
     method: Literal["Random", "Stratified", "Group", "Time"] | None = None
-    """Random: any row may be in either part. Stratified: at random, and both parts have the classes' shares; for
-    classifiers. Group: all rows with the same value in the column by are in the same part. Time: the newest rows by the
-    column by are tested on. Absent: Random, or Stratified where stratify is true."""
+    """Random; Stratified: both parts have the classes' shares; Group: all rows with one value in the column by are in one
+    part; Time: the newest rows by the column by are tested on. Absent: Random, or Stratified where stratify is true."""
     by: ColumnName | None = None
-    """The column that tells groups apart, such as patient_id, or that orders rows in time, with a value in each row. It
-    is a feature only where features or estimator.columns name it."""
+    """The column that tells groups apart, such as patient_id, or orders rows in time; each row has a value there. It is a
+    feature only where features or estimator.columns name it."""
     test: Fraction = "0.2"
     """Fraction of the rows that are kept for the test: a decimal in quotes between 0 and 1, such as "0.2". Whole groups
     and rows of the same time are not divided, so that it may be a little more or less."""
@@ -133,12 +133,19 @@ class Evaluation(Schema):
     """Metrics to compute, by scikit-learn's names, such as roc_auc or rmse. Absent: accuracy for a classifier, r2 for a
     regressor."""
     cross_validation: Annotated[int, Field(ge=2, le=20)] | None = None
-    """How many folds the training rows are divided into, in the way of data.split, to train as many more models of them:
-    status.metrics then has the mean and standard deviation over the folds. Absent: none; status.metrics has the values
-    on the test rows."""
+    """Folds of the training rows, made in the way of data.split, to train as many more models: status.metrics has their
+    mean and standard deviation. Absent: none; it has the values on the test rows."""
     slices: Annotated[tuple[ColumnName, ...], Field(max_length=8, json_schema_extra=SET)] = ()
     """Columns of type String, Integer or Boolean, such as age_group: each metric is also computed for the test rows that
     have one value there, for each value with enough rows."""
+
+
+class Reproduce(Schema):
+    """Whether the training is done again to see that it gives the same. Absent: it is trained once."""
+
+    runs: Annotated[int, Field(ge=2, le=2)] = 2
+    """How often it is trained: 2. The second run is in another pod, publishes nothing, and is compared with the first in
+    every byte; the condition Reproducible has what came of it."""
 
 
 class Limits(Schema):
@@ -160,6 +167,13 @@ class TrainingJobSpec(Schema):
             ".modelRef",
             "FieldValueForbidden",
         ),
+        Rule(
+            "has(self.reproduce) == has(oldSelf.reproduce)"
+            " && (!has(self.reproduce) || self.reproduce == oldSelf.reproduce)",
+            IMMUTABLE,
+            ".reproduce",
+            "FieldValueForbidden",
+        ),
         *map(immutable, ("data", "estimator", "seed", "evaluation", "resources", "limits")),
     )
 
@@ -171,12 +185,22 @@ class TrainingJobSpec(Schema):
     seed: Annotated[int, Field(ge=0, le=4294967295, json_schema_extra=INT64)] = 0
     """Where all randomness starts: the split's, and every random_state that params leave open."""
     evaluation: Evaluation = Evaluation()
+    reproduce: Reproduce | None = None
     resources: ResourceRequirements = ResourceRequirements()
     """CPU and memory of the training pod. Default: 500m of cpu and 512Mi of memory are requested, memory is limited to
     2Gi."""
     limits: Limits = Limits()
     suspend: bool = False
     """True: do not start or, where it is running, stop and throw away what it did so far. False: go on."""
+
+
+class ArtifactFile(Schema):
+    """One file of the artifact."""
+
+    name: FileName
+    """The file's name, such as model.onnx."""
+    digest: Digest
+    """Digest of its bytes."""
 
 
 class Artifact(Schema):
@@ -186,6 +210,22 @@ class Artifact(Schema):
     """Where it lies: the Workspace's store.uri, /artifacts/sha256- and the digits of the digest."""
     digest: Digest
     """Digest of its manifest, which has the digest of every file."""
+
+
+class PublishedArtifact(Artifact):
+    """The trained model as files in the store."""
+
+    files: Annotated[tuple[ArtifactFile, ...], Field(max_length=16, json_schema_extra=listmap("name"))] = ()
+    """Its files without the manifest."""
+
+
+class Reproduction(Schema):
+    """What the second run gave."""
+
+    digest: Digest
+    """Digest of the artifact that it would have published."""
+    differs: Annotated[tuple[FileName, ...], Field(max_length=32, json_schema_extra=SET)] = ()
+    """The artifact's files that are not the same in both runs."""
 
 
 class Metric(Schema):
@@ -222,7 +262,8 @@ class Usage(Schema):
 
 
 class TrainingJobStatus(Status):
-    """How the run goes. Conditions: PreflightPassed, DataReady, Trained, Succeeded, Failed, Reconciling, Stalled."""
+    """How the run goes. Conditions: PreflightPassed, DataReady, Trained, Reproducible, Succeeded, Failed, Reconciling,
+    Stalled."""
 
     dataset_version: Digest | None = None
     """The Dataset's version that the run uses, pinned at its start."""
@@ -231,7 +272,8 @@ class TrainingJobStatus(Status):
     recipe: Digest | None = None
     """Digest of everything that decides the model's bytes: data, pipeline, seed, software. Equal recipes give equal
     models."""
-    artifact: Artifact | None = None
+    artifact: PublishedArtifact | None = None
+    reproduction: Reproduction | None = None
     metrics: Annotated[tuple[Metric, ...], Field(max_length=32, json_schema_extra=listmap("name"))] = ()
     """The metrics on the test rows; with cross-validation, their means over the folds of the training rows."""
     slices: Annotated[tuple[WorstSlice, ...], Field(max_length=32, json_schema_extra=listmap("metric"))] = ()

@@ -9,6 +9,7 @@ from modelcheck.systems.model import ModelSystem
 from modelcheck.systems.modeldeployment import loss, rollout
 from modelcheck.systems.modelversion import ModelVersionSystem
 from modelcheck.systems.refresh import RefreshSystem
+from modelcheck.systems.reproduction import ReproductionSystem
 from modelcheck.systems.trainingjob import TrainingJobSystem
 from modelcheck.systems.workspace import WorkspaceSystem
 
@@ -18,6 +19,6 @@ def systems() -> dict[str, System]:
     every = (
         rollout(), loss(), TrainingJobSystem(), ModelSystem(), DatasetSystem(), TwoReplicasSystem(),
         RefreshSystem(), DerivationSystem(), ModelVersionSystem(), WorkspaceSystem(), CollectionSystem(),
-        AdmissionSystem(),
+        AdmissionSystem(), ReproductionSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}
