@@ -155,6 +155,53 @@ class TrainingTask(msgspec.Struct, frozen=True, tag="Training", omit_defaults=Tr
     publish: bool = True  # False: say what would be published, and write nothing
 
 
+class OwnContainer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A container of the user's that trains: part of the recipe."""
+
+    image: str
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+
+
+# What such a container finds in its folder of data, and what it writes beside its model.
+TRAIN_ROWS = "train.parquet"
+TEST_ROWS = "test.parquet"
+DECLARED = "task.json"  # target, features, seed, metrics
+METRICS = "metrics.json"  # name -> number
+
+
+class PartsTask(msgspec.Struct, frozen=True, tag="Parts", omit_defaults=True):
+    """Bring training and test rows of a snapshot into a folder: what a user's container trains on."""
+
+    store: StoreLocation
+    file: str  # digest of the snapshot's Parquet file
+    version: str  # digest of the snapshot's logical content
+    target: str
+    folder: str
+    features: tuple[str, ...] = ()  # none: every column but the target, the split's and timestamps
+    split: Split = Split()
+    seed: int = 0
+    metrics: tuple[str, ...] = ()
+
+
+class OwnTrainingTask(msgspec.Struct, frozen=True, tag="OwnTraining", omit_defaults=True):
+    """Check what a user's container made of those rows, and write the artifact."""
+
+    store: StoreLocation
+    version: str
+    target: str
+    container: OwnContainer
+    data: str  # folder
+    output: str  # folder
+    features: tuple[str, ...] = ()
+    split: Split = Split()
+    seed: int = 0
+    metrics: tuple[str, ...] = ()  # which it has to write; none: any
+    image: str = ""  # of the trainer: part of the recipe
+    publish: bool = True
+
+
 class VerificationTask(msgspec.Struct, frozen=True, tag="Verification"):
     """Fetch an artifact, verify its digest and every file's, and report what it takes and gives."""
 
@@ -163,15 +210,34 @@ class VerificationTask(msgspec.Struct, frozen=True, tag="Verification"):
     digest: str
 
 
-Task = PreflightTask | SnapshotTask | FetchTask | CollectTask | TrainingTask | VerificationTask
+AnyTraining = TrainingTask | OwnTrainingTask
+Task = (
+    PreflightTask
+    | SnapshotTask
+    | FetchTask
+    | CollectTask
+    | TrainingTask
+    | PartsTask
+    | OwnTrainingTask
+    | VerificationTask
+)
 
 
-def with_data(declared: TrainingTask, store: StoreLocation, version: str, file: str) -> TrainingTask:
+def with_data(declared: AnyTraining, store: StoreLocation, version: str, file: str) -> AnyTraining:
     """The training that was declared, on this snapshot in this store."""
+    if isinstance(declared, OwnTrainingTask):
+        return msgspec.structs.replace(declared, store=store, version=version)
     return msgspec.structs.replace(declared, store=store, version=version, file=file)
 
 
-def unpublished(declared: TrainingTask) -> TrainingTask:
+def parts_of(work: OwnTrainingTask, file: str) -> PartsTask:
+    """What has to be there before the user's container starts."""
+    return PartsTask(
+        work.store, file, work.version, work.target, work.data, work.features, work.split, work.seed, work.metrics
+    )
+
+
+def unpublished(declared: AnyTraining) -> AnyTraining:
     """The same training, of which nothing is kept but what it says of its artifact."""
     return msgspec.structs.replace(declared, publish=False)
 

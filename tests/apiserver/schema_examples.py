@@ -196,7 +196,12 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "target": "benign",
                     "split": {"method": "Group", "by": "patient_id"},
                 },
-                "estimator": {"steps": [{"name": "f", "class": "sklearn.ensemble.RandomForestClassifier"}]},
+                "container": {
+                    "image": "registry.example.org/ml/train:1",
+                    "command": ["train"],
+                    "args": ["--fast"],
+                    "env": [{"name": "DEPTH", "value": "5"}],
+                },
             },
         },
     ],

@@ -36,6 +36,8 @@ BOUNDS = [bound for kind in crds() for bound in bounds(kind)]
 
 IMMUTABLE = "field is immutable: delete the object and create a new one"
 
+OWN_TRAINING: Node = {"data": {"datasetRef": {"name": "a"}, "target": "b"}, "container": {"image": "a"}}
+
 # What breaks each CEL rule, and nothing else: (path, value) in the first good object of the kind, or (GONE takes a
 # field away) in what was created from it, where the rule is about a change.
 RULES: dict[str, list[tuple[str, Any]]] = {
@@ -116,7 +118,17 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         ("spec.data.split", {"method": "Random", "stratify": True}),
         ("spec.data.split", {"method": "Time", "by": "taken_at", "stratify": True}),
     ],
-    f"TrainingJob spec.estimator: {IMMUTABLE}": [
+    "TrainingJob spec: give exactly one of estimator, container": [
+        ("spec.estimator", GONE),
+    ],
+    "TrainingJob spec.evaluation: crossValidation and slices go with an estimator: a container measures by itself": [
+        ("spec", {**OWN_TRAINING, "evaluation": {"crossValidation": 5}}),
+        ("spec", {**OWN_TRAINING, "evaluation": {"slices": ["age_group"]}}),
+    ],
+    "TrainingJob spec.container.env: names that start with MILL_ are the operator's": [
+        ("spec", {**OWN_TRAINING, "container": {"image": "a", "env": [{"name": "MILL_DATA", "value": "/"}]}}),
+    ],
+    "TrainingJob spec: estimator and container are immutable: delete the object and create a new one": [
         ("spec.estimator.steps.0.params.max_depth", 6),
         ("spec.estimator.columns", []),
     ],
@@ -170,6 +182,7 @@ ALLOWED: list[tuple[str, str, Any]] = [
     ("Workspace", "spec.store", {"uri": "s3://models/.a"}),
     ("Workspace", "spec.store", {"uri": "pvc://models/a.b"}),
     ("TrainingJob", "spec.reproduce", {}),
+    ("TrainingJob", "spec", {**OWN_TRAINING, "evaluation": {"metrics": ["rmse"]}}),
     ("TrainingJob", "spec.data.split", {"stratify": True}),
     ("TrainingJob", "spec.data.split", {"method": "Random"}),
     ("TrainingJob", "spec.data.split", {"method": "Stratified"}),

@@ -65,7 +65,7 @@ WEAKENED = [
     ),
     (NO_GUARD_OF["Service"], "ModelDeployment: rollout", "the revision that the Service selects loses its pods"),
     (NO_GUARD_THAT["has no artifact"], "TrainingJob", "what was trained is trained again"),
-    (NO_GUARD_THAT["was compared"], "TrainingJob: reproduction", "what was compared is trained again"),
+    (NO_GUARD_THAT["was compared"], "TrainingJob: reproduction", "what ended is trained again"),
     (
         NO_GUARD_THAT["are gone"],
         "TrainingJob: reproduction",

@@ -13,7 +13,7 @@ from modelmill_contracts.artifact import File, Manifest
 from modelmill_contracts.evaluation import Evaluation
 from modelmill_contracts.profile import Profile
 from modelmill_contracts.store import Store
-from modelmill_contracts.task import TrainingTask
+from modelmill_contracts.task import AnyTraining, TrainingTask
 from modelmill_trainer import conversion, signature, skops_file
 from modelmill_trainer.card import card
 from modelmill_trainer.data import Data
@@ -83,7 +83,11 @@ def write(trained: Trained, task: TrainingTask, place: Path) -> Written:
         evaluation.ROWS: trained.frozen.content,
         evaluation.RESULTS: evaluation.encode(trained.evaluation),
     }
-    manifest = lay_out(manifest, files, trained.profile, page, place)
+    return finish(lay_out(manifest, files, trained.profile, page, place), task, place)
+
+
+def finish(manifest: Manifest, task: AnyTraining, place: Path) -> Written:
+    """Publish what was laid out in the folder `place`, if that is asked."""
     if task.publish:
         with phase("publish", bytes=sum(file.size for file in manifest.files)):
             folder.publish(Store(task.store), place, manifest)

@@ -95,6 +95,33 @@ def _cell(text: str | None) -> str:
     return shown if len(shown) <= _CELL else f"{shown[:_CELL]}..."
 
 
+def own_card(manifest: Manifest, rows: tuple[int, int]) -> str:
+    """Markdown for a model that a container of the user's trained; `rows` are those of training and test."""
+    recipe = manifest.recipe
+    data, container = recipe["data"], recipe["container"]
+    lines = [
+        f"# A model of `{data['target']}`",
+        "",
+        f"Predicts `{data['target']}` from {len(manifest.features)} features.",
+        "",
+        "## Quality",
+        f"As the container measured it; it was given {rows[1]} rows to test on.",
+        "",
+        "| metric | value |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in manifest.metrics.items()),
+        "",
+        "## Training",
+        f"- data: version `{data['version']}`, {rows[0]} rows for training",
+        f"- split: test {data['split']['test']}{_way(data['split'])}",
+        f"- seed: {recipe['seed']}",
+        f"- container: `{container['image']}`",
+        "",
+        *_model(manifest),
+    ]
+    return "\n".join(lines)
+
+
 def packed_card(manifest: Manifest) -> str:
     """Markdown for a model that somebody brought: nothing is known of its training."""
     source = manifest.recipe["source"]

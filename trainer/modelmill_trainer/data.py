@@ -12,7 +12,7 @@ import pyarrow.parquet
 
 from modelmill_contracts.report import Problem
 from modelmill_contracts.store import Store
-from modelmill_contracts.task import TrainingTask
+from modelmill_contracts.task import PartsTask, TrainingTask
 from modelmill_trainer import fetching, pipeline
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.version import types_of, version_of
@@ -27,7 +27,7 @@ class Data(NamedTuple):
     name: str  # of the target
 
 
-def load(task: TrainingTask, folder: Path) -> pa.Table:
+def load(task: TrainingTask | PartsTask, folder: Path) -> pa.Table:
     """The snapshot's table; TaskError where the stored file is not the one that was written."""
     path = folder / "snapshot.parquet"
     fetching.download(Store(task.store), task.file, path, f"version {task.version}")
@@ -41,12 +41,22 @@ def load(task: TrainingTask, folder: Path) -> pa.Table:
 def prepare(table: pa.Table, task: TrainingTask, *, classifier: bool) -> Data:
     """Features and target; TaskError names the column that is missing or cannot be used."""
     types = types_of(table.schema)
-    if task.target not in types:
-        raise TaskError("TargetMissing", f"data.target: {absent(task.target, list(types))}")
+    check_target(task.target, types)
     names = _feature_names(task, types)
     frame = features_of(table, {name: types[name] for name in names})
-    target = _target(table.column(task.target), types[task.target], task.target, classifier=classifier)
+    target = target_of(table, task.target, classifier=classifier)
     return Data(frame, target, {name: types[name] for name in names}, task.target)
+
+
+def check_target(name: str, types: dict[str, str]) -> None:
+    """TaskError where the data has no such column."""
+    if name not in types:
+        raise TaskError("TargetMissing", f"data.target: {absent(name, list(types))}")
+
+
+def target_of(table: pa.Table, name: str, *, classifier: bool) -> Any:
+    """The labels or numbers to predict, as `Data.target`; TaskError where rows have none, or none that can be."""
+    return _target(table.column(name), types_of(table.schema)[name], name, classifier=classifier)
 
 
 def features_of(table: pa.Table, types: dict[str, str]) -> pd.DataFrame:

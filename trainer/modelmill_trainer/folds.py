@@ -35,9 +35,7 @@ def summary(folds: Sequence[contract.Fold], metrics: Sequence[str]) -> tuple[Met
     return tuple(found)
 
 
-def _turn(
-    estimator: Pipeline, data: Data, fold: Fold, which: str, metrics: Sequence[str], seed: int
-) -> contract.Fold:
+def _turn(estimator: Pipeline, data: Data, fold: Fold, which: str, metrics: Sequence[str], seed: int) -> contract.Fold:
     with phase("fold", which=which, rows=len(fold.train)):
         try:
             fitting.fit(estimator, data, fold.train, seed)

@@ -38,14 +38,16 @@ def freeze(data: Data, order: Any, texts: Mapping[str, Texts]) -> Frozen:
             with np.errstate(over="ignore"):
                 columns[evaluation.FEATURE + name] = pa.array(values.to_numpy(np.float32))
     target = data.target[rows]
-    columns[evaluation.TARGET] = pa.array(target.tolist(), pa.string()) if target.dtype.kind == "U" else pa.array(target)
-    for name, values in texts.items():
-        columns[evaluation.SLICE + name] = pa.array([values[row] for row in rows], pa.string())
+    columns[evaluation.TARGET] = (
+        pa.array(target.tolist(), pa.string()) if target.dtype.kind == "U" else pa.array(target)
+    )
+    for name, text in texts.items():
+        columns[evaluation.SLICE + name] = pa.array([text[row] for row in rows], pa.string())
     table = pa.table(columns)
     sink = pa.BufferOutputStream()
-    text = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    strings = [field.name for field in table.schema if pa.types.is_string(field.type)]
     pyarrow.parquet.write_table(
-        table, sink, compression="zstd", version="2.6", store_schema=False, use_dictionary=text
+        table, sink, compression="zstd", version="2.6", store_schema=False, use_dictionary=strings
     )
     described = FrozenRows(len(rows), len(order), data.name, tuple(texts))
     return Frozen(sink.getvalue().to_pybytes(), described)

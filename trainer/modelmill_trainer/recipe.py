@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from modelmill_contracts import __version__
-from modelmill_contracts.task import Evaluation, Split, TrainingTask
+from modelmill_contracts.task import Evaluation, OwnTrainingTask, Split, TrainingTask
 from modelmill_trainer import pins
 
 _FORMAT = "modelmill.dev/recipe/v1"
@@ -46,6 +46,25 @@ def recipe(
         "libraries": libraries(task.packages),
         "architecture": pins.architecture(),
         "pins": dict(pinned),
+    }
+
+
+def own_recipe(task: OwnTrainingTask, features: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+    """The recipe of a container's training.  What software the container has is its image's matter."""
+    return {
+        "format": _FORMAT,
+        "data": {
+            "version": task.version,
+            "target": task.target,
+            "features": list(features),
+            "split": _split(task.split),
+        },
+        "container": msgspec.to_builtins(task.container),
+        "seed": task.seed,
+        "metrics": list(metrics),
+        "image": task.image,
+        "libraries": libraries(()),
+        "architecture": pins.architecture(),
     }
 
 

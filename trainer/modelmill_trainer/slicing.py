@@ -33,8 +33,8 @@ def columns(table: pa.Table, names: Sequence[str]) -> dict[str, Texts]:
         if types[name] not in _SLICED:
             raise TaskError(
                 "SliceColumnInvalid",
-                f"evaluation.slices: {name!r} is of type {types[name]}, which has too many values to make slices of; use"
-                f" a column of type {', '.join(_SLICED)}, such as one with groups that a derived Dataset makes of it",
+                f"evaluation.slices: {name!r} is of type {types[name]}, which has too many values to make slices of;"
+                f" use a column of type {', '.join(_SLICED)}, such as groups that a derived Dataset makes of it",
             )
         found[name] = pc.cast(table.column(name), pa.string()).to_pylist()
     return found
@@ -57,9 +57,7 @@ def measured(
             rows = np.array([row for row, found in enumerate(values) if found == value])
             numbers = measure_part(predicted.of(rows), metrics)
             undefined = tuple(name for name in metrics if name not in numbers)
-            slices.append(
-                Slice(column, value, len(rows), {name: decimal(v) for name, v in numbers.items()}, undefined)
-            )
+            slices.append(Slice(column, value, len(rows), {name: decimal(v) for name, v in numbers.items()}, undefined))
     return tuple(slices), tuple(left)
 
 
@@ -72,14 +70,16 @@ def notes(
         unseen = len(set(trained_on[column]) - set(tested_on[column]))
         if unseen:
             found.append(f"slices of {column!r}: {unseen} values of training rows are in no test row")
-    for entry in left:
-        found.append(
-            f"slices of {entry.column!r}: {entry.values} values in {entry.rows} test rows are no slices, as fewer than"
-            f" {MIN_SLICE_ROWS} rows have them or {MAX_SLICE_VALUES} others are more frequent"
-        )
-    for column in tested_on:
-        if not any(entry.column == column for entry in slices):
-            found.append(f"slices of {column!r}: there is none; use more test rows, or a column with fewer values")
+    found.extend(
+        f"slices of {entry.column!r}: {entry.values} values in {entry.rows} test rows are no slices, as fewer than"
+        f" {MIN_SLICE_ROWS} rows have them or {MAX_SLICE_VALUES} others are more frequent"
+        for entry in left
+    )
+    found.extend(
+        f"slices of {column!r}: there is none; use more test rows, or a column with fewer values"
+        for column in tested_on
+        if not any(entry.column == column for entry in slices)
+    )
     return tuple(found)
 
 

@@ -9,6 +9,7 @@ The same rows and the same seed give the same parts.
 
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ import pyarrow as pa
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, train_test_split
 
 from modelmill_contracts.task import Split
-from modelmill_trainer.data import Data, absent
+from modelmill_trainer.data import absent
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.version import types_of
 
@@ -36,10 +37,14 @@ class Fold(NamedTuple):
 
 
 class Splitter:
-    """The split that is asked for, of this data; TaskError where the data cannot be split so."""
+    """The split that is asked for, of this table; TaskError where it cannot be split so.
 
-    def __init__(self, data: Data, table: pa.Table, asked: Split, seed: int, *, classifier: bool) -> None:
-        self._target, self._name, self._classifier = data.target, data.name, classifier
+    `target` are its labels or numbers, in the column `name`; of a classifier both parts must have every class that
+    can be asked for.
+    """
+
+    def __init__(self, table: pa.Table, target: Any, name: str, asked: Split, seed: int, *, classifier: bool) -> None:
+        self._target, self._name, self._classifier = target, name, classifier
         self._asked, self._seed = asked, seed % 2**32
         self._groups = None if asked.group is None else _groups(table, asked.group)
         self._times = None if asked.time is None else _times(table, asked.time)
@@ -82,7 +87,9 @@ class Splitter:
         field = f"evaluation.crossValidation: {count}"
         if len(train) < 2 * count:
             raise TaskError("TooFewRows", f"{field}: {len(train)} training rows are too few; use fewer folds")
-        found = [Fold(np.sort(train[older]), np.sort(train[newer])) for older, newer in self._turns(train, count, field)]
+        found = [
+            Fold(np.sort(train[older]), np.sort(train[newer])) for older, newer in self._turns(train, count, field)
+        ]
         for number, fold in enumerate(found, 1):
             if self._classifier and self._lacks_a_class(fold.train, train):
                 raise TaskError(
@@ -225,12 +232,12 @@ def _ever_newer(times: Any, count: int, field: str, name: str) -> Iterator[tuple
     ordered = times[order]
     equal = [len(ordered) * number // (count + 1) for number in range(1, count + 1)]
     cuts = [*(int(np.searchsorted(ordered, ordered[cut], side="left")) for cut in equal), len(ordered)]
-    if cuts[0] < 1 or any(first >= second for first, second in zip(cuts, cuts[1:], strict=False)):
+    if cuts[0] < 1 or any(first >= second for first, second in pairwise(cuts)):
         raise TaskError(
             "TooFewTimes",
             f"{field}: the training rows have too few different values in {name!r} (data.split.by); use fewer folds",
         )
-    for first, second in zip(cuts, cuts[1:], strict=False):
+    for first, second in pairwise(cuts):
         yield order[:first], order[first:second]
 
 

@@ -46,7 +46,7 @@ def train(task: TrainingTask) -> Report:
             table = data.load(task, folder)
         prepared = data.prepare(table, task, classifier=classifier)
         texts = slicing.columns(table, task.evaluation.slices)
-        splitter = Splitter(prepared, table, task.split, task.seed, classifier=classifier)
+        splitter = Splitter(table, prepared.target, task.target, task.split, task.seed, classifier=classifier)
         parts = splitter.parts()
         turns = splitter.folds(parts.train, task.evaluation.folds) if task.evaluation.folds else []
         build = _builder(task, prepared)

@@ -57,11 +57,12 @@ class Split(Schema):
     )
 
     method: Literal["Random", "Stratified", "Group", "Time"] | None = None
-    """Random; Stratified: both parts have the classes' shares; Group: all rows with one value in the column by are in one
-    part; Time: the newest rows by the column by are tested on. Absent: Random, or Stratified where stratify is true."""
+    """Random; Stratified: both parts have the classes' shares; Group: all rows with one value in the column by are in
+    one part; Time: the newest rows by the column by are tested on. Absent: Random, or Stratified where stratify is
+    true."""
     by: ColumnName | None = None
-    """The column that tells groups apart, such as patient_id, or orders rows in time; each row has a value there. It is a
-    feature only where features or estimator.columns name it."""
+    """The column that tells groups apart, such as patient_id, or orders rows in time; each row has a value there. It is
+    a feature only where features or estimator.columns name it."""
     test: Fraction = "0.2"
     """Fraction of the rows that are kept for the test: a decimal in quotes between 0 and 1, such as "0.2". Whole groups
     and rows of the same time are not divided, so that it may be a little more or less."""
@@ -123,6 +124,44 @@ class Estimator(Schema):
     """Transformers in order, and the predictor as the last one."""
 
 
+class Variable(Schema):
+    """An environment variable."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+    """Its name. Those that start with MILL_ are the operator's."""
+    value: Annotated[str, Field(max_length=4096)]
+    """Its value, which anybody can read who may read the TrainingJob: no password."""
+
+
+class Container(Schema):
+    """A program of the user's that trains, instead of an estimator. It has neither credentials nor an identity; it runs
+    as any user that is not root, with nothing to write to but $MILL_OUTPUT and /tmp."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.env.all(variable, !variable.name.startsWith('MILL_'))",
+            "names that start with MILL_ are the operator's",
+            ".env",
+        ),
+    )
+
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$")]
+    """The image. The Workspace says which are allowed; named by its digest, a training can be done again."""
+    command: Annotated[
+        tuple[Annotated[str, Field(max_length=4096)], ...] | None,
+        Field(min_length=1, max_length=64, json_schema_extra=ATOMIC),
+    ] = None
+    """What is started instead of the image's entrypoint. Absent: the entrypoint."""
+    args: Annotated[
+        tuple[Annotated[str, Field(max_length=4096)], ...],
+        Field(max_length=64, json_schema_extra=ATOMIC),
+    ] = ()
+    """Arguments. It finds train.parquet, test.parquet and task.json in the folder $MILL_DATA, and writes model.onnx or
+    model.skops, and metrics.json, to the folder $MILL_OUTPUT."""
+    env: Annotated[tuple[Variable, ...], Field(max_length=64, json_schema_extra=listmap("name"))] = ()
+    """Environment variables."""
+
+
 class Evaluation(Schema):
     """How the model is judged."""
 
@@ -136,16 +175,16 @@ class Evaluation(Schema):
     """Folds of the training rows, made in the way of data.split, to train as many more models: status.metrics has their
     mean and standard deviation. Absent: none; it has the values on the test rows."""
     slices: Annotated[tuple[ColumnName, ...], Field(max_length=8, json_schema_extra=SET)] = ()
-    """Columns of type String, Integer or Boolean, such as age_group: each metric is also computed for the test rows that
-    have one value there, for each value with enough rows."""
+    """Columns of type String, Integer or Boolean, such as age_group: each metric is also computed for the test rows
+    that have one value there, for each value with enough rows."""
 
 
 class Reproduce(Schema):
     """Whether the training is done again to see that it gives the same. Absent: it is trained once."""
 
     runs: Annotated[int, Field(ge=2, le=2)] = 2
-    """How often it is trained: 2. The second run is in another pod, publishes nothing, and is compared with the first in
-    every byte; the condition Reproducible has what came of it."""
+    """How often it is trained: 2. The second run is in another pod, publishes nothing, and is compared with the first
+    in every byte; the condition Reproducible has what came of it."""
 
 
 class Limits(Schema):
@@ -161,6 +200,20 @@ class TrainingJobSpec(Schema):
     """One training run. It is immutable but for suspend: to train with other settings, create another TrainingJob."""
 
     rules: ClassVar = (
+        Rule("has(self.estimator) != has(self.container)", "give exactly one of estimator, container"),
+        Rule(
+            "!has(self.container) || (!has(self.evaluation.crossValidation) && self.evaluation.slices.size() == 0)",
+            "crossValidation and slices go with an estimator: a container measures by itself",
+            ".evaluation",
+        ),
+        Rule(
+            "has(self.estimator) == has(oldSelf.estimator)"
+            " && (!has(self.estimator) || self.estimator == oldSelf.estimator)"
+            " && (!has(self.container) || !has(oldSelf.container) || self.container == oldSelf.container)",
+            "estimator and container are immutable: delete the object and create a new one",
+            "",
+            "FieldValueForbidden",
+        ),
         Rule(
             "has(self.modelRef) == has(oldSelf.modelRef) && (!has(self.modelRef) || self.modelRef == oldSelf.modelRef)",
             IMMUTABLE,
@@ -174,14 +227,15 @@ class TrainingJobSpec(Schema):
             ".reproduce",
             "FieldValueForbidden",
         ),
-        *map(immutable, ("data", "estimator", "seed", "evaluation", "resources", "limits")),
+        *map(immutable, ("data", "seed", "evaluation", "resources", "limits")),
     )
 
     model_ref: ModelReference | None = None
     """The Model that a successful run becomes the next version of; it is made where it does not exist. Absent: an
     artifact and its metrics, and no version."""
     data: Data
-    estimator: Estimator
+    estimator: Estimator | None = None
+    container: Container | None = None
     seed: Annotated[int, Field(ge=0, le=4294967295, json_schema_extra=INT64)] = 0
     """Where all randomness starts: the split's, and every random_state that params leave open."""
     evaluation: Evaluation = Evaluation()
@@ -236,7 +290,8 @@ class Metric(Schema):
     value: Annotated[str, Field(max_length=64)]
     """Its value: a decimal in quotes with six significant digits, such as "0.991228"."""
     stddev: Annotated[str, Field(max_length=64, pattern=r"^-?[0-9]+(\.[0-9]+)?$")] | None = None
-    """Its sample standard deviation over the folds of a cross-validation: a decimal in quotes. Absent: there was none."""
+    """Its sample standard deviation over the folds of a cross-validation: a decimal in quotes. Absent: there was
+    none."""
 
 
 class WorstSlice(Schema):

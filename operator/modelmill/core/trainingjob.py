@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from modelmill.api.schema import API_VERSION, parse_duration
-from modelmill.api.trainingjob import Split, TrainingJobSpec
+from modelmill.api.trainingjob import Container, Split, TrainingJobSpec
 from modelmill.core import admission, conditions, jobs, pods, reproduction, retry, workspace
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
@@ -21,7 +23,7 @@ from modelmill.core.plan import Create, Delete, Guard, Guards, NoPods, Observed,
 from modelmill.core.pods import Resources, StoreAccess
 from modelmill.core.reproduction import Verdict
 from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig, model_dependencies
-from modelmill_contracts import report, task
+from modelmill_contracts import environment, report, task
 
 KIND = "TrainingJob"
 RESOURCES = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
@@ -69,7 +71,7 @@ class Facts:
     model_exists: bool
     dataset: str
     suspended: bool
-    store: StoreAccess | Waiting
+    store: StoreAccess | Waiting  # or why nothing may run that reaches it
     snapshot: Snapshot | Waiting  # pinned, or what would be pinned now
     pinned: bool  # the status or the Job says so
     work: str  # the task as JSON without the snapshot: hashable
@@ -83,7 +85,6 @@ class Facts:
     second_job: str
     second: jobs.Run
     verdict: Verdict | None
-    verdict_said: bool  # the status has it
     queued: Waiting | None  # the namespace trains as much as it may
     reserved: int | None  # the number that the Model keeps for this run, unless somebody else used it meanwhile
     version_name: str | None  # of the ModelVersion that this run made
@@ -135,7 +136,6 @@ def observe(observed: Observed) -> Facts:
     result = _known_result(observed.status) or _reported_result(run)
     second_job = reproduction.job_name(subject.name)
     second = jobs.observe(observed, second_job, observed.uid) if spec.reproduce else jobs.Run("Absent")
-    said = reproduction.said(observed.object)
     mine = [v for v in versions if dig(v, "spec", "lineage", "trainingJob", "uid") == observed.uid]
     return Facts(
         subject=subject,
@@ -144,10 +144,10 @@ def observe(observed: Observed) -> Facts:
         model_exists=found is not None,
         dataset=spec.data.dataset_ref.name,
         suspended=spec.suspend,
-        store=workspace.working_store(observed),
+        store=_store(observed, spec),
         snapshot=_snapshot(observed, spec, run),
         pinned="datasetVersion" in observed.status or run.annotation(_VERSION_ANNOTATION) is not None,
-        work=_work(observed, spec),
+        work=task.encode(_own_work(observed, spec, spec.container) if spec.container else _work(observed, spec)),
         limits=pods.resources(spec.resources, RESOURCES),
         timeout_text=spec.limits.timeout,
         retries=spec.limits.retries,
@@ -157,8 +157,7 @@ def observe(observed: Observed) -> Facts:
         reproduces=spec.reproduce is not None,
         second_job=second_job,
         second=second,
-        verdict=said or (reproduction.compared(second, result.recipe, result.digest, result.files) if result else None),
-        verdict_said=said is not None,
+        verdict=reproduction.said(observed.object) or (_compared(second, result) if result else None),
         queued=queued,
         reserved=_reserved(found, observed.uid, {v["spec"]["version"] for v in versions}),
         version_name=mine[0]["metadata"]["name"] if mine else observed.status.get("modelVersion"),
@@ -245,9 +244,35 @@ def _problems(dataset: Manifest) -> tuple[Manifest, ...]:
     return tuple(dig(dataset, "status", "problems") or ())[:3]
 
 
-def _work(observed: Observed, spec: TrainingJobSpec) -> str:
+def _store(observed: Observed, spec: TrainingJobSpec) -> StoreAccess | Waiting:
+    """How the store is reached, or why not: it does not work, or a container of the user may not run."""
+    settings, store = workspace.settings(observed), workspace.working_store(observed)
+    if spec.container is None or settings is None or isinstance(store, Waiting):
+        return store
+    return workspace.forbidden_image(settings, store, spec.container.image, "spec.container") or store
+
+
+def _own_work(observed: Observed, spec: TrainingJobSpec, container: Container) -> task.OwnTrainingTask:
+    env = tuple((variable.name, variable.value) for variable in container.env)
+    return task.OwnTrainingTask(
+        store=task.StoreLocation(""),
+        version="",
+        target=spec.data.target,
+        container=task.OwnContainer(container.image, container.command or (), container.args, env),
+        data=environment.DATA_FOLDER,
+        output=environment.OUTPUT_FOLDER,
+        features=spec.data.features or (),
+        split=_split(spec.data.split),
+        seed=spec.seed,
+        metrics=spec.evaluation.metrics,
+        image=observed.settings.trainer_image,
+    )
+
+
+def _work(observed: Observed, spec: TrainingJobSpec) -> task.TrainingTask:
     settings = workspace.settings(observed)
     declared = spec.estimator
+    assert declared is not None  # noqa: S101 - a rule of the schema: an estimator or a container
     work = task.TrainingTask(
         store=task.StoreLocation(""),
         file="",
@@ -264,11 +289,12 @@ def _work(observed: Observed, spec: TrainingJobSpec) -> str:
         split=_split(spec.data.split),
         seed=spec.seed,
         metrics=spec.evaluation.metrics,
-        evaluation=task.Evaluation(spec.evaluation.cross_validation or 0, spec.evaluation.slices),
         packages=settings.allow.estimator_packages if settings else ("sklearn",),
         image=observed.settings.trainer_image,
     )
-    return task.encode(work)
+    evaluation = task.Evaluation(spec.evaluation.cross_validation or 0, spec.evaluation.slices)
+    # What is the default is not written, so that a task without new wishes reads as it always did.
+    return work if evaluation == work.evaluation else replace(work, evaluation=evaluation)
 
 
 def _split(declared: Split) -> task.Split:
@@ -306,6 +332,10 @@ def _reported_result(run: jobs.Run) -> Result | None:
     slices = tuple({worst.metric: worst for worst in result.slices}.values())
     files = tuple({file.name: file.digest for file in result.files}.items())
     return Result(result.recipe, result.uri, result.artifact, files, metrics, slices, result.cpu_seconds)
+
+
+def _compared(second: jobs.Run, result: Result) -> Verdict | None:
+    return reproduction.compared(second, result.recipe, result.digest, result.files)
 
 
 def _end_said(manifest: Manifest) -> Ended | None:
@@ -491,13 +521,11 @@ def _conditions(facts: Facts, decision: Decision) -> tuple[Condition, ...]:
             *conditions.progress(failed, waiting),
         )
     succeeded = unknown("Succeeded", waiting.reason, waiting.message)
-    order = {
-        "Preflight": "PreflightPassed", "Data": "DataReady", "Training": "Trained", "Reproducing": None, "Trained": None,
-    }  # fmt: skip
+    at = {"Preflight": "PreflightPassed", "Data": "DataReady", "Training": "Trained"}.get(stage)  # then: past them all
     return (
         succeeded,
         unknown("Failed", waiting.reason),
-        *_gates(order[stage], waiting),
+        *_gates(at, waiting),
         reproducible(waiting if stage == "Reproducing" else Waiting(waiting.reason, "")),
         *conditions.progress(succeeded, waiting),
     )
@@ -591,7 +619,7 @@ def _named(facts: Facts, name: str) -> dict[str, Any]:
 
 def _job(facts: Facts, store: StoreAccess, snapshot: Snapshot, *, again: bool = False) -> Manifest:
     declared = task.decode(facts.work)
-    assert isinstance(declared, task.TrainingTask)  # noqa: S101 - _work encoded it
+    assert isinstance(declared, task.TrainingTask | task.OwnTrainingTask)  # noqa: S101 - _work encoded it
     work = task.with_data(declared, store.location, snapshot.version, snapshot.file)
     if again:
         work = task.unpublished(work)
@@ -606,7 +634,15 @@ def _job(facts: Facts, store: StoreAccess, snapshot: Snapshot, *, again: bool = 
         timeout=parse_duration(facts.timeout_text),
         retries=facts.retries,
         annotations={_VERSION_ANNOTATION: snapshot.version, _FILE_ANNOTATION: snapshot.file},
+        transform=_transform(work, snapshot) if isinstance(work, task.OwnTrainingTask) else None,
     )
+
+
+def _transform(work: task.OwnTrainingTask, snapshot: Snapshot) -> jobs.Training:
+    """The user's container, and what it is given."""
+    own = work.container
+    parts = task.parts_of(work, snapshot.file)
+    return jobs.Training(own.image, own.command, own.args, parts=parts, variables=own.env)
 
 
 def _version(facts: Facts, number: int, result: Result) -> Manifest:

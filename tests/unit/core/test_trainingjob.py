@@ -140,7 +140,9 @@ def test_a_task_that_uses_no_newer_field_is_written_as_it_always_was() -> None:
     world.put("TrainingJob", "lr", spec=training_spec(seed=7))
     world.settle()
     text = world.get("Job", "lr-train")["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"]
-    assert sorted(json.loads(text)) == ["estimator", "file", "image", "seed", "store", "target", "type", "version"]
+    always = ("estimator", "file", "image", "packages", "seed", "split", "store", "target", "type", "version")
+    assert sorted(json.loads(text)) == list(always)
+    assert json.loads(text)["split"] == {"test": "0.2"}
 
 
 def test_the_worst_slices_are_told_and_stay() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec.structs import replace
 from sklearn import metrics
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, train_test_split
@@ -71,7 +72,8 @@ def test_folds_are_made_in_the_way_of_the_split_and_always_the_same(
     source = csv(tmp_path / "d.csv", "x,patient,day,label", lines)
     fields: dict[str, Any] = {"features": ("x",), "split": split, "evaluation": Evaluation(folds=4)}
     made = trained(store, source, "label", steps(LOGISTIC), **fields)
-    assert made.result == trained(store, source, "label", steps(LOGISTIC), **fields).result
+    again = trained(store, source, "label", steps(LOGISTIC), **fields)
+    assert replace(made.result, cpu_seconds=0) == replace(again.result, cpu_seconds=0)
     folds = evaluated(made).folds
     if split.time:  # what is tested on is always newer
         assert [(fold.train_rows, fold.test_rows) for fold in folds] == [(48, 48), (96, 48), (144, 48), (192, 48)]

@@ -24,14 +24,14 @@ def _day(number: int) -> str:
     return f"{2000 + number // 336:04}-{number // 28 % 12 + 1:02}-{number % 28 + 1:02}"
 
 
-def tested(store: StoreLocation, source: Path, split: Split, seed: int = 0) -> list[int]:
+def held_out(store: StoreLocation, source: Path, split: Split, seed: int = 0) -> list[int]:
     """The numbers of the rows that a training keeps for the test."""
     made = trained(store, source, "label", steps(LOGISTIC), split=split, seed=seed, **FEATURES)
     return [int(x) for x in frozen_rows(made).column("feature.x").to_pylist()]
 
 
 def test_no_group_is_in_both_parts_and_the_test_has_about_its_share(store: StoreLocation, tmp_path: Path) -> None:
-    found = tested(store, csv(tmp_path / "d.csv", HEADER, rows()), GROUP)
+    found = held_out(store, csv(tmp_path / "d.csv", HEADER, rows()), GROUP)
     patients = {row % 40 for row in found}
     assert set(found) == {row for row in range(200) if row % 40 in patients}
     assert len(found) == 40
@@ -39,39 +39,39 @@ def test_no_group_is_in_both_parts_and_the_test_has_about_its_share(store: Store
 
 def test_the_seed_decides_which_groups_are_tested_on(store: StoreLocation, tmp_path: Path) -> None:
     source = csv(tmp_path / "d.csv", HEADER, rows())
-    assert tested(store, source, GROUP, 1) == tested(store, source, GROUP, 1)
-    assert tested(store, source, GROUP, 1) != tested(store, source, GROUP, 2)
+    assert held_out(store, source, GROUP, 1) == held_out(store, source, GROUP, 1)
+    assert held_out(store, source, GROUP, 1) != held_out(store, source, GROUP, 2)
 
 
 def test_a_group_that_is_far_too_large_is_trained_on(store: StoreLocation, tmp_path: Path) -> None:
     lines = [f"{row},{'large' if row < 180 else f'p{row}'},{_day(row)},{row % 2}" for row in range(200)]
     for seed in range(3):
-        assert tested(store, csv(tmp_path / "d.csv", HEADER, lines), Split("0.1", group="patient"), seed) == [
+        assert held_out(store, csv(tmp_path / "d.csv", HEADER, lines), Split("0.1", group="patient"), seed) == [
             *range(180, 200)
         ]
 
 
 def test_two_groups_are_one_for_each_part(store: StoreLocation, tmp_path: Path) -> None:
     lines = [f"{row},{row % 4 == 0},{_day(row)},{row // 4 % 2}" for row in range(80)]
-    found = tested(store, csv(tmp_path / "d.csv", HEADER, lines), Split("0.9", group="patient"))
+    found = held_out(store, csv(tmp_path / "d.csv", HEADER, lines), Split("0.9", group="patient"))
     assert found == [row for row in range(80) if row % 4] or found == [row for row in range(80) if not row % 4]
 
 
 def test_the_newest_rows_are_tested_on(store: StoreLocation, tmp_path: Path) -> None:
-    assert tested(store, csv(tmp_path / "d.csv", HEADER, rows()), TIME) == list(range(40))
+    assert held_out(store, csv(tmp_path / "d.csv", HEADER, rows()), TIME) == list(range(40))
 
 
 def test_rows_of_one_moment_are_in_the_same_part(store: StoreLocation, tmp_path: Path) -> None:
     lines = [f"{row},p,{_day(100 - row // 30)},{row % 2}" for row in range(120)]
     # A fifth are 24 rows, but the newest day has 30.
-    assert tested(store, csv(tmp_path / "d.csv", HEADER, lines), TIME) == list(range(30))
+    assert held_out(store, csv(tmp_path / "d.csv", HEADER, lines), TIME) == list(range(30))
 
 
 @pytest.mark.parametrize("time", ["year", "share"])
 def test_time_may_be_a_number(store: StoreLocation, tmp_path: Path, time: str) -> None:
     lines = [f"{row},{row},{row / 7},{row % 2}" for row in range(50)]
     source = csv(tmp_path / "d.csv", "x,year,share,label", lines)
-    assert tested(store, source, Split(time=time)) == list(range(40, 50))
+    assert held_out(store, source, Split(time=time)) == list(range(40, 50))
 
 
 def test_the_column_of_a_split_is_a_feature_only_where_it_is_named(store: StoreLocation, tmp_path: Path) -> None:
