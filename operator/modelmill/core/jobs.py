@@ -280,7 +280,7 @@ def _ours(
         subject.settings.trainer_image,
         [],
         variables=[
-            {"name": task.ENVIRONMENT, "value": task.encode(work)},
+            *(pods.variable(name, value) for name, value in task.variables(work).items()),
             *pods.secret_variables(store.secret, store.location.uri),
             *variables,
         ],
@@ -320,9 +320,9 @@ def _before(subject: Subject, transform: Transform, store: StoreAccess, limits: 
         transform.image,
         list(transform.args),
         variables=[
-            {"name": environment.DATA, "value": environment.DATA_FOLDER},
-            {"name": environment.OUTPUT, "value": environment.OUTPUT_FOLDER},
-            *({"name": name, "value": value} for name, value in own),
+            pods.variable(environment.DATA, environment.DATA_FOLDER),
+            pods.variable(environment.OUTPUT, environment.OUTPUT_FOLDER),
+            *(pods.variable(name, value) for name, value in own),
         ],
         mounts={
             "scratch": (environment.WORK_FOLDER, False),

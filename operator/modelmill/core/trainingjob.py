@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from modelmill.api.schema import API_VERSION, parse_duration
 from modelmill.api.trainingjob import Container, Split, TrainingJobSpec
-from modelmill.core import admission, conditions, jobs, pods, reproduction, retry, workspace
+from modelmill.core import admission, conditions, jobs, pods, reproduction, retention, retry, workspace
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Guard, Guards, NoPods, Observed, Outcome, Subject, Unedited, Write
@@ -132,7 +132,7 @@ def observe(observed: Observed) -> Facts:
     model = spec.model_ref.name if spec.model_ref else None
     found = observed.get("Model", model) if model else None
     versions = observed.find("ModelVersion", MODEL_FIELD, model) if model else ()
-    queued = _queued(observed)
+    store = _store(observed, spec)
     result = _known_result(observed.status) or _reported_result(run)
     second_job = reproduction.job_name(subject.name)
     second = jobs.observe(observed, second_job, observed.uid) if spec.reproduce else jobs.Run("Absent")
@@ -144,8 +144,8 @@ def observe(observed: Observed) -> Facts:
         model_exists=found is not None,
         dataset=spec.data.dataset_ref.name,
         suspended=spec.suspend,
-        store=_store(observed, spec),
-        snapshot=_snapshot(observed, spec, run),
+        store=store,
+        snapshot=_snapshot(observed, spec, run, store),
         pinned="datasetVersion" in observed.status or run.annotation(_VERSION_ANNOTATION) is not None,
         work=task.encode(_own_work(observed, spec, spec.container) if spec.container else _work(observed, spec)),
         limits=pods.resources(spec.resources, RESOURCES),
@@ -158,7 +158,7 @@ def observe(observed: Observed) -> Facts:
         second_job=second_job,
         second=second,
         verdict=reproduction.said(observed.object) or (_compared(second, result) if result else None),
-        queued=queued,
+        queued=_queued(observed),
         reserved=_reserved(found, observed.uid, {v["spec"]["version"] for v in versions}),
         version_name=mine[0]["metadata"]["name"] if mine else observed.status.get("modelVersion"),
         ended=_end_said(observed.object),
@@ -191,7 +191,9 @@ def _reserved(model: Manifest | None, uid: str, taken: set[int]) -> int | None:
     return None
 
 
-def _snapshot(observed: Observed, spec: TrainingJobSpec, run: jobs.Run) -> Snapshot | Waiting:
+def _snapshot(
+    observed: Observed, spec: TrainingJobSpec, run: jobs.Run, store: StoreAccess | Waiting
+) -> Snapshot | Waiting:
     """The data: pinned by the status, else by the Job, else the Dataset's newest or the declared version."""
     status = observed.status
     if "datasetVersion" in status:
@@ -203,21 +205,31 @@ def _snapshot(observed: Observed, spec: TrainingJobSpec, run: jobs.Run) -> Snaps
     dataset = observed.get("Dataset", name)
     if dataset is None:
         return Waiting("DatasetNotFound", f"there is no Dataset {name} in this namespace yet; create it")
-    history = [Snapshot(h["version"], h["file"]) for h in dig(dataset, "status", "history") or ()]
+    history = retention.history(dataset)
+    here = [s for s in history if isinstance(store, StoreAccess) and s.is_in(store)]
     if spec.data.version is not None:
-        for snapshot in history:
-            if snapshot.version == spec.data.version:
-                return snapshot
-        return Waiting(
-            "DatasetVersionNotFound",
-            f"Dataset {name} has no version {spec.data.version} in status.history; name one that it has, or none for"
-            " the newest",
-            stalled=True,
-            failed=True,
+        return _declared_version(name, spec.data.version, history, here)
+    if not conditions.is_true(dataset, "Ready") or not history:
+        return _not_ready(name, dataset, bool(here))
+    if history[0] not in here:
+        said = f"Dataset {name} has no version yet in the store that {workspace.KIND} {workspace.NAME} declares"
+        return Waiting("DatasetNotReady", said)
+    return Snapshot(history[0].version, history[0].file)
+
+
+def _declared_version(
+    name: str, version: str, history: tuple[retention.Snapshot, ...], here: list[retention.Snapshot]
+) -> Snapshot | Waiting:
+    for snapshot in here:
+        if snapshot.version == version:
+            return Snapshot(snapshot.version, snapshot.file)
+    said = f"Dataset {name} has no version {version} in status.history; name one that it has, or none for the newest"
+    if any(snapshot.version == version for snapshot in history):
+        said = (
+            f"version {version} of Dataset {name} was written to another store than the one that {workspace.KIND}"
+            f" {workspace.NAME} declares now; name one that was taken since, or none for the newest"
         )
-    if conditions.is_true(dataset, "Ready") and history:
-        return history[0]
-    return _not_ready(name, dataset, bool(history))
+    return Waiting("DatasetVersionNotFound", said, stalled=True, failed=True)
 
 
 def _not_ready(name: str, dataset: Manifest, known: bool) -> Waiting:
