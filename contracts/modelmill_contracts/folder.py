@@ -3,9 +3,10 @@
 import hashlib
 import os
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
-from modelmill_contracts import artifact, digest
+from modelmill_contracts import artifact, digest, evaluation
 from modelmill_contracts.artifact import Manifest
 from modelmill_contracts.store import Store, artifact_key
 
@@ -41,7 +42,8 @@ def read_manifest(data: bytes, expected: str | None) -> Manifest:
 def verify(folder: Path, expected: str | None) -> Manifest:
     """Check a folder against its manifest, and the manifest against its digest: regular files only, each as written.
 
-    Raises ArtifactError; nothing of the folder may be used before this returned.
+    The files of the evaluation need not be there.  Raises ArtifactError; nothing of the folder may be used before
+    this returned.
     """
     path = folder / artifact.MANIFEST
     try:
@@ -55,6 +57,8 @@ def verify(folder: Path, expected: str | None) -> Manifest:
                 # A model format may read further files beside it: what no digest covers must not be there.
                 raise ArtifactError("FileUnexpected", f"{name!r} is not in the manifest; remove it from the artifact")
         for file in manifest.files:
+            if file.name in evaluation.FILES and not os.path.lexists(folder / file.name):
+                continue
             _require_regular(folder / file.name)
             _require_digest(file, digest.of_file(folder / file.name))
     except FileNotFoundError as error:
@@ -63,14 +67,18 @@ def verify(folder: Path, expected: str | None) -> Manifest:
     return manifest
 
 
-def fetch(store: Store, expected: str, folder: Path) -> Manifest:
-    """Bring the artifact with digest `expected` into the empty `folder`, verified while it streams."""
+def fetch(store: Store, expected: str, folder: Path, *, without: Collection[str] = ()) -> Manifest:
+    """Bring the artifact with digest `expected` into the empty `folder`, verified while it streams.
+
+    Files of the evaluation (`evaluation.FILES`) may be left out: `without`.
+    """
     prefix = artifact_key(expected)
     data = store.get(f"{prefix}/{artifact.MANIFEST}", artifact.MAX_MANIFEST)
     manifest = read_manifest(data, expected)
     folder.mkdir(parents=True, exist_ok=True)
     for file in manifest.files:
-        _fetch_file(store, prefix, file, folder)
+        if file.name not in without:
+            _fetch_file(store, prefix, file, folder)
     # Last, so that a folder with a manifest is a complete one.
     (folder / artifact.MANIFEST).write_bytes(data)
     return manifest
@@ -79,7 +87,7 @@ def fetch(store: Store, expected: str, folder: Path) -> Manifest:
 def publish(store: Store, folder: Path, manifest: Manifest) -> str:
     """Write `folder` and its manifest to the store; the artifact's digest.  Writing it again changes nothing."""
     data = artifact.encode(manifest)
-    expected = digest.of_bytes(data)
+    expected = artifact.digest_of(manifest)
     prefix = artifact_key(expected)
     for file in manifest.files:
         store.put_once(f"{prefix}/{file.name}", folder / file.name)

@@ -61,7 +61,22 @@ class CollectResult(msgspec.Struct, frozen=True, tag="Collect"):
 class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
     name: Text
     value: Text  # a decimal, so that the API holds no floats
-    stddev: str | None = None
+    stddev: Text | None = None  # over the folds of a cross-validation
+
+
+class WorstSlice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a metric is worst among the slices of the test rows.  The evaluation in the artifact has them all."""
+
+    metric: Text
+    column: Annotated[str, Meta(max_length=128)]
+    rows: int
+    value: Text  # of the metric: a decimal
+    slice: Text | None = None  # the column's value, cut where it is long; none: it is missing in these rows
+
+
+class FileDigest(msgspec.Struct, frozen=True):
+    name: Text
+    digest: Digest
 
 
 class TrainingResult(msgspec.Struct, frozen=True, tag="Training", omit_defaults=True):
@@ -73,6 +88,8 @@ class TrainingResult(msgspec.Struct, frozen=True, tag="Training", omit_defaults=
     train_rows: int = 0
     test_rows: int = 0
     cpu_seconds: int = 0
+    slices: Annotated[tuple[WorstSlice, ...], Meta(max_length=32)] = ()
+    files: Annotated[tuple[FileDigest, ...], Meta(max_length=16)] = ()  # of the artifact
 
 
 class TensorSummary(msgspec.Struct, frozen=True):
@@ -138,6 +155,13 @@ def encode(report: Report) -> bytes:
     if len(data) > LIMIT:
         raise ValueError(f"a report of {len(data)} bytes does not fit {LIMIT}: its result is too large")
     return data
+
+
+def fitting(result: TrainingResult, limit: int) -> TrainingResult:
+    """The result in at most `limit` bytes: the last slices are left out where it is longer."""
+    while result.slices and len(msgspec.json.encode(result)) > limit:
+        result = msgspec.structs.replace(result, slices=result.slices[:-1])
+    return result
 
 
 def write(report: Report, path: Path = PATH) -> None:

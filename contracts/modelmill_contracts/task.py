@@ -124,8 +124,19 @@ class Estimator(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Split(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How training and test rows are told apart: at random, unless `group` or `time` names a column."""
+
     test: str = "0.2"  # fraction of rows
-    stratify: bool = False
+    stratify: bool = False  # of a random split: both parts have the classes' shares
+    group: str | None = None  # all rows of one value are in the same part
+    time: str | None = None  # the newest rows are tested on
+
+
+class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is measured besides the metrics on all test rows."""
+
+    folds: int = 0  # of a cross-validation on the training rows; 0: none
+    slices: tuple[str, ...] = ()  # columns: each metric for each value
 
 
 class TrainingTask(msgspec.Struct, frozen=True, tag="Training", omit_defaults=True):
@@ -140,8 +151,57 @@ class TrainingTask(msgspec.Struct, frozen=True, tag="Training", omit_defaults=Tr
     split: Split = Split()
     seed: int = 0
     metrics: tuple[str, ...] = ()  # none: accuracy for classifiers, r2 for regressors
+    evaluation: Evaluation = Evaluation()
     packages: tuple[str, ...] = ("sklearn",)  # top-level packages that a class may come from
     image: str = ""  # of the trainer: part of the recipe
+    publish: bool = True  # False: say what would be published, and write nothing
+
+
+class OwnContainer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A container of the user's that trains: part of the recipe."""
+
+    image: str
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+
+
+# What such a container finds in its folder of data, and what it writes beside its model.
+TRAIN_ROWS = "train.parquet"
+TEST_ROWS = "test.parquet"
+DECLARED = "task.json"  # target, features, seed, metrics
+METRICS = "metrics.json"  # name -> number
+
+
+class PartsTask(msgspec.Struct, frozen=True, tag="Parts", omit_defaults=True):
+    """Bring training and test rows of a snapshot into a folder: what a user's container trains on."""
+
+    store: StoreLocation
+    file: str  # digest of the snapshot's Parquet file
+    version: str  # digest of the snapshot's logical content
+    target: str
+    folder: str
+    features: tuple[str, ...] = ()  # none: every column but the target, the split's and timestamps
+    split: Split = Split()
+    seed: int = 0
+    metrics: tuple[str, ...] = ()
+
+
+class OwnTrainingTask(msgspec.Struct, frozen=True, tag="OwnTraining", omit_defaults=True):
+    """Check what a user's container made of those rows, and write the artifact."""
+
+    store: StoreLocation
+    version: str
+    target: str
+    container: OwnContainer
+    data: str  # folder
+    output: str  # folder
+    features: tuple[str, ...] = ()
+    split: Split = Split()
+    seed: int = 0
+    metrics: tuple[str, ...] = ()  # which it has to write; none: any
+    image: str = ""  # of the trainer: part of the recipe
+    publish: bool = True
 
 
 class VerificationTask(msgspec.Struct, frozen=True, tag="Verification"):
@@ -152,12 +212,36 @@ class VerificationTask(msgspec.Struct, frozen=True, tag="Verification"):
     digest: str
 
 
-Task = PreflightTask | SnapshotTask | FetchTask | CollectTask | TrainingTask | VerificationTask
+AnyTraining = TrainingTask | OwnTrainingTask
+Task = (
+    PreflightTask
+    | SnapshotTask
+    | FetchTask
+    | CollectTask
+    | TrainingTask
+    | PartsTask
+    | OwnTrainingTask
+    | VerificationTask
+)
 
 
-def with_data(declared: TrainingTask, store: StoreLocation, version: str, file: str) -> TrainingTask:
+def with_data(declared: AnyTraining, store: StoreLocation, version: str, file: str) -> AnyTraining:
     """The training that was declared, on this snapshot in this store."""
+    if isinstance(declared, OwnTrainingTask):
+        return msgspec.structs.replace(declared, store=store, version=version)
     return msgspec.structs.replace(declared, store=store, version=version, file=file)
+
+
+def parts_of(work: OwnTrainingTask, file: str) -> PartsTask:
+    """What has to be there before the user's container starts."""
+    return PartsTask(
+        work.store, file, work.version, work.target, work.data, work.features, work.split, work.seed, work.metrics
+    )
+
+
+def unpublished(declared: AnyTraining) -> AnyTraining:
+    """The same training, of which nothing is kept but what it says of its artifact."""
+    return msgspec.structs.replace(declared, publish=False)
 
 
 def encode(task: Task) -> str:

@@ -142,7 +142,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "version": DIGEST,
                     "target": "benign",
                     "features": ["radius"],
-                    "split": {"test": "0.2", "stratify": True},
+                    "split": {"test": "0.2", "method": "Stratified", "stratify": False},
                 },
                 "estimator": {
                     "columns": [
@@ -163,7 +163,8 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     ],
                 },
                 "seed": 7,
-                "evaluation": {"metrics": ["roc_auc"]},
+                "evaluation": {"metrics": ["roc_auc"], "crossValidation": 5, "slices": ["age_group"]},
+                "reproduce": {"runs": 2},
                 "resources": RESOURCES,
                 "limits": {"timeout": "2h", "retries": 1},
                 "suspend": False,
@@ -173,12 +174,36 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "datasetVersion": DIGEST,
                 "datasetFile": DIGEST,
                 "recipe": DIGEST,
-                "artifact": {"uri": "s3://models/artifacts/x", "digest": DIGEST},
+                "artifact": {
+                    "uri": "s3://models/artifacts/x",
+                    "digest": DIGEST,
+                    "files": [{"name": "model.onnx", "digest": DIGEST}],
+                },
+                "reproduction": {"digest": DIGEST, "differs": ["model.onnx"]},
                 "metrics": [{"name": "roc_auc", "value": "0.991", "stddev": "0.004"}],
+                "slices": [
+                    {"metric": "roc_auc", "column": "age_group", "slice": "old", "rows": 40, "value": "0.93"},
+                ],
                 "modelVersion": "triage-7",
                 "usage": {"cpuSeconds": 41},
             },
-        }
+        },
+        {
+            "metadata": {"name": "forest"},
+            "spec": {
+                "data": {
+                    "datasetRef": {"name": "tumours"},
+                    "target": "benign",
+                    "split": {"method": "Group", "by": "patient_id"},
+                },
+                "container": {
+                    "image": "registry.example.org/ml/train:1",
+                    "command": ["train"],
+                    "args": ["--fast"],
+                    "env": [{"name": "DEPTH", "value": "5"}],
+                },
+            },
+        },
     ],
     "Model": [
         {

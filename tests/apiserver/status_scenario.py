@@ -92,6 +92,11 @@ TRAINED = Report(
     "TrainingSucceeded",
     result=TrainingResult(digest("c"), digest("1"), "s3://models/artifacts/x", "onnx", (Metric("roc_auc", "0.99"),)),
 )
+TRAINED_OTHERWISE = Report(
+    True,
+    "TrainingSucceeded",
+    result=TrainingResult(digest("c"), digest("2"), "s3://models/artifacts/y", "onnx", (Metric("roc_auc", "0.99"),)),
+)
 NOT_TRAINED = Report(False, "TargetMissing", "there is no column benign; name one of the data's columns")
 VERIFIED = Report(True, "Verified", result=VerificationResult(digest("1"), (), (), 100))
 OTHER_BYTES = Report(False, "DigestMismatch", "the artifact has another digest; name the right one")
@@ -253,6 +258,17 @@ class Scenario:
         self.comes("suspended", "TrainingJob", "later", "Suspended", "Suspended")
         self.kubectl.apply(training("later", suspend=False))
         self.ends("training failed", "later-train", NOT_TRAINED, "TrainingJob", "later", "Stalled", "TargetMissing")
+        for name, again, same in (("same", TRAINED, "True"), ("other", TRAINED_OTHERWISE, "False")):
+            self.kubectl.apply(training(name, reproduce={"runs": 2}))
+            for job, said in ((f"{name}-train", TRAINED), (f"{name}-again", again)):
+
+                def has_ended(job: str = job) -> bool:
+                    ended = self.kubectl.get("job", job)
+                    return ended is not None and "completionTime" in ended["status"]
+
+                kubelet.end(self.kubectl, job, said, has_ended, f"Job {job} has ended")
+            self.kubectl.wait_for("TrainingJob", name, "Reproducible", same)
+            self.comes("trained twice", "TrainingJob", name, "Done", "TrainingSucceeded")
         self.kubectl.apply(training("without-data", data={"datasetRef": {"name": "nowhere"}, "target": "benign"}))
         self.comes("no Dataset yet", "TrainingJob", "without-data", "InProgress", "DatasetNotFound")
 

@@ -36,6 +36,8 @@ BOUNDS = [bound for kind in crds() for bound in bounds(kind)]
 
 IMMUTABLE = "field is immutable: delete the object and create a new one"
 
+OWN_TRAINING: Node = {"data": {"datasetRef": {"name": "a"}, "target": "b"}, "container": {"image": "a"}}
+
 # What breaks each CEL rule, and nothing else: (path, value) in the first good object of the kind, or (GONE takes a
 # field away) in what was created from it, where the rule is about a change.
 RULES: dict[str, list[tuple[str, Any]]] = {
@@ -103,14 +105,40 @@ RULES: dict[str, list[tuple[str, Any]]] = {
     f"TrainingJob spec.data: {IMMUTABLE}": [
         ("spec.data.target", "other"),
         ("spec.data.features", GONE),
-        ("spec.data.split.stratify", False),
+        ("spec.data.split.stratify", True),
     ],
-    f"TrainingJob spec.estimator: {IMMUTABLE}": [
+    "TrainingJob spec.data.split.by: by goes with the methods Group and Time, and they with it": [
+        ("spec.data.split", {"method": "Group"}),
+        ("spec.data.split", {"method": "Time"}),
+        ("spec.data.split", {"by": "patient_id"}),
+        ("spec.data.split", {"method": "Random", "by": "patient_id"}),
+        ("spec.data.split", {"method": "Stratified", "by": "patient_id"}),
+    ],
+    "TrainingJob spec.data.split.stratify: stratify: true is the method Stratified": [
+        ("spec.data.split", {"method": "Random", "stratify": True}),
+        ("spec.data.split", {"method": "Time", "by": "taken_at", "stratify": True}),
+    ],
+    "TrainingJob spec: give exactly one of estimator, container": [
+        ("spec.estimator", GONE),
+    ],
+    "TrainingJob spec.evaluation: crossValidation and slices go with an estimator: a container measures by itself": [
+        ("spec", {**OWN_TRAINING, "evaluation": {"crossValidation": 5}}),
+        ("spec", {**OWN_TRAINING, "evaluation": {"slices": ["age_group"]}}),
+    ],
+    "TrainingJob spec.container.env: names that start with MILL_ are the operator's": [
+        ("spec", {**OWN_TRAINING, "container": {"image": "a", "env": [{"name": "MILL_DATA", "value": "/"}]}}),
+    ],
+    "TrainingJob spec: estimator and container are immutable: delete the object and create a new one": [
         ("spec.estimator.steps.0.params.max_depth", 6),
         ("spec.estimator.columns", []),
     ],
     f"TrainingJob spec.seed: {IMMUTABLE}": [("spec.seed", 8)],
-    f"TrainingJob spec.evaluation: {IMMUTABLE}": [("spec.evaluation.metrics", ["f1"])],
+    f"TrainingJob spec.evaluation: {IMMUTABLE}": [
+        ("spec.evaluation.metrics", ["f1"]),
+        ("spec.evaluation.crossValidation", GONE),
+        ("spec.evaluation.slices", []),
+    ],
+    f"TrainingJob spec.reproduce: {IMMUTABLE}": [("spec.reproduce", GONE)],
     f"TrainingJob spec.resources: {IMMUTABLE}": [("spec.resources.limits.memory", "2Gi")],
     f"TrainingJob spec.limits: {IMMUTABLE}": [("spec.limits.timeout", "3h")],
     "ModelVersion metadata.name: metadata.name must be the model's name, a dash and the version, such as triage-7": [
@@ -153,6 +181,12 @@ ALLOWED: list[tuple[str, str, Any]] = [
     ("Dataset", "spec.source", {"uri": "https://example.org/.well-known/a.csv"}),
     ("Workspace", "spec.store", {"uri": "s3://models/.a"}),
     ("Workspace", "spec.store", {"uri": "pvc://models/a.b"}),
+    ("TrainingJob", "spec.reproduce", {}),
+    ("TrainingJob", "spec", {**OWN_TRAINING, "evaluation": {"metrics": ["rmse"]}}),
+    ("TrainingJob", "spec.data.split", {"stratify": True}),
+    ("TrainingJob", "spec.data.split", {"method": "Random"}),
+    ("TrainingJob", "spec.data.split", {"method": "Stratified"}),
+    ("TrainingJob", "spec.data.split", {"method": "Time", "by": "taken_at", "stratify": False}),
     ("TrainingJob", "spec.estimator.steps.0.params", {"a": 1.5, "b": None, "c": [{"d": [True]}], "e": {"f": "g"}}),
     ("ModelDeployment", "spec.model", {"name": "triage"}),
     ("ModelDeployment", "spec.server.container", {"image": "own", "port": 9000}),

@@ -22,9 +22,10 @@ SHARE = {
     "Dataset: refresh": 200_000,
     "Dataset: derived": 100_000,
     "Dataset: two replicas": 100_000,
-    "TrainingJob": 800_000,
+    "TrainingJob": 650_000,
     "TrainingJob: another store": 50_000,
     "TrainingJob: queue": 150_000,
+    "TrainingJob: reproduction": 150_000,
     "Workspace": 800_000,
     "Workspace: collection": 200_000,
 }  # of systems that share a kind
@@ -55,7 +56,7 @@ def test_every_state_is_safe_and_converges(name: str, reports: dict[str, Future[
 NO_GUARD_OF = {kind: Weakness(guards=lambda guard, kind=kind: guard.kind == kind) for kind in ("Deployment", "Service")}
 NO_GUARD_THAT = {
     end: Weakness(guards=lambda guard, end=end: guard.meaning.endswith(end))
-    for end in ("has no artifact", "are gone", "is suspended", "is as it was read")
+    for end in ("has no artifact", "was compared", "are gone", "is suspended", "is as it was read")
 }
 WEAKENED = [
     (
@@ -65,6 +66,12 @@ WEAKENED = [
     ),
     (NO_GUARD_OF["Service"], "ModelDeployment: rollout", "the revision that the Service selects loses its pods"),
     (NO_GUARD_THAT["has no artifact"], "TrainingJob", "what was trained is trained again"),
+    (NO_GUARD_THAT["was compared"], "TrainingJob: reproduction", "what ended is trained again"),
+    (
+        NO_GUARD_THAT["are gone"],
+        "TrainingJob: reproduction",
+        "a second run that ended well is thrown away",
+    ),
     (NO_GUARD_THAT["are gone"], "TrainingJob", "a training that ended well is thrown away"),
     (NO_GUARD_THAT["is suspended"], "TrainingJob", "a training that ended well is thrown away"),
     (

@@ -90,6 +90,14 @@ def _dispatch(asked: task.Task) -> Report:
             from modelmill_trainer.training import train  # noqa: PLC0415
 
             return train(asked)
+        case task.PartsTask():
+            from modelmill_trainer.parts import parts  # noqa: PLC0415
+
+            return parts(asked)
+        case task.OwnTrainingTask():
+            from modelmill_trainer.own_training import take  # noqa: PLC0415
+
+            return take(asked)
         case task.VerificationTask():
             from modelmill_trainer.verification import verify  # noqa: PLC0415
 

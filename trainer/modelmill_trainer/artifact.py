@@ -8,17 +8,19 @@ import pandas as pd
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
-from modelmill_contracts import artifact, digest, folder
+from modelmill_contracts import artifact, digest, evaluation, folder
 from modelmill_contracts.artifact import File, Manifest
+from modelmill_contracts.evaluation import Evaluation
 from modelmill_contracts.profile import Profile
-from modelmill_contracts.report import Metric
 from modelmill_contracts.store import Store
-from modelmill_contracts.task import TrainingTask
+from modelmill_contracts.task import AnyTraining, TrainingTask
 from modelmill_trainer import conversion, signature, skops_file
 from modelmill_trainer.card import card
-from modelmill_trainer.data import Data, Parts
+from modelmill_trainer.data import Data
 from modelmill_trainer.failure import TaskError
+from modelmill_trainer.frozen import Frozen
 from modelmill_trainer.log import phase
+from modelmill_trainer.splitting import Parts
 
 
 class Trained(NamedTuple):
@@ -28,7 +30,8 @@ class Trained(NamedTuple):
     data: Data
     parts: Parts
     recipe: dict[str, Any]
-    metrics: tuple[Metric, ...]
+    evaluation: Evaluation
+    frozen: Frozen
     profile: Profile
     notes: tuple[str, ...]
 
@@ -37,6 +40,7 @@ class Written(NamedTuple):
     digest: str
     runtime: str
     notes: tuple[str, ...]
+    files: tuple[File, ...]
 
 
 class Model(NamedTuple):
@@ -51,7 +55,10 @@ class NotServableError(Exception):
 
 
 def write(trained: Trained, task: TrainingTask, place: Path) -> Written:
-    """Convert the model, write the folder `place` and publish it; TaskError where no format can hold the model."""
+    """Convert the model, write the folder `place` and publish it if that is asked.
+
+    TaskError where no format can hold the model.
+    """
     data, pipeline = trained.data, trained.pipeline
     train = data.features.iloc[trained.parts.train]
     test = data.features.iloc[trained.parts.test]
@@ -65,15 +72,26 @@ def write(trained: Trained, task: TrainingTask, place: Path) -> Written:
         made.manifest,
         libraries=trained.recipe["libraries"],
         recipe=trained.recipe,
-        metrics={metric.name: metric.value for metric in trained.metrics},
+        metrics=trained.evaluation.metrics,
+        evaluation=trained.frozen.described,
         notes=(*trained.notes, *made.manifest.notes),
     )
     counts = (len(trained.parts.train), len(trained.parts.test))
-    page = card(manifest, task.estimator, counts, task.target)
-    manifest = lay_out(manifest, made.files, trained.profile, page, place)
-    with phase("publish", bytes=sum(file.size for file in manifest.files)):
-        found = folder.publish(Store(task.store), place, manifest)
-    return Written(found, manifest.runtime, manifest.notes)
+    page = card(manifest, task.estimator, counts, trained.evaluation)
+    files = {
+        **made.files,
+        evaluation.ROWS: trained.frozen.content,
+        evaluation.RESULTS: evaluation.encode(trained.evaluation),
+    }
+    return finish(lay_out(manifest, files, trained.profile, page, place), task, place)
+
+
+def finish(manifest: Manifest, task: AnyTraining, place: Path) -> Written:
+    """Publish what was laid out in the folder `place`, if that is asked."""
+    if task.publish:
+        with phase("publish", bytes=sum(file.size for file in manifest.files)):
+            folder.publish(Store(task.store), place, manifest)
+    return Written(artifact.digest_of(manifest), manifest.runtime, manifest.notes, manifest.files)
 
 
 def served(pipeline: Pipeline, types: dict[str, str], rows: pd.DataFrame, spread: float) -> Model:

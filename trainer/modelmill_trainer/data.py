@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
-from sklearn.model_selection import train_test_split
 
 from modelmill_contracts.report import Problem
 from modelmill_contracts.store import Store
-from modelmill_contracts.task import Split, TrainingTask
+from modelmill_contracts.task import PartsTask, TrainingTask
 from modelmill_trainer import fetching, pipeline
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.version import types_of, version_of
@@ -29,12 +27,7 @@ class Data(NamedTuple):
     name: str  # of the target
 
 
-class Parts(NamedTuple):
-    train: Any  # row positions, ascending
-    test: Any
-
-
-def load(task: TrainingTask, folder: Path) -> pa.Table:
+def load(task: TrainingTask | PartsTask, folder: Path) -> pa.Table:
     """The snapshot's table; TaskError where the stored file is not the one that was written."""
     path = folder / "snapshot.parquet"
     fetching.download(Store(task.store), task.file, path, f"version {task.version}")
@@ -48,12 +41,22 @@ def load(task: TrainingTask, folder: Path) -> pa.Table:
 def prepare(table: pa.Table, task: TrainingTask, *, classifier: bool) -> Data:
     """Features and target; TaskError names the column that is missing or cannot be used."""
     types = types_of(table.schema)
-    if task.target not in types:
-        raise TaskError("TargetMissing", f"data.target: {_absent(task.target, list(types))}")
+    check_target(task.target, types)
     names = _feature_names(task, types)
     frame = features_of(table, {name: types[name] for name in names})
-    target = _target(table.column(task.target), types[task.target], task.target, classifier=classifier)
+    target = target_of(table, task.target, classifier=classifier)
     return Data(frame, target, {name: types[name] for name in names}, task.target)
+
+
+def check_target(name: str, types: dict[str, str]) -> None:
+    """TaskError where the data has no such column."""
+    if name not in types:
+        raise TaskError("TargetMissing", f"data.target: {absent(name, list(types))}")
+
+
+def target_of(table: pa.Table, name: str, *, classifier: bool) -> Any:
+    """The labels or numbers to predict, as `Data.target`; TaskError where rows have none, or none that can be."""
+    return _target(table.column(name), types_of(table.schema)[name], name, classifier=classifier)
 
 
 def features_of(table: pa.Table, types: dict[str, str]) -> pd.DataFrame:
@@ -78,45 +81,15 @@ def _as_served(values: Any) -> Any:
         return values.astype(np.float32).astype(np.float64)
 
 
-def split(data: Data, asked: Split, seed: int, *, classifier: bool) -> Parts:
-    """Random training and test rows, the same for the same seed and number of rows."""
-    rows = len(data.target)
-    try:
-        fraction = float(Decimal(asked.test))
-    except InvalidOperation as error:
-        raise TaskError("SplitInvalid", f"data.split.test: {asked.test!r} is not a decimal") from error
-    if not 0 < fraction < 1:
-        raise TaskError("SplitInvalid", f"data.split.test: {asked.test} is not between 0 and 1; use for example 0.2")
-    if classifier:
-        _check_classes(data, fraction, stratify=asked.stratify)
-    elif asked.stratify:
-        raise TaskError(
-            "SplitInvalid", "data.split.stratify: true is for classifiers; a regressor's target has no classes"
-        )
-    test_rows = int(np.ceil(rows * fraction))
-    if test_rows < 1 or rows - test_rows < 2:
-        raise TaskError(
-            "TooFewRows",
-            f"{rows} rows cannot be split into training and test rows at data.split.test {asked.test}; add rows",
-        )
-    labels = data.target if asked.stratify else None
-    train, test = train_test_split(np.arange(rows), test_size=fraction, random_state=seed % 2**32, stratify=labels)
-    if classifier and len(np.unique(data.target[train])) < len(np.unique(data.target)):
-        raise TaskError(
-            "TooFewRows",
-            "the training rows lack a class of the target, because few rows have it; set data.split.stratify: true",
-        )
-    return Parts(np.sort(train), np.sort(test))
-
-
 def _feature_names(task: TrainingTask, types: dict[str, str]) -> list[str]:
     names = list(task.features) or pipeline.selected(task.estimator)
     field = "data.features" if task.features else "estimator.columns"
     if not names:
-        names = [name for name in types if name != task.target]
+        # What rows are kept together or ordered by, such as a patient's number, is no property to learn from.
+        names = [name for name in types if name not in (task.target, task.split.group, task.split.time)]
     for name in names:
         if name not in types:
-            raise TaskError("FeatureMissing", f"{field}: {_absent(name, list(types))}")
+            raise TaskError("FeatureMissing", f"{field}: {absent(name, list(types))}")
         if names.count(name) > 1:
             raise TaskError("FeatureInvalid", f"{field}: {name!r} occurs twice; name each feature once")
         if name == task.target:
@@ -183,27 +156,8 @@ def _target(column: pa.ChunkedArray, kind: str, name: str, *, classifier: bool) 
     return column.cast(pa.int64()).to_numpy().astype(np.int64)
 
 
-def _check_classes(data: Data, fraction: float, *, stratify: bool) -> None:
-    target = data.target
-    counts = np.unique(target, return_counts=True)[1]
-    if len(counts) < 2:
-        raise TaskError(
-            "TargetOneClass",
-            f"data.target: all {len(target)} rows of {data.name!r} have the same class, so there is nothing to tell"
-            " apart; use data with at least two",
-        )
-    if not stratify:
-        return
-    test_rows = int(np.ceil(len(target) * fraction))
-    if counts.min() < 2 or min(test_rows, len(target) - test_rows) < len(counts):
-        raise TaskError(
-            "TooFewRows",
-            f"data.split.stratify: {len(target)} rows with {len(counts)} classes, the rarest with {counts.min()} rows,"
-            " cannot be split so that both parts have each class; add rows, or set stratify: false",
-        )
-
-
-def _absent(name: str, found: Sequence[str]) -> str:
+def absent(name: str, found: Sequence[str]) -> str:
+    """That the data has no such column, and which it has."""
     near = difflib.get_close_matches(name, found, n=3)
     hint = (
         f"the nearest are {', '.join(near)}"

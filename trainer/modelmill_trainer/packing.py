@@ -34,7 +34,7 @@ from modelmill_trainer.version import normalised, types_of, version_of
 
 _FORMAT = "modelmill.dev/pack/v1"
 _FEW_ROWS = 100
-_PICKLES = (".pkl", ".pickle", ".joblib")
+PICKLES = (".pkl", ".pickle", ".joblib")
 
 
 class Asked(NamedTuple):
@@ -107,12 +107,9 @@ def _packed_estimator(source: _Source, asked: Asked, table: Any) -> _Made:
         raise TaskError(
             "RowsMissing", "an estimator is believed only after it was compared on rows: name a file of some, --rows"
         )
-    fitted, notes = _load(source)
-    names = _feature_names(fitted, table.column_names, asked.target)
+    wrapped, names, notes = _opened_pipeline(source, table.column_names, asked.target)
     types = _types(table, names)
     rows = data.features_of(table, types)
-    wrapped = _by_position(fitted if isinstance(fitted, Pipeline) else Pipeline([("model", fitted)]), names)
-    pipeline.set_jobs(wrapped)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it was fitted on rows without names, and the like
         try:
@@ -131,6 +128,21 @@ def _packed_estimator(source: _Source, asked: Asked, table: Any) -> _Made:
         profile = profiling.profile(wrapped, rows, types, expected)
     manifest = _with_notes(made.manifest, notes, rows)
     return _Made(made.files, manifest, profile)
+
+
+def opened_skops(file: Path, columns: Sequence[str]) -> tuple[Pipeline, list[str], list[str]]:
+    """The pipeline in a skops file, the columns that it takes in their order, and notes for people; TaskError."""
+    return _opened_pipeline(_Source("skops", file), columns, None)
+
+
+def _opened_pipeline(
+    source: _Source, columns: Sequence[str], target: str | None
+) -> tuple[Pipeline, list[str], list[str]]:
+    fitted, notes = _load(source)
+    names = _feature_names(fitted, columns, target)
+    wrapped = _by_position(fitted if isinstance(fitted, Pipeline) else Pipeline([("model", fitted)]), names)
+    pipeline.set_jobs(wrapped)
+    return wrapped, names, notes
 
 
 def _with_notes(manifest: Manifest, notes: Sequence[str], rows: pd.DataFrame) -> Manifest:
@@ -162,9 +174,9 @@ def _find(path: Path) -> _Source:
         return _Source("onnx", path)
     if path.suffix == ".skops":
         return _Source("skops", path)
-    if path.suffix in _PICKLES:
+    if path.suffix in PICKLES:
         return _Source("pickle", path)
-    known = ", ".join((".onnx", ".skops", *_PICKLES))
+    known = ", ".join((".onnx", ".skops", *PICKLES))
     raise TaskError("ModelUnknown", f"{path.name} is none of {known}, or an MLflow model folder; save it as one")
 
 

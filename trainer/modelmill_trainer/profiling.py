@@ -24,7 +24,7 @@ TOP_VALUES = 20  # of a text feature
 
 def profile(pipeline: Pipeline, train: pd.DataFrame, types: dict[str, str], expected: list[Any]) -> Profile:
     """`expected` is what scikit-learn answers on the test rows: labels or predictions, and probabilities if any."""
-    features = _features(train, types)
+    features = features_of(train, types)
     answers: Numeric | Categorical
     scores: Numeric | None
     if is_classifier(pipeline):
@@ -49,10 +49,11 @@ def of_answers(rows: pd.DataFrame, types: dict[str, str], answers: list[Any], da
         predictions = numeric("predict", first, EDGES)
     else:
         predictions = categorical("predict", list(map(str, first.tolist())))
-    return Profile(rows=len(rows), features=_features(rows, types), predictions=predictions)
+    return Profile(rows=len(rows), features=features_of(rows, types), predictions=predictions)
 
 
-def _features(rows: pd.DataFrame, types: dict[str, str]) -> tuple[Numeric | Categorical, ...]:
+def features_of(rows: pd.DataFrame, types: dict[str, str]) -> tuple[Numeric | Categorical, ...]:
+    """How each feature is distributed in the rows."""
     return tuple(
         categorical(name, rows[name].tolist())
         if types[name] == "String"

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from modelmill_contracts import __version__
-from modelmill_contracts.task import TrainingTask
+from modelmill_contracts.task import Evaluation, OwnTrainingTask, Split, TrainingTask
 from modelmill_trainer import pins
 
 _FORMAT = "modelmill.dev/recipe/v1"
@@ -36,13 +36,39 @@ def recipe(
             "version": task.version,
             "target": task.target,
             "features": list(features),
-            "split": {"test": task.split.test, "stratify": task.split.stratify},
+            "split": _split(task.split),
         },
         "estimator": msgspec.to_builtins(task.estimator),
         "seed": task.seed,
         "metrics": list(metrics),
+        **({"evaluation": msgspec.to_builtins(task.evaluation)} if task.evaluation != Evaluation() else {}),
         "image": task.image,
         "libraries": libraries(task.packages),
         "architecture": pins.architecture(),
         "pins": dict(pinned),
     }
+
+
+def own_recipe(task: OwnTrainingTask, features: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+    """The recipe of a container's training.  What software the container has is its image's matter."""
+    return {
+        "format": _FORMAT,
+        "data": {
+            "version": task.version,
+            "target": task.target,
+            "features": list(features),
+            "split": _split(task.split),
+        },
+        "container": msgspec.to_builtins(task.container),
+        "seed": task.seed,
+        "metrics": list(metrics),
+        "image": task.image,
+        "libraries": libraries(()),
+        "architecture": pins.architecture(),
+    }
+
+
+def _split(split: Split) -> dict[str, Any]:
+    """What a recipe says of the split: only what is declared, so that recipes stay as they were."""
+    by = {"group": split.group, "time": split.time}
+    return {"test": split.test, "stratify": split.stratify, **{way: column for way, column in by.items() if column}}

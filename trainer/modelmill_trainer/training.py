@@ -2,18 +2,36 @@
 
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
 
-from modelmill_contracts import digest
-from modelmill_contracts.report import Metric, Report, TrainingResult
+from modelmill_contracts import digest, report
+from modelmill_contracts.evaluation import Evaluation
+from modelmill_contracts.report import FileDigest, Metric, Report, TrainingResult
 from modelmill_contracts.store import artifact_key
 from modelmill_contracts.task import TrainingTask
-from modelmill_trainer import artifact, data, evaluation, fitting, pins, pipeline, profiling
+from modelmill_trainer import (
+    artifact,
+    data,
+    evaluation,
+    fitting,
+    folds,
+    frozen,
+    pins,
+    pipeline,
+    profiling,
+    slicing,
+)
 from modelmill_trainer.conversion import expect
+from modelmill_trainer.data import Data
 from modelmill_trainer.log import phase, say
 from modelmill_trainer.recipe import recipe
+from modelmill_trainer.splitting import Splitter
+
+_RESULT_BYTES = 3072  # of a report, so that there is room for its message
 
 
 def train(task: TrainingTask) -> Report:
@@ -27,43 +45,82 @@ def train(task: TrainingTask) -> Report:
         with phase("fetch"):
             table = data.load(task, folder)
         prepared = data.prepare(table, task, classifier=classifier)
-        parts = data.split(prepared, task.split, task.seed, classifier=classifier)
-        estimator = pipeline.build(task.estimator, list(prepared.types), task.seed, task.packages)
-        if prepared.target.dtype.kind == "i":
-            pipeline.use_integer_labels(estimator)
+        texts = slicing.columns(table, task.evaluation.slices)
+        splitter = Splitter(table, prepared.target, task.target, task.split, task.seed, classifier=classifier)
+        parts = splitter.parts()
+        turns = splitter.folds(parts.train, task.evaluation.folds) if task.evaluation.folds else []
+        build = _builder(task, prepared)
+        estimator = build()
         with phase("fit", rows=len(parts.train), features=len(prepared.types)):
             notes = fitting.fit(estimator, prepared, parts.train, task.seed)
         with phase("evaluate", rows=len(parts.test)), fitting.explained(estimator, prepared):
             test = prepared.features.iloc[parts.test]
-            measured = evaluation.evaluate(estimator, metrics, test, prepared.target[parts.test])
-            train_rows = prepared.features.iloc[parts.train]
-            profile = profiling.profile(estimator, train_rows, prepared.types, expect(estimator, test))
+            predicted = evaluation.predict(estimator, test, prepared.target[parts.test])
+            measured = evaluation.measure(predicted, metrics)
+            profile = profiling.profile(
+                estimator, prepared.features.iloc[parts.train], prepared.types, expect(estimator, test)
+            )
+            tested = {column: [values[row] for row in parts.test] for column, values in texts.items()}
+            slices, left_out = slicing.measured(predicted, metrics, tested)
+        learned = {column: [values[row] for row in parts.train] for column, values in texts.items()}
+        notes = (*notes, *slicing.notes(slices, left_out, learned, tested))
+        validated = folds.validate(build, prepared, turns, metrics, task.seed)
+        evaluated = Evaluation(
+            rows=len(parts.test),
+            metrics={metric.name: metric.value for metric in measured},
+            folds=validated,
+            slices=slices,
+            left_out=left_out,
+        )
         made = recipe(task, list(prepared.types), metrics, pins.pinned(os.environ))
-        trained = artifact.Trained(estimator, prepared, parts, made, measured, profile, notes)
+        rows = frozen.freeze(prepared, parts.order, texts)
+        trained = artifact.Trained(estimator, prepared, parts, made, evaluated, rows, profile, notes)
         written = artifact.write(trained, task, folder)
-    say("published", artifact=written.digest, runtime=written.runtime)
-    return _report(task, trained, written)
+    say("published" if task.publish else "compared only", artifact=written.digest, runtime=written.runtime)
+    return _report(task, trained, written, folds.summary(validated, metrics) or measured)
 
 
-def _report(task: TrainingTask, trained: artifact.Trained, written: artifact.Written) -> Report:
-    times = os.times()
+def _builder(task: TrainingTask, prepared: Data) -> Callable[[], Pipeline]:
+    def build() -> Pipeline:
+        estimator = pipeline.build(task.estimator, list(prepared.types), task.seed, task.packages)
+        if prepared.target.dtype.kind == "i":
+            pipeline.use_integer_labels(estimator)
+        return estimator
+
+    return build
+
+
+def _report(
+    task: TrainingTask, trained: artifact.Trained, written: artifact.Written, metrics: tuple[Metric, ...]
+) -> Report:
+    times, evaluated = os.times(), trained.evaluation
     result = TrainingResult(
         recipe=digest.of_json(trained.recipe),
         artifact=written.digest,
         uri=f"{task.store.uri.rstrip('/')}/{artifact_key(written.digest)}",
         runtime=written.runtime,
-        metrics=trained.metrics,
+        metrics=metrics,
         train_rows=len(trained.parts.train),
         test_rows=len(trained.parts.test),
         # Processes that a parallel fit started count too.
         cpu_seconds=round(times.user + times.system + times.children_user + times.children_system),
+        slices=slicing.worst(evaluated.slices, list(evaluated.metrics)),
+        files=tuple(FileDigest(file.name, file.digest) for file in written.files),
     )
     message = (
-        f"trained on {result.train_rows} rows, tested on {result.test_rows}: {_listed(trained.metrics)}"
+        f"trained on {result.train_rows} rows, tested on {result.test_rows}: {_listed(evaluated.metrics)}"
+        f"{_validated(metrics, len(evaluated.folds))}"
         f"{''.join(f'; {note}' for note in written.notes)}"
     )
-    return Report(True, "Trained", message, result=result)
+    return Report(True, "Trained", message, result=report.fitting(result, _RESULT_BYTES))
 
 
-def _listed(metrics: tuple[Metric, ...]) -> str:
-    return ", ".join(f"{metric.name} {metric.value}" for metric in metrics)
+def _listed(metrics: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in metrics.items())
+
+
+def _validated(metrics: Sequence[Metric], folds: int) -> str:
+    if not folds:
+        return ""
+    shown = ", ".join(f"{metric.name} {metric.value} (stddev {metric.stddev})" for metric in metrics)
+    return f"; in {folds} folds of the training rows: {shown}"

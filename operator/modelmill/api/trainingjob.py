@@ -1,6 +1,6 @@
 """TrainingJob: one training run of a declared pipeline on one version of a Dataset."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,6 @@ from modelmill.api.schema import (
     OPAQUE,
     SET,
     ColumnName,
-    Decimal,
     Digest,
     Duration,
     Fraction,
@@ -30,6 +29,7 @@ from modelmill.api.schema import (
 
 StepName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z](_?[a-zA-Z0-9])*$")]
 ModelName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, pattern=NAME_PATTERN)]
+FileName = Annotated[str, Field(max_length=64)]
 Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=2000, json_schema_extra=ATOMIC)]
 
 
@@ -41,12 +41,33 @@ class ModelReference(Schema):
 
 
 class Split(Schema):
-    """How the rows are divided into training and test rows: at random, the same way for the same seed."""
+    """How the rows are divided into training and test rows: the same way for the same data and seed."""
 
+    rules: ClassVar = (
+        Rule(
+            "has(self.by) == (has(self.method) && self.method in ['Group', 'Time'])",
+            "by goes with the methods Group and Time, and they with it",
+            ".by",
+        ),
+        Rule(
+            "!self.stratify || !has(self.method) || self.method == 'Stratified'",
+            "stratify: true is the method Stratified",
+            ".stratify",
+        ),
+    )
+
+    method: Literal["Random", "Stratified", "Group", "Time"] | None = None
+    """Random; Stratified: both parts have the classes' shares; Group: all rows with one value in the column by are in
+    one part; Time: the newest rows by the column by are tested on. Absent: Random, or Stratified where stratify is
+    true."""
+    by: ColumnName | None = None
+    """The column that tells groups apart, such as patient_id, or orders rows in time; each row has a value there. It is
+    a feature only where features or estimator.columns name it."""
     test: Fraction = "0.2"
-    """Fraction of the rows that are kept for the test: a decimal in quotes between 0 and 1, such as "0.2"."""
+    """Fraction of the rows that are kept for the test: a decimal in quotes between 0 and 1, such as "0.2". Whole groups
+    and rows of the same time are not divided, so that it may be a little more or less."""
     stratify: bool = False
-    """Keep the classes' shares in both parts. For classifiers."""
+    """True: as method Stratified. For classifiers."""
 
 
 class Data(Schema):
@@ -103,8 +124,46 @@ class Estimator(Schema):
     """Transformers in order, and the predictor as the last one."""
 
 
+class Variable(Schema):
+    """An environment variable."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+    """Its name. Those that start with MILL_ are the operator's."""
+    value: Annotated[str, Field(max_length=4096)]
+    """Its value, which anybody can read who may read the TrainingJob: no password."""
+
+
+class Container(Schema):
+    """A program of the user's that trains, instead of an estimator. It has neither credentials nor an identity; it runs
+    as any user that is not root, with nothing to write to but $MILL_OUTPUT and /tmp."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.env.all(variable, !variable.name.startsWith('MILL_'))",
+            "names that start with MILL_ are the operator's",
+            ".env",
+        ),
+    )
+
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$")]
+    """The image. The Workspace says which are allowed; named by its digest, a training can be done again."""
+    command: Annotated[
+        tuple[Annotated[str, Field(max_length=4096)], ...] | None,
+        Field(min_length=1, max_length=64, json_schema_extra=ATOMIC),
+    ] = None
+    """What is started instead of the image's entrypoint. Absent: the entrypoint."""
+    args: Annotated[
+        tuple[Annotated[str, Field(max_length=4096)], ...],
+        Field(max_length=64, json_schema_extra=ATOMIC),
+    ] = ()
+    """Arguments. It finds train.parquet, test.parquet and task.json in the folder $MILL_DATA, and writes model.onnx or
+    model.skops, and metrics.json, to the folder $MILL_OUTPUT."""
+    env: Annotated[tuple[Variable, ...], Field(max_length=64, json_schema_extra=listmap("name"))] = ()
+    """Environment variables."""
+
+
 class Evaluation(Schema):
-    """How the model is judged, on the test rows."""
+    """How the model is judged."""
 
     metrics: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")], ...],
@@ -112,6 +171,20 @@ class Evaluation(Schema):
     ] = ()
     """Metrics to compute, by scikit-learn's names, such as roc_auc or rmse. Absent: accuracy for a classifier, r2 for a
     regressor."""
+    cross_validation: Annotated[int, Field(ge=2, le=20)] | None = None
+    """Folds of the training rows, made in the way of data.split, to train as many more models: status.metrics has their
+    mean and standard deviation. Absent: none; it has the values on the test rows."""
+    slices: Annotated[tuple[ColumnName, ...], Field(max_length=8, json_schema_extra=SET)] = ()
+    """Columns of type String, Integer or Boolean, such as age_group: each metric is also computed for the test rows
+    that have one value there, for each value with enough rows."""
+
+
+class Reproduce(Schema):
+    """Whether the training is done again to see that it gives the same. Absent: it is trained once."""
+
+    runs: Annotated[int, Field(ge=2, le=2)] = 2
+    """How often it is trained: 2. The second run is in another pod, publishes nothing, and is compared with the first
+    in every byte; the condition Reproducible has what came of it."""
 
 
 class Limits(Schema):
@@ -127,29 +200,61 @@ class TrainingJobSpec(Schema):
     """One training run. It is immutable but for suspend: to train with other settings, create another TrainingJob."""
 
     rules: ClassVar = (
+        Rule("has(self.estimator) != has(self.container)", "give exactly one of estimator, container"),
+        Rule(
+            "!has(self.container) || (!has(self.evaluation.crossValidation) && self.evaluation.slices.size() == 0)",
+            "crossValidation and slices go with an estimator: a container measures by itself",
+            ".evaluation",
+        ),
+        Rule(
+            "has(self.estimator) == has(oldSelf.estimator)"
+            " && (!has(self.estimator) || self.estimator == oldSelf.estimator)"
+            " && (!has(self.container) || !has(oldSelf.container) || self.container == oldSelf.container)",
+            "estimator and container are immutable: delete the object and create a new one",
+            "",
+            "FieldValueForbidden",
+        ),
         Rule(
             "has(self.modelRef) == has(oldSelf.modelRef) && (!has(self.modelRef) || self.modelRef == oldSelf.modelRef)",
             IMMUTABLE,
             ".modelRef",
             "FieldValueForbidden",
         ),
-        *map(immutable, ("data", "estimator", "seed", "evaluation", "resources", "limits")),
+        Rule(
+            "has(self.reproduce) == has(oldSelf.reproduce)"
+            " && (!has(self.reproduce) || self.reproduce == oldSelf.reproduce)",
+            IMMUTABLE,
+            ".reproduce",
+            "FieldValueForbidden",
+        ),
+        *map(immutable, ("data", "seed", "evaluation", "resources", "limits")),
     )
 
     model_ref: ModelReference | None = None
     """The Model that a successful run becomes the next version of; it is made where it does not exist. Absent: an
     artifact and its metrics, and no version."""
     data: Data
-    estimator: Estimator
+    estimator: Estimator | None = None
+    container: Container | None = None
     seed: Annotated[int, Field(ge=0, le=4294967295, json_schema_extra=INT64)] = 0
     """Where all randomness starts: the split's, and every random_state that params leave open."""
     evaluation: Evaluation = Evaluation()
+    reproduce: Reproduce | None = None
     resources: ResourceRequirements = ResourceRequirements()
     """CPU and memory of the training pod. Default: 500m of cpu and 512Mi of memory are requested, memory is limited to
     2Gi."""
     limits: Limits = Limits()
     suspend: bool = False
     """True: do not start or, where it is running, stop and throw away what it did so far. False: go on."""
+
+
+class ArtifactFile(Schema):
+    """One file of the artifact."""
+
+    name: FileName
+    """The file's name, such as model.onnx."""
+    digest: Digest
+    """Digest of its bytes."""
 
 
 class Artifact(Schema):
@@ -161,15 +266,47 @@ class Artifact(Schema):
     """Digest of its manifest, which has the digest of every file."""
 
 
+class PublishedArtifact(Artifact):
+    """The trained model as files in the store."""
+
+    files: Annotated[tuple[ArtifactFile, ...], Field(max_length=16, json_schema_extra=listmap("name"))] = ()
+    """Its files without the manifest."""
+
+
+class Reproduction(Schema):
+    """What the second run gave."""
+
+    digest: Digest
+    """Digest of the artifact that it would have published."""
+    differs: Annotated[tuple[FileName, ...], Field(max_length=32, json_schema_extra=SET)] = ()
+    """The artifact's files that are not the same in both runs."""
+
+
 class Metric(Schema):
-    """One metric on the test rows."""
+    """One metric on the test rows, or, with cross-validation, its mean over the folds of the training rows."""
 
     name: Annotated[str, Field(max_length=64)]
     """The metric's name, as in spec.evaluation.metrics."""
     value: Annotated[str, Field(max_length=64)]
     """Its value: a decimal in quotes with six significant digits, such as "0.991228"."""
-    stddev: Decimal | None = None
-    """Its standard deviation: a decimal in quotes. Absent: not known."""
+    stddev: Annotated[str, Field(max_length=64, pattern=r"^-?[0-9]+(\.[0-9]+)?$")] | None = None
+    """Its sample standard deviation over the folds of a cross-validation: a decimal in quotes. Absent: there was
+    none."""
+
+
+class WorstSlice(Schema):
+    """Where a metric is worst among the slices of the test rows."""
+
+    metric: Annotated[str, Field(max_length=64)]
+    """The metric's name."""
+    column: ColumnName
+    """The column of the slice, one of spec.evaluation.slices."""
+    slice: Annotated[str | None, Field(max_length=64)] = None
+    """The column's value in these rows; one that is long is cut. Absent: the column has no value in these rows."""
+    rows: Annotated[int, Field(ge=0, json_schema_extra=INT64)]
+    """How many test rows these are."""
+    value: Annotated[str, Field(max_length=64)]
+    """The metric's value on them: a decimal in quotes."""
 
 
 class Usage(Schema):
@@ -180,7 +317,8 @@ class Usage(Schema):
 
 
 class TrainingJobStatus(Status):
-    """How the run goes. Conditions: PreflightPassed, DataReady, Trained, Succeeded, Failed, Reconciling, Stalled."""
+    """How the run goes. Conditions: PreflightPassed, DataReady, Trained, Reproducible, Succeeded, Failed, Reconciling,
+    Stalled."""
 
     dataset_version: Digest | None = None
     """The Dataset's version that the run uses, pinned at its start."""
@@ -189,9 +327,13 @@ class TrainingJobStatus(Status):
     recipe: Digest | None = None
     """Digest of everything that decides the model's bytes: data, pipeline, seed, software. Equal recipes give equal
     models."""
-    artifact: Artifact | None = None
+    artifact: PublishedArtifact | None = None
+    reproduction: Reproduction | None = None
     metrics: Annotated[tuple[Metric, ...], Field(max_length=32, json_schema_extra=listmap("name"))] = ()
-    """The metrics on the test rows."""
+    """The metrics on the test rows; with cross-validation, their means over the folds of the training rows."""
+    slices: Annotated[tuple[WorstSlice, ...], Field(max_length=32, json_schema_extra=listmap("metric"))] = ()
+    """Of each metric the slice of the test rows where it is worst, as far as there is room for them. All slices are in
+    the artifact's evaluation.json."""
     model_version: Annotated[str | None, Field(max_length=63)] = None
     """Name of the ModelVersion that the run became, such as triage-7."""
     usage: Usage | None = None

@@ -6,7 +6,7 @@ reads there, fresh, that it may.  So no stale view and no second operator can le
 
 from dataclasses import dataclass
 
-from modelmill.core import conditions
+from modelmill.core import conditions, reproduction
 from modelmill.core.plan import Observed
 from modelmill.core.resources import ALL_FIELD, YES, Key, dig
 from modelmill.core.retention import has_ended
@@ -34,7 +34,8 @@ def candidates(observed: Observed) -> tuple[Candidate, ...]:
     """The TrainingJobs that take a place, or would."""
     found = []
     for job in observed.find("TrainingJob", ALL_FIELD, YES):
-        if has_ended(job) or dig(job, "spec", "suspend") or dig(job, "status", "artifact"):
+        trained = dig(job, "status", "artifact") and not reproduction.undecided(job)
+        if has_ended(job) or dig(job, "spec", "suspend") or trained:
             continue
         said = (conditions.find(job, "Trained") or {}).get("reason")
         # What waits for its data takes no place, nor what was suspended and has not said yet that it goes on.

@@ -53,6 +53,14 @@ class Transform:
     inputs: tuple[task.SnapshotInput, ...] = ()
 
 
+@dataclass(frozen=True)
+class Training(Transform):
+    """A user's container that makes a model of a snapshot's parts, which `work` sees too."""
+
+    parts: task.PartsTask | None = None  # always there: a default, as those before it have one
+    variables: tuple[tuple[str, str], ...] = ()
+
+
 def dependencies(namespace: str, uid: str, name: str) -> tuple[Key, ...]:
     """What the state of the Job `name` of the object `uid` depends on."""
     return (
@@ -205,6 +213,8 @@ def render(
     if transform is not None:
         before = _before(subject, transform, store, limits)
         mounts["output"] = (environment.OUTPUT_FOLDER, True)
+        if isinstance(transform, Training):
+            mounts["data"] = (environment.DATA_FOLDER, True)
         volumes += [{"name": name, "emptyDir": {}} for name in ("data", "output", "scratch")]
     container = _ours("trainer", subject, work, store, mounts=mounts, limits=limits, variables=variables or [])
     template_labels = labels if transform is not None else {**dict(store.identity.labels), **labels}
@@ -279,6 +289,13 @@ def _ours(
     )
 
 
+def _brought(transform: Transform, store: StoreAccess) -> task.Task:
+    """What brings the data that the user's container reads."""
+    if isinstance(transform, Training) and transform.parts is not None:
+        return transform.parts
+    return task.FetchTask(store.location, transform.inputs, environment.DATA_FOLDER)
+
+
 def _before(subject: Subject, transform: Transform, store: StoreAccess, limits: Resources) -> list[dict[str, Any]]:
     """What runs before: ours brings the data, then the user's container makes other data of it.
 
@@ -287,7 +304,7 @@ def _before(subject: Subject, transform: Transform, store: StoreAccess, limits: 
     fetch = _ours(
         "fetch",
         subject,
-        task.FetchTask(store.location, transform.inputs, environment.DATA_FOLDER),
+        _brought(transform, store),
         store,
         mounts={
             "tmp": (environment.WORK_FOLDER, False),
@@ -297,6 +314,7 @@ def _before(subject: Subject, transform: Transform, store: StoreAccess, limits: 
         limits=limits,
         variables=[],
     )
+    own = transform.variables if isinstance(transform, Training) else ()
     users = pods.container(
         pods.USERS,
         transform.image,
@@ -304,6 +322,7 @@ def _before(subject: Subject, transform: Transform, store: StoreAccess, limits: 
         variables=[
             pods.variable(environment.DATA, environment.DATA_FOLDER),
             pods.variable(environment.OUTPUT, environment.OUTPUT_FOLDER),
+            *(pods.variable(name, value) for name, value in own),
         ],
         mounts={
             "scratch": (environment.WORK_FOLDER, False),

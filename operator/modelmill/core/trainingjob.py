@@ -1,6 +1,7 @@
 """TrainingJob: from a valid dataset version to an artifact, and from there to a ModelVersion.
 
     store works -> data is valid (its version is pinned now) -> Job runs -> artifact
+        -> reproduce: a second Job runs, and the bytes of both are compared (see `reproduction`)
         -> no modelRef: Succeeded
         -> modelRef: the Model exists -> it reserves a number for us -> ModelVersion is created -> Succeeded
 
@@ -11,15 +12,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from modelmill.api.schema import API_VERSION, parse_duration
-from modelmill.api.trainingjob import TrainingJobSpec
-from modelmill.core import admission, conditions, jobs, pods, retention, retry, workspace
+from modelmill.api.trainingjob import Container, Split, TrainingJobSpec
+from modelmill.core import admission, conditions, jobs, pods, reproduction, retention, retry, workspace
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Guard, Guards, NoPods, Observed, Outcome, Subject, Unedited, Write
 from modelmill.core.pods import Resources, StoreAccess
+from modelmill.core.reproduction import Verdict
 from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig, model_dependencies
-from modelmill_contracts import report, task
+from modelmill_contracts import environment, report, task
 
 KIND = "TrainingJob"
 RESOURCES = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
@@ -53,7 +57,9 @@ class Result:
     recipe: str
     uri: str
     digest: str
+    files: reproduction.Files
     metrics: tuple[report.Metric, ...]
+    slices: tuple[report.WorstSlice, ...]
     cpu_seconds: int
 
 
@@ -65,7 +71,7 @@ class Facts:
     model_exists: bool
     dataset: str
     suspended: bool
-    store: StoreAccess | Waiting
+    store: StoreAccess | Waiting  # or why nothing may run that reaches it
     snapshot: Snapshot | Waiting  # pinned, or what would be pinned now
     pinned: bool  # the status or the Job says so
     elsewhere: Waiting | None  # the version is in another store than the one that is declared now
@@ -76,6 +82,10 @@ class Facts:
     job: str
     run: jobs.Run
     result: Result | None
+    reproduces: bool
+    second_job: str
+    second: jobs.Run
+    verdict: Verdict | None
     queued: Waiting | None  # the namespace trains as much as it may
     reserved: int | None  # the number that the Model keeps for this run, unless somebody else used it meanwhile
     version_name: str | None  # of the ModelVersion that this run made
@@ -84,10 +94,12 @@ class Facts:
 
 @dataclass(frozen=True)
 class Decision:
-    stage: str  # Suspended, Preflight, Data, Queued, Training, Trained, Succeeded, Failed
+    stage: str  # Suspended, Preflight, Data, Queued, Training, Reproducing, Trained, Succeeded, Failed
     waiting: Waiting | None = None
     start: bool = False
     discard: bool = False
+    start_second: bool = False
+    discard_second: bool = False
     create_model: bool = False
     create_version: int | None = None
     result: Result | None = None
@@ -107,8 +119,10 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
         Key("Dataset", namespace, "metadata.name", spec["data"]["datasetRef"]["name"]),
         *jobs.dependencies(namespace, metadata["uid"], job_name(metadata["name"])),
     ]
+    if "reproduce" in spec:
+        keys += jobs.dependencies(namespace, metadata["uid"], reproduction.job_name(metadata["name"]))
     model = dig(spec, "modelRef", "name")
-    return (*keys, *model_dependencies(namespace, model))
+    return tuple(dict.fromkeys((*keys, *model_dependencies(namespace, model))))
 
 
 def observe(observed: Observed) -> Facts:
@@ -119,8 +133,11 @@ def observe(observed: Observed) -> Facts:
     model = spec.model_ref.name if spec.model_ref else None
     found = observed.get("Model", model) if model else None
     versions = observed.find("ModelVersion", MODEL_FIELD, model) if model else ()
-    store = workspace.working_store(observed)
+    store = _store(observed, spec)
     snapshot = _snapshot(observed, spec, run, store)
+    result = _known_result(observed.status) or _reported_result(run)
+    second_job = reproduction.job_name(subject.name)
+    second = jobs.observe(observed, second_job, observed.uid) if spec.reproduce else jobs.Run("Absent")
     mine = [v for v in versions if dig(v, "spec", "lineage", "trainingJob", "uid") == observed.uid]
     return Facts(
         subject=subject,
@@ -133,13 +150,17 @@ def observe(observed: Observed) -> Facts:
         snapshot=snapshot,
         pinned="datasetVersion" in observed.status or run.annotation(_VERSION_ANNOTATION) is not None,
         elsewhere=_elsewhere(observed, spec, snapshot, store) if isinstance(snapshot, Snapshot) else None,
-        work=_work(observed, spec),
+        work=task.encode(_own_work(observed, spec, spec.container) if spec.container else _work(observed, spec)),
         limits=pods.resources(spec.resources, RESOURCES),
         timeout_text=spec.limits.timeout,
         retries=spec.limits.retries,
         job=job,
         run=run,
-        result=_known_result(observed.status) or _reported_result(run),
+        result=result,
+        reproduces=spec.reproduce is not None,
+        second_job=second_job,
+        second=second,
+        verdict=reproduction.said(observed.object) or (_compared(second, result) if result else None),
         queued=_queued(observed),
         reserved=_reserved(found, observed.uid, {v["spec"]["version"] for v in versions}),
         version_name=mine[0]["metadata"]["name"] if mine else observed.status.get("modelVersion"),
@@ -257,9 +278,35 @@ def _problems(dataset: Manifest) -> tuple[Manifest, ...]:
     return tuple(dig(dataset, "status", "problems") or ())[:3]
 
 
-def _work(observed: Observed, spec: TrainingJobSpec) -> str:
+def _store(observed: Observed, spec: TrainingJobSpec) -> StoreAccess | Waiting:
+    """How the store is reached, or why not: it does not work, or a container of the user may not run."""
+    settings, store = workspace.settings(observed), workspace.working_store(observed)
+    if spec.container is None or settings is None or isinstance(store, Waiting):
+        return store
+    return workspace.forbidden_image(settings, store, spec.container.image, "spec.container") or store
+
+
+def _own_work(observed: Observed, spec: TrainingJobSpec, container: Container) -> task.OwnTrainingTask:
+    env = tuple((variable.name, variable.value) for variable in container.env)
+    return task.OwnTrainingTask(
+        store=task.StoreLocation(""),
+        version="",
+        target=spec.data.target,
+        container=task.OwnContainer(container.image, container.command or (), container.args, env),
+        data=environment.DATA_FOLDER,
+        output=environment.OUTPUT_FOLDER,
+        features=spec.data.features or (),
+        split=_split(spec.data.split),
+        seed=spec.seed,
+        metrics=spec.evaluation.metrics,
+        image=observed.settings.trainer_image,
+    )
+
+
+def _work(observed: Observed, spec: TrainingJobSpec) -> task.TrainingTask:
     settings = workspace.settings(observed)
     declared = spec.estimator
+    assert declared is not None  # noqa: S101 - a rule of the schema: an estimator or a container
     work = task.TrainingTask(
         store=task.StoreLocation(""),
         file="",
@@ -273,13 +320,25 @@ def _work(observed: Observed, spec: TrainingJobSpec) -> str:
             ),
         ),
         features=spec.data.features or (),
-        split=task.Split(spec.data.split.test, spec.data.split.stratify),
+        split=_split(spec.data.split),
         seed=spec.seed,
         metrics=spec.evaluation.metrics,
         packages=settings.allow.estimator_packages if settings else ("sklearn",),
         image=observed.settings.trainer_image,
     )
-    return task.encode(work)
+    evaluation = task.Evaluation(spec.evaluation.cross_validation or 0, spec.evaluation.slices)
+    # What is the default is not written, so that a task without new wishes reads as it always did.
+    return work if evaluation == work.evaluation else replace(work, evaluation=evaluation)
+
+
+def _split(declared: Split) -> task.Split:
+    """Both ways to ask for a stratified split are the same task, and so the same recipe."""
+    match declared.method:
+        case "Group":
+            return task.Split(declared.test, group=declared.by)
+        case "Time":
+            return task.Split(declared.test, time=declared.by)
+    return task.Split(declared.test, declared.stratify or declared.method == "Stratified")
 
 
 def _known_result(status: Manifest) -> Result | None:
@@ -289,7 +348,12 @@ def _known_result(status: Manifest) -> Result | None:
         status["recipe"],
         status["artifact"]["uri"],
         status["artifact"]["digest"],
+        tuple((file["name"], file["digest"]) for file in status["artifact"].get("files", ())),
         tuple(report.Metric(m["name"], m["value"], m.get("stddev")) for m in status.get("metrics", ())),
+        tuple(
+            report.WorstSlice(w["metric"], w["column"], w["rows"], w["value"], w.get("slice"))
+            for w in status.get("slices", ())
+        ),
         dig(status, "usage", "cpuSeconds") or 0,
     )
 
@@ -299,7 +363,13 @@ def _reported_result(run: jobs.Run) -> Result | None:
         return None
     result = run.report.result
     metrics = tuple({metric.name: metric for metric in result.metrics}.values())
-    return Result(result.recipe, result.uri, result.artifact, metrics, result.cpu_seconds)
+    slices = tuple({worst.metric: worst for worst in result.slices}.values())
+    files = tuple({file.name: file.digest for file in result.files}.items())
+    return Result(result.recipe, result.uri, result.artifact, files, metrics, slices, result.cpu_seconds)
+
+
+def _compared(second: jobs.Run, result: Result) -> Verdict | None:
+    return reproduction.compared(second, result.recipe, result.digest, result.files)
 
 
 def _end_said(manifest: Manifest) -> Ended | None:
@@ -316,8 +386,17 @@ def decide(facts: Facts, now: datetime) -> Decision:
         waiting = None if facts.ended.succeeded else Waiting(facts.ended.reason, facts.ended.message, stalled=True)
         # A Job that would try once more what has failed for good goes, once that is said.
         discard = not facts.ended.succeeded and facts.run.state == "Active"
-        return Decision(stage, waiting, discard=discard, result=facts.result, version_name=facts.version_name)
+        return Decision(
+            stage,
+            waiting,
+            discard=discard,
+            discard_second=facts.second.state == "Active",
+            result=facts.result,
+            version_name=facts.version_name,
+        )
     if facts.result is not None:
+        if facts.reproduces and facts.verdict is None:
+            return _again(facts, facts.result, now)
         return _number(facts, facts.result)
     if facts.suspended:
         return Decision("Suspended", discard=facts.run.state in ("Active", "Lost"))
@@ -355,6 +434,31 @@ def _train(facts: Facts, now: datetime) -> Decision:
     return Decision("Training", Waiting("Training", f"Job {facts.job} is starting"), start=True)
 
 
+def _again(facts: Facts, result: Result, now: datetime) -> Decision:
+    """The artifact exists, and it is to be seen whether a second run gives the same."""
+    run, stage, job = facts.second, "Reproducing", facts.second_job
+    if facts.suspended:
+        return Decision("Suspended", discard_second=run.state in ("Active", "Lost"), result=result)
+    if run.state in ("Active", "Leaving"):
+        does = "trains a second time" if run.state == "Active" else "of a former run is being cleaned up"
+        waiting = Waiting(reproduction.RUNNING, f"Job {job} {does}")
+        if run.trouble is not None:
+            waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
+        return Decision(stage, waiting, result=result)
+    if run.state in ("Lost", "Outdated"):
+        discard = run.state == "Outdated" or retry.after_failure(run, now, None)[1] is None
+        lost = Waiting("ReportLost", "the pod of the second run went away before it could report")
+        return Decision(stage, lost, discard_second=discard, result=result, requeue_after=jobs.REPORT_GRACE)
+    if isinstance(facts.store, Waiting):
+        return Decision(stage, facts.store, result=result)
+    if run.state == "Foreign":
+        return Decision(stage, retry.name_taken("Job", job), result=result, requeue_after=retry.MAX)
+    if facts.queued is not None:
+        return Decision("Queued", facts.queued, result=result)
+    starting = Waiting(reproduction.RUNNING, f"Job {job} is starting")
+    return Decision(stage, starting, start_second=True, result=result)
+
+
 def _number(facts: Facts, result: Result) -> Decision:
     """The artifact exists; what is left is its place among the model's versions."""
     if facts.model is None or facts.version_name is not None:
@@ -377,23 +481,39 @@ def render(facts: Facts, decision: Decision) -> Outcome:
     if result is not None:
         status |= {
             "recipe": result.recipe,
-            "artifact": {"uri": result.uri, "digest": result.digest},
+            "artifact": _artifact(result),
             "metrics": [
                 {"name": m.name, "value": m.value, **({"stddev": m.stddev} if m.stddev else {})} for m in result.metrics
             ],
+            "slices": [_worst(found) for found in result.slices] or None,
             "usage": {"cpuSeconds": result.cpu_seconds},
         }
+    status["reproduction"] = reproduction.status_of(facts.verdict)
     return Outcome(
         status=status,
-        conditions=_conditions(decision),
+        conditions=_conditions(facts, decision),
         headline=("Succeeded",),
         writes=_writes(facts, decision),
         requeue_after=decision.requeue_after,
     )
 
 
-def _conditions(decision: Decision) -> tuple[Condition, ...]:
+def _artifact(result: Result) -> dict[str, Any]:
+    files = [{"name": name, "digest": digest} for name, digest in result.files]
+    return {"uri": result.uri, "digest": result.digest, **({"files": files} if files else {})}
+
+
+def _worst(found: report.WorstSlice) -> dict[str, Any]:
+    value = {"slice": found.slice} if found.slice is not None else {}
+    return {"metric": found.metric, "column": found.column, **value, "rows": found.rows, "value": found.value}
+
+
+def _conditions(facts: Facts, decision: Decision) -> tuple[Condition, ...]:
     stage, waiting = decision.stage, decision.waiting
+
+    def reproducible(without: Waiting) -> Condition:
+        return reproduction.condition(facts.reproduces, facts.verdict, without)
+
     if stage == "Succeeded":
         message = f"ModelVersion {decision.version_name}" if decision.version_name else "the artifact is in the store"
         succeeded = true("Succeeded", "TrainingSucceeded", message)
@@ -401,6 +521,7 @@ def _conditions(decision: Decision) -> tuple[Condition, ...]:
             succeeded,
             false("Failed", "TrainingSucceeded"),
             *(true(type_, *passed) for type_, passed in _GATES.items()),
+            reproducible(Waiting("TrainingSucceeded", "")),
             *conditions.progress(succeeded, None),
         )
     if stage == "Suspended":
@@ -410,6 +531,7 @@ def _conditions(decision: Decision) -> tuple[Condition, ...]:
             succeeded,
             unknown("Failed", "Suspended"),
             *(unknown(type_, "Suspended") for type_ in ("PreflightPassed", "DataReady", "Trained")),
+            reproducible(Waiting("Suspended", "")),
             *conditions.progress(succeeded, None),
         )
     assert waiting is not None  # noqa: S101 - every other stage waits for something
@@ -421,6 +543,7 @@ def _conditions(decision: Decision) -> tuple[Condition, ...]:
             true("PreflightPassed", *_GATES["PreflightPassed"]),
             true("DataReady", "VersionFound", "there is a valid version of the data; it is pinned at the start"),
             unknown("Trained", waiting.reason, waiting.message),
+            reproducible(Waiting(waiting.reason, "")),
             *conditions.progress(succeeded, None),
         )
     if stage == "Failed":
@@ -429,14 +552,16 @@ def _conditions(decision: Decision) -> tuple[Condition, ...]:
             false("Succeeded", waiting.reason, waiting.message),
             failed,
             *_failed(waiting),
+            reproducible(Waiting(waiting.reason, "")),
             *conditions.progress(failed, waiting),
         )
     succeeded = unknown("Succeeded", waiting.reason, waiting.message)
-    order = {"Preflight": "PreflightPassed", "Data": "DataReady", "Training": "Trained", "Trained": None}
+    at = {"Preflight": "PreflightPassed", "Data": "DataReady", "Training": "Trained"}.get(stage)  # then: past them all
     return (
         succeeded,
         unknown("Failed", waiting.reason),
-        *_gates(order[stage], waiting),
+        *_gates(at, waiting),
+        reproducible(waiting if stage == "Reproducing" else Waiting(waiting.reason, "")),
         *conditions.progress(succeeded, waiting),
     )
 
@@ -472,24 +597,33 @@ def _failed(waiting: Waiting) -> tuple[Condition, ...]:
 
 
 def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
-    guards: Guards = ()
     if decision.discard:
-        # What was trained for hours must not be thrown away for an old view of it.
-        guards = facts.declared if facts.run.state == "Outdated" else ()
-        if facts.run.state == "Lost":
-            guards = (NoPods(facts.run.uid, f"the pods of Job {facts.job} are gone"),)
-        elif facts.suspended:
-            guards = (_still_suspended(facts.subject),)
-        return (Delete("Job", facts.job, facts.run.uid, guards),)
-    if decision.start and isinstance(facts.store, StoreAccess) and isinstance(facts.snapshot, Snapshot):
+        return (_discard(facts, facts.job, facts.run),)
+    if decision.discard_second:
+        return (_discard(facts, facts.second_job, facts.second),)
+    if isinstance(facts.store, StoreAccess) and isinstance(facts.snapshot, Snapshot):
         # A turn is taken back only where the run ended or somebody edited something: these guards see both.
-        guards = (*facts.declared, _untrained(facts.subject))
-        return (Create(_job(facts, facts.store, facts.snapshot), guards),)
+        if decision.start:
+            job = _job(facts, facts.store, facts.snapshot)
+            return (Create(job, (*facts.declared, _untrained(facts.subject))),)
+        if decision.start_second:
+            job = _job(facts, facts.store, facts.snapshot, again=True)
+            return (Create(job, (*facts.declared, reproduction.not_compared(KIND, facts.subject))),)
     if decision.create_model:
         return (Create({"apiVersion": API_VERSION, "kind": "Model", "metadata": _named(facts, str(facts.model))}),)
     if decision.create_version is not None and decision.result is not None:
         return (Create(_version(facts, decision.create_version, decision.result)),)
     return ()
+
+
+def _discard(facts: Facts, job: str, run: jobs.Run) -> Delete:
+    # What was trained for hours must not be thrown away for an old view of it.
+    guards: Guards = facts.declared if run.state == "Outdated" else ()
+    if run.state == "Lost":
+        guards = (NoPods(run.uid, f"the pods of Job {job} are gone"),)
+    elif facts.suspended:
+        guards = (_still_suspended(facts.subject),)
+    return Delete("Job", job, run.uid, guards)
 
 
 def _untrained(subject: Subject) -> Guard:
@@ -518,14 +652,16 @@ def _named(facts: Facts, name: str) -> dict[str, Any]:
     return {"name": name, "namespace": facts.subject.namespace}
 
 
-def _job(facts: Facts, store: StoreAccess, snapshot: Snapshot) -> Manifest:
+def _job(facts: Facts, store: StoreAccess, snapshot: Snapshot, *, again: bool = False) -> Manifest:
     declared = task.decode(facts.work)
-    assert isinstance(declared, task.TrainingTask)  # noqa: S101 - _work encoded it
+    assert isinstance(declared, task.TrainingTask | task.OwnTrainingTask)  # noqa: S101 - _work encoded it
     work = task.with_data(declared, store.location, snapshot.version, snapshot.file)
+    if again:
+        work = task.unpublished(work)
     return jobs.render(
         facts.subject,
         KIND,
-        facts.job,
+        facts.second_job if again else facts.job,
         facts.subject.uid,
         work,
         store,
@@ -533,7 +669,15 @@ def _job(facts: Facts, store: StoreAccess, snapshot: Snapshot) -> Manifest:
         timeout=parse_duration(facts.timeout_text),
         retries=facts.retries,
         annotations={_VERSION_ANNOTATION: snapshot.version, _FILE_ANNOTATION: snapshot.file},
+        transform=_transform(work, snapshot) if isinstance(work, task.OwnTrainingTask) else None,
     )
+
+
+def _transform(work: task.OwnTrainingTask, snapshot: Snapshot) -> jobs.Training:
+    """The user's container, and what it is given."""
+    own = work.container
+    parts = task.parts_of(work, snapshot.file)
+    return jobs.Training(own.image, own.command, own.args, parts=parts, variables=own.env)
 
 
 def _version(facts: Facts, number: int, result: Result) -> Manifest:

@@ -10,6 +10,7 @@ from modelcheck.systems.modeldeployment import loss, rollout
 from modelcheck.systems.modelversion import ModelVersionSystem
 from modelcheck.systems.moved import MovedStoreSystem
 from modelcheck.systems.refresh import RefreshSystem
+from modelcheck.systems.reproduction import ReproductionSystem
 from modelcheck.systems.trainingjob import TrainingJobSystem
 from modelcheck.systems.workspace import WorkspaceSystem
 
@@ -19,6 +20,6 @@ def systems() -> dict[str, System]:
     every = (
         rollout(), loss(), TrainingJobSystem(), ModelSystem(), DatasetSystem(), TwoReplicasSystem(),
         RefreshSystem(), DerivationSystem(), ModelVersionSystem(), WorkspaceSystem(), CollectionSystem(),
-        AdmissionSystem(), MovedStoreSystem(),
+        AdmissionSystem(), MovedStoreSystem(), ReproductionSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}

@@ -174,6 +174,11 @@ def _said(pod: Manifest) -> Any:
     return statuses[0]["state"]["terminated"] if statuses else None
 
 
+def has_ended(pod: Manifest) -> bool:
+    """Whether its container has ended."""
+    return _said(pod) is not None
+
+
 def succeeded(pod: Manifest) -> bool:
     """Whether it says that it ended well."""
     said = _said(pod)

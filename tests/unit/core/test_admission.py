@@ -48,6 +48,7 @@ def test_the_oldest_starts_and_the_others_wait_for_their_turn() -> None:
         "PreflightPassed True StoreWorks: the store works",
         "DataReady True VersionFound: there is a valid version of the data; it is pinned at the start",
         f"Trained Unknown {said}",
+        "Reproducible Unknown NotAsked: without spec.reproduce it is trained once",
         "Reconciling False Queued",
         "Stalled False Queued",
     ]

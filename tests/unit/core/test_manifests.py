@@ -139,6 +139,21 @@ def snapshot_by_a_container() -> list[Any]:
     return created(world, "Dataset", "clean")
 
 
+def training_by_a_container() -> list[Any]:
+    world = World()
+    world.put("Workspace", "default", spec={"store": STORE, "allow": {"images": ["registry.example.org/ml/*"]}})
+    world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    world.reconcile("Workspace", "default")
+    with_dataset(world)
+    env = [{"name": "DEPTH", "value": "5"}]
+    container = {"image": "registry.example.org/ml/train:1", "command": ["train"], "args": ["--fast"], "env": env}
+    spec = training_spec(container=container, seed=7, evaluation={"metrics": ["recall"]})
+    del spec["estimator"]
+    world.put("TrainingJob", "own", spec=spec)
+    return created(world, "TrainingJob", "own")
+
+
 def collection() -> list[Any]:
     world = World()
     world.put("Workspace", "default", spec={"store": {**STORE, "collect": {"enabled": True}}})
@@ -173,6 +188,7 @@ CASES = (
     serving_of_an_artifact,
     serving_by_a_container,
     snapshot_by_a_container,
+    training_by_a_container,
     collection,
     serving_from_a_volume_by_an_identity,
 )

@@ -1,8 +1,11 @@
 """TrainingJob: from data to a ModelVersion with a number that nobody else has."""
 
+import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from world import World, digest_of, moved_to, trained, training_spec, with_dataset, with_store
 
 from modelmill.core.plan import Create, Delete, Guard, NoPods, SetStatus, is_owned
@@ -98,7 +101,67 @@ def test_the_task_is_what_was_declared() -> None:
     assert (work.seed, work.metrics, work.target) == (7, ("recall",), "benign")
     assert (work.version, work.file) == (digest_of("a"), digest_of("f"))
     assert work.estimator.steps[0].class_ == "sklearn.linear_model.LogisticRegression"
+    assert (work.split, work.evaluation, work.publish) == (task.Split(), task.Evaluation(), True)
     assert pod["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(
+    ("declared", "asked"),
+    [
+        ({}, task.Split()),
+        ({"method": "Random", "test": "0.3"}, task.Split("0.3")),
+        ({"stratify": True}, task.Split(stratify=True)),
+        ({"method": "Stratified"}, task.Split(stratify=True)),  # the same task, and so the same recipe
+        ({"method": "Stratified", "stratify": True}, task.Split(stratify=True)),
+        ({"method": "Group", "by": "patient"}, task.Split(group="patient")),
+        ({"method": "Time", "by": "day"}, task.Split(time="day")),
+    ],
+)
+def test_the_split_is_what_was_declared(declared: dict[str, Any], asked: task.Split) -> None:
+    world = ready_world()
+    data = {"datasetRef": {"name": "tumours"}, "target": "benign", "split": declared}
+    evaluation = {"crossValidation": 5, "slices": ["age_group"]}
+    world.put("TrainingJob", "lr", spec=training_spec(data=data, evaluation=evaluation))
+    world.settle()
+    work = work_of(world, "lr-train")
+    assert work.split == asked
+    assert work.evaluation == task.Evaluation(5, ("age_group",))
+
+
+def work_of(world: World, job: str) -> task.TrainingTask:
+    """What the pod of that Job is asked to do."""
+    work = task.decode(world.get("Job", job)["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"])
+    assert isinstance(work, task.TrainingTask)
+    return work
+
+
+def test_a_task_that_uses_no_newer_field_is_written_as_it_always_was() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec(seed=7))
+    world.settle()
+    text = world.get("Job", "lr-train")["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"]
+    always = ("estimator", "file", "image", "packages", "seed", "split", "store", "target", "type", "version")
+    assert sorted(json.loads(text)) == list(always)
+    assert json.loads(text)["split"] == {"test": "0.2"}
+
+
+def test_the_worst_slices_are_told_and_stay() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.settle()
+    slices = (
+        report.WorstSlice("recall", "age_group", 40, "0.91", "old"),
+        report.WorstSlice("roc_auc", "age_group", 12, "0.88"),
+    )
+    said = trained()
+    world.end_job("lr-train", replace(said, result=replace(said.result, slices=slices)))
+    world.settle()
+    world.remove("Job", "lr-train")
+    world.settle()
+    assert world.get("TrainingJob", "lr")["status"]["slices"] == [
+        {"metric": "recall", "column": "age_group", "slice": "old", "rows": 40, "value": "0.91"},
+        {"metric": "roc_auc", "column": "age_group", "rows": 12, "value": "0.88"},
+    ]
 
 
 def test_it_waits_for_a_dataset_that_does_not_exist_and_starts_when_it_does() -> None:
@@ -334,6 +397,7 @@ def told(world: World, name: str = "lr") -> list[str]:
 STORE_WORKS = "PreflightPassed True StoreWorks: the store works"
 PINNED = "DataReady True VersionPinned: a valid version of the data is pinned"
 PUBLISHED = "Trained True ArtifactPublished: the artifact is in the store"
+NOT_ASKED = "Reproducible Unknown NotAsked: without spec.reproduce it is trained once"
 
 
 def test_each_step_to_a_version_is_told_in_full() -> None:
@@ -347,6 +411,7 @@ def test_each_step_to_a_version_is_told_in_full() -> None:
         f"PreflightPassed Unknown {trying}",
         "DataReady Unknown PreflightRunning",
         "Trained Unknown PreflightRunning",
+        NOT_ASKED,
         f"Reconciling True {trying}",
         "Stalled False PreflightRunning",
     ]
@@ -358,6 +423,7 @@ def test_each_step_to_a_version_is_told_in_full() -> None:
         STORE_WORKS,
         f"DataReady Unknown {absent}",
         "Trained Unknown DatasetNotFound",
+        NOT_ASKED,
         f"Reconciling True {absent}",
         "Stalled False DatasetNotFound",
     ]
@@ -367,7 +433,7 @@ def test_each_step_to_a_version_is_told_in_full() -> None:
     reading = (
         "DatasetNotReady: Dataset tumours has no valid version (SnapshotRunning: the data is being read and checked)"
     )
-    assert told(world)[5:] == [f"Reconciling True {reading}", "Stalled False DatasetNotReady"]
+    assert told(world)[6:] == [f"Reconciling True {reading}", "Stalled False DatasetNotReady"]
     world.end_job("tumours-data", report.Report(False, "SourceNotFound", "no key data.csv"))
     world.reconcile("Dataset", "tumours")
     why = "SourceNotFound: no key data.csv (tried again within 10 min)"
@@ -378,6 +444,7 @@ def test_each_step_to_a_version_is_told_in_full() -> None:
         STORE_WORKS,
         f"DataReady False {bad}",
         "Trained Unknown DatasetNotReady",
+        NOT_ASKED,
         "Reconciling False DatasetNotReady",
         f"Stalled True {bad}",
     ]
@@ -393,6 +460,7 @@ def test_each_step_to_a_version_is_told_in_full() -> None:
         STORE_WORKS,
         PINNED,
         f"Trained Unknown {training}",
+        NOT_ASKED,
         f"Reconciling True {training}",
         "Stalled False Training",
     ]
@@ -404,6 +472,7 @@ def test_each_step_to_a_version_is_told_in_full() -> None:
         STORE_WORKS,
         PINNED,
         f"Trained Unknown {full}",  # it may still come right by itself
+        NOT_ASKED,
         "Reconciling False Unschedulable",
         f"Stalled True {full}",
     ]
@@ -419,6 +488,7 @@ def test_each_step_to_a_version_is_told_in_full() -> None:
         STORE_WORKS,
         PINNED,
         PUBLISHED,
+        NOT_ASKED,
         f"Reconciling True {numbering}",
         "Stalled False WaitingForNumber",
     ]
@@ -432,6 +502,7 @@ def test_each_step_to_a_version_is_told_in_full() -> None:
         STORE_WORKS,
         PINNED,
         PUBLISHED,
+        NOT_ASKED,
         "Reconciling False TrainingSucceeded",
         "Stalled False TrainingSucceeded",
     ]
@@ -509,6 +580,7 @@ def test_a_failure_is_told_in_full(reason: str, gates: tuple[str, ...]) -> None:
             good if gate == "True" else f"{name} False {reason}: do this"
             for name, good, gate in zip(names, passed, gates, strict=True)
         ),
+        NOT_ASKED,
         f"Reconciling False {reason}",
         f"Stalled True {reason}: do this",
     ]
@@ -527,6 +599,7 @@ def test_a_suspended_run_is_told_in_full_and_is_no_failure() -> None:
         "PreflightPassed Unknown Suspended",
         "DataReady Unknown Suspended",
         "Trained Unknown Suspended",
+        NOT_ASKED,
         "Reconciling False Suspended",
         "Stalled False Suspended",
     ]

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet
 
-from modelmill_contracts import artifact, profile, task
+from modelmill_contracts import artifact, evaluation, profile, task
 from modelmill_contracts.artifact import Manifest
+from modelmill_contracts.evaluation import Evaluation
 from modelmill_contracts.profile import Profile
 from modelmill_contracts.report import Report, SnapshotResult, TrainingResult
 from modelmill_contracts.task import Estimator, SnapshotTask, Step, StoreLocation, TrainingTask
@@ -73,6 +76,16 @@ def trained(store: StoreLocation, source: Path, target: str, estimator: Estimato
         folder,
         report.result,
     )
+
+
+def frozen_rows(made: Artifact) -> pa.Table:
+    """The test rows that are part of the artifact."""
+    return pyarrow.parquet.read_table(made.folder / evaluation.ROWS)
+
+
+def evaluated(made: Artifact) -> Evaluation:
+    """What the artifact says of how good its model is."""
+    return evaluation.decode((made.folder / evaluation.RESULTS).read_bytes())
 
 
 def mixed_rows(count: int, seed: int = 1, missing: bool = True) -> list[str]:

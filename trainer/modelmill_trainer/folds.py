@@ -1,0 +1,48 @@
+"""Cross-validation: how much a metric varies with the rows that are trained on.
+
+A model is trained for each fold and thrown away.  Folds are of the training rows only: what is chosen by their
+metrics is still tested on rows that took no part in the choice.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from sklearn.pipeline import Pipeline
+
+from modelmill_contracts import evaluation as contract
+from modelmill_contracts.report import Metric
+from modelmill_trainer import evaluation, fitting
+from modelmill_trainer.data import Data
+from modelmill_trainer.failure import TaskError
+from modelmill_trainer.log import phase
+from modelmill_trainer.splitting import Fold
+
+
+def validate(
+    build: Callable[[], Pipeline], data: Data, folds: Sequence[Fold], metrics: Sequence[str], seed: int
+) -> tuple[contract.Fold, ...]:
+    """Train and measure in each fold; TaskError names the fold that it fails in."""
+    return tuple(_turn(build(), data, fold, f"{n} of {len(folds)}", metrics, seed) for n, fold in enumerate(folds, 1))
+
+
+def summary(folds: Sequence[contract.Fold], metrics: Sequence[str]) -> tuple[Metric, ...]:
+    """Mean and sample standard deviation (n - 1) of each metric over the folds; nothing where there are none."""
+    found = []
+    for name in metrics if folds else ():
+        values = [float(fold.metrics[name]) for fold in folds]
+        mean, stddev = statistics.fmean(values), statistics.stdev(values)
+        found.append(Metric(name, evaluation.decimal(mean), evaluation.decimal(stddev)))
+    return tuple(found)
+
+
+def _turn(estimator: Pipeline, data: Data, fold: Fold, which: str, metrics: Sequence[str], seed: int) -> contract.Fold:
+    with phase("fold", which=which, rows=len(fold.train)):
+        try:
+            fitting.fit(estimator, data, fold.train, seed)
+            with fitting.explained(estimator, data):
+                rows = data.features.iloc[fold.test]
+                measured = evaluation.measure(evaluation.predict(estimator, rows, data.target[fold.test]), metrics)
+        except TaskError as error:
+            message = f"evaluation.crossValidation: fold {which}: {error}"
+            raise TaskError(error.reason, message, problems=error.problems) from error
+    return contract.Fold(len(fold.train), len(fold.test), {metric.name: metric.value for metric in measured})
