@@ -1,14 +1,16 @@
 """The task: what the operator asks of a Job's container.
 
-It is one JSON document in the environment variable MILL_TASK.  Credentials are never part of it: they come
-from Secrets as environment variables of their own (see `store`).
+It is one JSON document in the environment variable MILL_TASK; of a long one, the rest is in MILL_TASK_1 and those after
+it.  Credentials are never part of it: they come from Secrets as environment variables of their own (see `store`).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 ENVIRONMENT = "MILL_TASK"
+PIECE = 32_000  # characters of at most four bytes each: Linux takes 128 KiB of one variable
 
 
 class StoreLocation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -161,6 +163,25 @@ def with_data(declared: TrainingTask, store: StoreLocation, version: str, file: 
 def encode(task: Task) -> str:
     """The task as canonical JSON: equal tasks give equal text, so that names can be derived from it."""
     return msgspec.json.encode(task, order="sorted").decode()
+
+
+def variables(task: Task) -> dict[str, str]:
+    """The environment variables that hold the task, by name."""
+    text = encode(task)
+    pieces = [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
+    return {_variable(number): piece for number, piece in enumerate(pieces)}
+
+
+def text_of(environment: Mapping[str, str]) -> str:
+    """The text that these `variables` hold; "" where there is none."""
+    pieces: list[str] = []
+    while (piece := environment.get(_variable(len(pieces)))) is not None:
+        pieces.append(piece)
+    return "".join(pieces)
+
+
+def _variable(number: int) -> str:
+    return f"{ENVIRONMENT}_{number}" if number else ENVIRONMENT
 
 
 def decode(text: str) -> Task:

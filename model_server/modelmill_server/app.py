@@ -246,14 +246,18 @@ class App:
 
     def _count(self, outcome: Outcome, seconds: float | None) -> None:
         """Count one inference request; `seconds` from its body's end to its answer, None where it had no body."""
-        counters = self.counters
-        if seconds is not None and outcome.arrays is not None and outcome.feeds is not None:
-            counters.predicted(outcome.rows, outcome.seconds, seconds)
-            if counters.bins is not None:
-                try:
-                    counters.bins.add(outcome.rows, outcome.feeds, outcome.arrays)
-                except Exception as error:
-                    self._not_binned(error)
+        counters, arrays = self.counters, outcome.arrays
+        bins = counters.bins
+        if seconds is not None and arrays is not None and outcome.feeds is not None:
+            try:
+                if bins is not None and arrays is bins.answers:
+                    bins.add_row(outcome.seconds, seconds)
+                    return
+                counters.predicted(outcome.rows, outcome.seconds, seconds)
+                if bins is not None:
+                    bins.add(outcome.rows, outcome.feeds, arrays)
+            except Exception as error:
+                self._not_binned(error)
             return
         counters.answered(outcome.status)
         counters.refused(outcome.reason)

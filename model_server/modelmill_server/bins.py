@@ -1,8 +1,9 @@
 """Rows in the profile's bins: what drift is told from.
 
-A row that the model has seen is appended to a block, and 256 rows at a time are binned: alone, a row would take
-30 searches.  The block is in the worker's shared memory too, so a reader bins what waits in it, and totals are exact
-whenever they are read, even those of a worker that was killed.
+A row that the model has seen is appended to a block, and up to 1,024 rows at a time are binned: alone, a row would take
+30 searches, and whatever is called seldom finds nothing of itself in the caches.  A request of one row leaves its times
+there, too, for the same reason.  The block is in the worker's shared memory too, so a reader bins what waits in it, and
+totals are exact whenever they are read, even those of a worker that was killed.
 
 That takes two areas, each with counts and a block.  What an area counts is its counts and the first rows of its block.
 A full block goes, with its area's counts, into the counts of the other area, and then one write of a word makes that
@@ -10,8 +11,10 @@ one the current one.  So a worker may be killed at any moment, and the next one 
 """
 
 import math
+import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -24,7 +27,8 @@ from modelmill_server.row import Row
 from modelmill_server.signature import Signature
 from modelmill_server.tensors import Array
 
-BLOCK = 256  # rows
+_TILE = 256  # rows that are compared with an edge at once
+_MOST_TILES, _LARGEST_BLOCK = 4, 1 << 18  # of a block; bytes, if it has more tiles than one
 _LARGEST_EDGES = 1 << 20  # bytes
 _LABELS, _PROBABILITIES = "predict", "predict_proba"
 _MOST_CLASSES = 1024  # of which probabilities are kept; a model with more gets no score bins
@@ -54,9 +58,9 @@ class Layout:
         for index, part in self.features:
             own = _edges(part)
             edges[: len(own), index] = own
-        # [edges, rows, columns]: compared with a whole block at once, which is twice as fast as row by row, where
+        # [edges, rows, columns]: compared with a whole tile at once, which is twice as fast as row by row, where
         # that does not take too much memory.
-        self.edges = np.repeat(edges[:, np.newaxis], BLOCK if edges.nbytes * BLOCK <= _LARGEST_EDGES else 1, axis=1)
+        self.edges = np.repeat(edges[:, np.newaxis], _TILE if edges.nbytes * _TILE <= _LARGEST_EDGES else 1, axis=1)
 
         names = [tensor.name for tensor in manifest.outputs]
         classes = manifest.outputs[names.index(_PROBABILITIES)].shape[-1] if _PROBABILITIES in names else 0
@@ -75,16 +79,25 @@ class Layout:
 
         plain = rows.dtype(manifest) if self.matrix is not None and signature.datatype == "FP32" else None
         self.plain = plain is not None  # whether the block holds rows as they are, see `Bins.copy_from`
-        self.record = plain or np.dtype([("0", "f4", self.width), ("1", "f4"), ("2", "f4", self.classes)])
+        row = plain or np.dtype([("0", "f4", self.width), ("1", "f4"), ("2", "f4", self.classes)])
+        self.row = row.itemsize
+        # Seconds of the model and of the whole request; NaN where they are counted elsewhere.
+        self.record = np.dtype([("row", row), ("seconds", "f8", 2)])
         self.bins = most + 2  # of a column: the last one for missing values
-        counts = self.width * self.bins + len(self.prediction_edges) + 2 + len(self.score_edges) + 2
-        self.block = BLOCK * self.record.itemsize
-        self.size = -(-(_HEAD + 2 * (8 * counts + self.block)) // 64) * 64
-        self.counts = counts
+        # Where a slab's counts of features, predictions, scores and times end.
+        sizes = (self.width * self.bins, len(self.prediction_edges) + 1, len(self.score_edges) + 1, 2 * _TIMES)
+        self.ends = list(accumulate(sizes))
+        tiles = _LARGEST_BLOCK // (_TILE * self.record.itemsize)
+        self.rows = _TILE * max(1, min(_MOST_TILES, tiles))  # of a block
+        self.block = self.rows * self.record.itemsize
+        self.size = -(-(_HEAD + 2 * (8 * self.ends[-1] + self.block)) // 64) * 64
         self.offsets = np.arange(self.width) * self.bins  # of a column's bins in a slab
 
 
 _HEAD = 16  # bytes
+_EDGES = np.array([*counters.LATENCY_EDGES, math.inf])
+_TIMES = len(_EDGES) + 1  # counts of a histogram of times: its bins, and the sum in nanoseconds
+_NO_TIMES = np.zeros(2 * _TIMES, np.uint64)
 
 
 class Bins:
@@ -93,49 +106,47 @@ class Bins:
     def __init__(self, layout: Layout, memory: memoryview) -> None:
         self._layout = layout
         self._memory = memory[: layout.size]
-        # [how often counts were changed, place of the next row].  Places below BLOCK are in the first area.
+        # [how often counts were changed, place of the next row].  Places below layout.rows are in the first area.
         self._head = memory[:_HEAD].cast("Q")
-        self._counts, self._rows, self._labels, self._probabilities = _views(layout, memory)
-        self._block = memory[_HEAD + 16 * layout.counts :][: 2 * layout.block]
-        # Count `rows` that the model has seen as `feeds` and answered with `outputs`; both are copied.
-        self.add: Callable[[int, dict[str, Array], Sequence[Array]], None] = self._add
+        self._counts, *self._blocks = _views(layout, memory)
+        self._rows, self._labels, self._probabilities, self._seconds = self._blocks
+        self.answers: Sequence[Array] | None = None  # those of the requests that `add_row` counts
+        self.add_row: Callable[[float, float], None] = self._no_row
 
     def copy_from(self, row: Row) -> None:
-        """Count single rows, whose answers are in `row`, by a copy of its memory, as most requests need it."""
+        """Count requests of one row, whose answers are in `row`, with one copy of its memory, as most of them are."""
         if not self._layout.plain:
             return
-        head, flush, add_any, block, size = (
-            self._head,
-            self._flush,
-            self._add,
-            self._block,
-            self._layout.record.itemsize,
-        )
-        memory, answers = row.memory, row.outputs
-        last, very_last = BLOCK - 1, 2 * BLOCK - 1  # places in the areas
+        layout, head, flush = self._layout, self._head, self._flush
+        block = self._memory[_HEAD + 16 * layout.ends[-1] :]
+        record = struct.Struct(f"={layout.row}s2d")
+        size, put, copy = record.size, record.pack_into, row.memory.tobytes
+        last, very_last = layout.rows - 1, 2 * layout.rows - 1  # places in the areas
 
-        def add(rows: int, feeds: dict[str, Array], outputs: Sequence[Array]) -> None:
-            if outputs is not answers:
-                add_any(rows, feeds, outputs)
-                return
+        def add_row(compute: float, request: float) -> None:
+            """Count a request with the row's answers: `request` seconds, `compute` of them the model's."""
             index = head[1]
-            start = index * size
-            block[start : start + size] = memory
+            put(block, index * size, copy(), compute, request)
             if index == last or index == very_last:  # noqa: SIM109 - twice as fast as `in`
                 flush()
             else:
                 head[1] = index + 1
 
-        self.add = add
+        self.answers, self.add_row = row.outputs, add_row
 
-    def _add(self, rows: int, feeds: dict[str, Array], outputs: Sequence[Array]) -> None:
-        first = 0
+    def _no_row(self, compute: float, request: float) -> None:  # noqa: ARG002
+        raise AssertionError("a row is counted that nobody has said where it is")
+
+    def add(self, rows: int, feeds: dict[str, Array], outputs: Sequence[Array]) -> None:
+        """Count `rows` that the model has seen as `feeds` and answered with `outputs`; both are copied."""
+        first, block = 0, self._layout.rows
         while first < rows:
             index = self._head[1]
-            room = BLOCK - index % BLOCK
+            room = block - index % block
             last = min(rows, first + room)
-            if last - first == BLOCK and self._layout.matrix is not None:
-                self._count(_binned(self._layout, *self._answered(first, last, feeds, outputs)))
+            if last - first == block and self._layout.matrix is not None:
+                answered = self._answered(first, last, feeds, outputs)
+                self._count(np.concatenate((_binned(self._layout, *answered), _NO_TIMES)))
             else:
                 self._put(index, index + last - first, first, last, feeds, outputs)
                 if last - first == room:
@@ -151,16 +162,18 @@ class Bins:
             copy = memoryview(bytearray(self._memory))
             if changes == self._head[0]:
                 break
-        area, rows = divmod(end, BLOCK)
+        area, rows = divmod(end, self._layout.rows)
         counts, *blocks = _views(self._layout, copy)
-        block = (part[area * BLOCK : area * BLOCK + rows] for part in blocks)
-        return Totals(self._layout, counts[area] + _binned(self._layout, *block))
+        *block, seconds = (part[end - rows : end] for part in blocks)
+        waiting = np.concatenate((_binned(self._layout, *block), _timed(seconds)))
+        return Totals(self._layout, counts[area] + waiting)
 
     def _put(
         self, start: int, end: int, first: int, last: int, feeds: dict[str, Array], outputs: Sequence[Array]
     ) -> None:
         """Rows first to last of a request go to the places start to end."""
         layout = self._layout
+        self._seconds[start:end] = np.nan
         if layout.matrix is not None:
             self._rows[start:end] = feeds[layout.matrix][first:last]
         else:
@@ -181,7 +194,7 @@ class Bins:
         """A block's worth of a request for a matrix, where it lies: rows, predictions, probabilities."""
         layout, matrix = self._layout, self._layout.matrix
         assert matrix is not None  # noqa: S101 - who calls has looked
-        labels, probabilities = self._labels[:BLOCK], self._probabilities[:BLOCK]
+        labels, probabilities = self._labels[: layout.rows], self._probabilities[: layout.rows]
         if layout.labels is not None:
             labels = outputs[layout.labels].ravel()[first:last]
             if layout.prediction_codes and not layout.plain:
@@ -192,23 +205,25 @@ class Bins:
 
     def _flush(self) -> None:
         """Count the rows of the current area's block, which is full."""
-        area = self._head[1] // BLOCK
-        block = slice(area * BLOCK, (area + 1) * BLOCK)
+        size = self._layout.rows
+        start = self._head[1] // size * size
+        *block, seconds = (part[start : start + size] for part in self._blocks)
+        times = _timed(seconds)
         try:
-            found = _binned(self._layout, self._rows[block], self._labels[block], self._probabilities[block])
+            found = _binned(self._layout, *block)
         except Exception:
-            self._head[0] += 1
-            self._head[1] = area * BLOCK  # else no row would find a place any more
+            # Without the rows, for which else no place would be left: the requests were answered all the same.
+            self._count(np.concatenate((np.zeros(self._layout.ends[-2], np.uint64), times)))
             raise
-        self._count(found)
+        self._count(np.concatenate((found, times)))
 
     def _count(self, found: Array) -> None:
         """Add to the counts; the current area's block holds no row that is not among them."""
-        area = self._head[1] // BLOCK
+        area = self._head[1] // self._layout.rows
         other = 1 - area
         self._head[0] += 1  # who still reads the other area reads again
         np.add(self._counts[area], found, out=self._counts[other])
-        self._head[1] = other * BLOCK  # from here on they are counted
+        self._head[1] = other * self._layout.rows  # from here on they are counted
 
 
 class Totals:
@@ -222,19 +237,28 @@ class Totals:
         return Totals(self._layout, self._counts + other._counts)
 
     def features(self) -> tuple[counters.Bins, ...]:
-        table = self._counts[: self._layout.width * self._layout.bins].reshape(self._layout.width, -1)
+        table = self._part(0).reshape(self._layout.width, -1)
         return tuple(_named(part, table[index]) for index, part in self._layout.features)
 
     def predictions(self) -> counters.Bins | None:
-        layout = self._layout
-        start = layout.width * layout.bins
-        part = layout.predictions
-        return None if part is None else _named(part, self._counts[start : start + len(layout.prediction_edges) + 2])
+        part = self._layout.predictions
+        return None if part is None else _named(part, self._part(1))
 
     def scores(self) -> counters.Bins | None:
-        layout = self._layout
-        part = layout.scores
-        return None if part is None else _named(part, self._counts[-(len(layout.score_edges) + 2) :])
+        part = self._layout.scores
+        return None if part is None else _named(part, self._part(2))
+
+    def times(self) -> tuple[counters.Latency, counters.Latency]:
+        """Of the requests that left them here: the model's, and the whole request's."""
+        compute, request = (
+            counters.Latency(tuple(counts[:-1].tolist()), float(counts[-1]) / 1e9)
+            for counts in self._part(3).reshape(2, _TIMES)
+        )
+        return compute, request
+
+    def _part(self, index: int) -> Array:
+        ends = self._layout.ends
+        return self._counts[ends[index - 1] if index else 0 : ends[index]]
 
 
 def _are_binned(known: Numeric | Categorical, answers: Tensor) -> bool:
@@ -250,30 +274,36 @@ def _named(part: Numeric | Categorical, found: Array) -> counters.Bins:
     return counters.Bins(part.name, tuple(values[: len(part.values)]), values[len(part.values)], values[-1])
 
 
-def _views(layout: Layout, memory: memoryview) -> tuple[Array, Array, Array, Array]:
-    """The counts, [2, counts], and the blocks' rows, predictions and probabilities, [2 * BLOCK, ...], of both areas."""
-    end = _HEAD + 16 * layout.counts
+def _views(layout: Layout, memory: memoryview) -> tuple[Array, Array, Array, Array, Array]:
+    """Of both areas the counts, [2, counts], and [2 * rows, ...] of rows, predictions, probabilities and times."""
+    end = _HEAD + 16 * layout.ends[-1]
     counts = np.frombuffer(memory[_HEAD:end], np.uint64).reshape(2, -1)
-    block = np.frombuffer(memory[end : end + 2 * layout.block], layout.record)
+    records = np.frombuffer(memory[end : end + 2 * layout.block], layout.record)
+    block, seconds = records["row"], records["seconds"]
     labels, probabilities = layout.labels, layout.probabilities
     if not layout.plain:
         labels, probabilities = 0, 1
     return (
         counts,
         block["0"],
-        np.zeros(2 * BLOCK) if labels is None else block[str(1 + labels)].reshape(2 * BLOCK),
-        np.zeros((2 * BLOCK, 0)) if probabilities is None else block[str(1 + probabilities)],
+        np.zeros(2 * layout.rows) if labels is None else block[str(1 + labels)].reshape(2 * layout.rows),
+        np.zeros((2 * layout.rows, 0)) if probabilities is None else block[str(1 + probabilities)],
+        seconds,
     )
 
 
 def _binned(layout: Layout, rows: Array, labels: Array, probabilities: Array) -> Array:
-    """How many rows are in each bin, in the order of a slab's counts."""
+    """How many rows are in each bin of features, predictions and scores, in the order of a slab's counts."""
     rows = np.ascontiguousarray(rows)
     small = np.zeros(rows.shape, np.uint8 if layout.bins <= 256 else np.uint16)
-    above = np.empty(rows.shape, np.bool_)
-    for edges in layout.edges:  # the bin's index is how many edges are less; NaN is above none
-        np.greater(rows, edges[: len(rows)], out=above)
-        np.add(small, above.view(np.uint8), out=small)
+    above = np.empty((_TILE, layout.width), np.bool_)
+    for first in range(0, len(rows), _TILE):
+        tile, found = rows[first : first + _TILE], small[first : first + _TILE]
+        is_above = above[: len(tile)]
+        one = is_above.view(np.uint8)
+        for edges in layout.edges:  # the bin's index is how many edges are less; NaN is above none
+            np.greater(tile, edges[: len(tile)], out=is_above)
+            np.add(found, one, out=found)
     missing = np.isnan(rows)
     if missing.any():
         small[missing] = layout.bins - 1
@@ -289,10 +319,19 @@ def _binned(layout: Layout, rows: Array, labels: Array, probabilities: Array) ->
     ).astype(np.uint64)
 
 
+def _timed(seconds: Array) -> Array:
+    """The histograms of the model's and the requests' times, [n, 2], as in a slab's counts."""
+    bins = _EDGES.searchsorted(seconds)  # NaN: behind infinity
+    bins[:, 1] += _TIMES
+    found = np.bincount(bins.ravel(), minlength=2 * _TIMES)
+    sums = np.nansum(seconds, axis=0) if found[_TIMES - 1] else seconds.sum(axis=0)
+    found[_TIMES - 1 :: _TIMES] = np.rint(sums * 1e9)
+    return found.astype(np.uint64)
+
+
 def _searched(edges: Array, values: Array) -> Array:
-    found = edges.searchsorted(values)  # "left": a value that equals an edge belongs below it
-    found[np.isnan(values)] = len(edges) + 1
-    return np.bincount(found, minlength=len(edges) + 2)
+    """How many values are in each bin; NaN is behind infinity, the last edge."""
+    return np.bincount(edges.searchsorted(values), minlength=len(edges) + 1)  # "left": an edge belongs to what is below
 
 
 def _edges(part: Numeric | Categorical) -> list[float]:
@@ -302,7 +341,8 @@ def _edges(part: Numeric | Categorical) -> list[float]:
 
 
 def _array(part: Numeric | Categorical | None) -> Array:
-    return np.array([] if part is None else _edges(part), np.float32)
+    """The edges, and infinity."""
+    return np.array([*([] if part is None else _edges(part)), np.inf], np.float32)
 
 
 def _codes(part: Categorical) -> dict[Any, int]:

@@ -9,13 +9,13 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from modelmill_contracts.counters import LATENCY_EDGES
+from modelmill_contracts.counters import LATENCY_EDGES, Latency
 from modelmill_server import heartbeat
 
 if TYPE_CHECKING:  # numpy comes after the ports are open
-    from modelmill_server.bins import Bins, Layout
+    from modelmill_server.bins import Bins, Layout, Totals
 
 _WORD = 8  # bytes
 # The words of a slab: what stands where.
@@ -27,7 +27,7 @@ _SLAB = _WORD * (_HEAD + 2 * _HISTOGRAM) + (_CODES + _REASONS) * (_NAME + _WORD)
 
 
 class Histogram:
-    """Counts of durations in (edge[i-1], edge[i]] and, last, above all edges; `total` is in seconds."""
+    """Counts of durations in (edge[i-1], edge[i]] and, last, above all edges; their sum is in seconds."""
 
     __slots__ = ("counts", "sum")
 
@@ -36,13 +36,23 @@ class Histogram:
         self.counts = memory[_WORD:].cast("Q")
         self.sum = memory[:_WORD].cast("d")
 
-    @property
-    def total(self) -> float:
-        return self.sum[0]
+    def read(self) -> Latency:
+        return Latency(tuple(self.counts), self.sum[0])
 
     def add(self, seconds: float) -> None:
         self.counts[bisect_left(LATENCY_EDGES, seconds)] += 1
         self.sum[0] += seconds
+
+
+class Reading(NamedTuple):
+    """What one worker has counted."""
+
+    requests: dict[str, int]  # inference requests by status code
+    refusals: dict[str, int]  # by reason, of any path
+    rows: int
+    request: Latency
+    compute: Latency
+    bins: "Totals | None"
 
 
 class _Named:
@@ -129,20 +139,22 @@ class Counters:
         return predicted
 
     @property
-    def requests(self) -> dict[str, int]:
-        """Inference requests by status code.  Those that were answered, and no others, have a time of the model."""
-        codes = self._codes.read()
-        return {"200": answered, **codes} if (answered := sum(self.compute.counts)) else codes
-
-    @property
     def refusals(self) -> dict[str, int]:
         """By reason, of any path."""
         return self._reasons.read()
 
-    @property
-    def predictions(self) -> int:
-        """Rows."""
-        return self._words[_ROWS]
+    def read(self) -> "Reading":
+        """What this worker has counted so far."""
+        rows, compute, request = self._words[_ROWS], self.compute.read(), self.request.read()
+        bins = self.bins.read() if self.bins is not None else None
+        if bins is not None:
+            of_rows, whole = bins.times()
+            rows += sum(of_rows.counts)
+            compute, request = added([compute, of_rows]), added([request, whole])
+        codes = self._codes.read()
+        # Those that were answered, and no others, have a time of the model.
+        requests = {"200": answered, **codes} if (answered := sum(compute.counts)) else codes
+        return Reading(requests, self.refusals, rows, request, compute, bins)
 
     @property
     def in_flight(self) -> int:
@@ -237,6 +249,11 @@ def sums(parts: Sequence[dict[str, int]]) -> dict[str, int]:
         for name, count in part.items():
             total[name] = total.get(name, 0) + count
     return dict(sorted(total.items()))
+
+
+def added(parts: Sequence[Latency]) -> Latency:
+    counts = map(sum, zip(*(part.counts for part in parts), strict=True))
+    return Latency(tuple(counts), sum(part.total for part in parts))
 
 
 _TEXTS = {code: str(code) for code in range(1000)}

@@ -16,7 +16,7 @@ import msgspec
 from modelmill_contracts import counters as names
 from modelmill_contracts.counters import Bins, Latency, Snapshot
 from modelmill_server.app import App
-from modelmill_server.counters import Board, Histogram, sums
+from modelmill_server.counters import Board, added, sums
 from modelmill_server.errors import RefusedError
 from modelmill_server.http1 import Request, Response
 
@@ -64,7 +64,8 @@ def _plain(status: int, said: str) -> Response:
 def snapshot(app: App, board: Board) -> Snapshot:
     """All counters, summed over the workers."""
     workers = board.workers
-    parts = [worker.bins.read() for worker in workers if worker.bins is not None]
+    found = [worker.read() for worker in workers]
+    parts = [part.bins for part in found if part.bins is not None]
     bins = functools.reduce(operator.add, parts) if parts else None
     return Snapshot(
         model=app.name,
@@ -77,20 +78,15 @@ def snapshot(app: App, board: Board) -> Snapshot:
         workers_ready=sum(worker.answers for worker in workers),
         worker_restarts=sum(worker.restarts for worker in workers),
         in_flight=sum(worker.in_flight for worker in workers),
-        requests=sums([worker.requests for worker in workers]),
-        refusals=sums([worker.refusals for worker in workers]),
-        rows=sum(worker.predictions for worker in workers),
-        request=_latency([worker.request for worker in workers]),
-        compute=_latency([worker.compute for worker in workers]),
+        requests=sums([part.requests for part in found]),
+        refusals=sums([part.refusals for part in found]),
+        rows=sum(part.rows for part in found),
+        request=added([part.request for part in found]),
+        compute=added([part.compute for part in found]),
         features=bins.features() if bins is not None else (),
         predictions=bins.predictions() if bins is not None else None,
         scores=bins.scores() if bins is not None else None,
     )
-
-
-def _latency(histograms: list[Histogram]) -> Latency:
-    counts = map(sum, zip(*(histogram.counts for histogram in histograms), strict=True))
-    return Latency(tuple(counts), sum(histogram.total for histogram in histograms))
 
 
 def text(app: App, board: Board) -> bytes:

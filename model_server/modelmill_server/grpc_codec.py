@@ -20,8 +20,10 @@ from modelmill_server.v2 import Call
 
 # Tags of ModelInferRequest ...
 _MODEL_NAME, _MODEL_VERSION, _ID, _INPUTS, _OUTPUTS, _RAW = (tag(n, protobuf.BYTES) for n in (1, 2, 3, 5, 6, 7))
+_PARAMETERS = tag(4, protobuf.BYTES)  # its own, and those of an input
 # ... and of its tensors, requested ones included.
 _NAME, _DATATYPE, _SHAPE, _CONTENTS = (tag(n, protobuf.BYTES) for n in (1, 2, 3, 5))
+_OUTPUT_PARAMETERS = tag(2, protobuf.BYTES)
 _SIZE = tag(3, protobuf.VARINT)  # one of the shape, not packed
 
 # The field of `contents` that a datatype's values are in.
@@ -35,6 +37,11 @@ _FIELDS = {
     "FP64": (7, "fp64_contents"),
     "BYTES": (8, "bytes_contents"),
 }
+# The parameters that mean something here, and the field of InferParameter that each comes in.
+_KEY, _VALUE = tag(1, protobuf.BYTES), tag(2, protobuf.BYTES)
+_STRING, _INTEGER = (tag(3, protobuf.BYTES), "string_param"), (tag(2, protobuf.VARINT), "int64_param")
+_UNDERSTOOD = {b"content_type": _STRING, b"shared_memory_region": _STRING, b"classification": _INTEGER}
+_SHORTEST = 2 + min(map(len, _UNDERSTOOD)) + 2  # bytes of an entry: there may be half a million that are shorter
 _LONGEST = 10  # bytes of a varint
 _MAX_RANK = tensors.MAX_RANK
 _LARGEST_SHAPE = _LONGEST * _MAX_RANK  # bytes
@@ -57,6 +64,7 @@ class _Input(msgspec.Struct, gc=False):
     datatype: str
     shape: list[int]
     contents: Any  # bytes or a memoryview; None where there is none
+    parameters: dict[str, Any]  # the understood ones
 
 
 class Codec:
@@ -107,6 +115,7 @@ class Codec:
         texts = {_MODEL_NAME: b"", _MODEL_VERSION: b"", _ID: b""}
         inputs: list[_Input] = []
         outputs: list[str] = []
+        parameters: dict[str, Any] = {}
         raw: list[Any] = []
         for count, (mark, value) in enumerate(fields(body)):
             if mark == _INPUTS:
@@ -116,19 +125,24 @@ class Codec:
             elif mark in texts:
                 texts[mark] = value
             elif mark == _OUTPUTS:
-                outputs.append(_name_of(value))
+                outputs.append(_requested(value, len(outputs)))
+            elif mark == _PARAMETERS:
+                _add_parameter(parameters, value, "")
             if count >= _SPARE:
                 self._limit(len(inputs), len(raw), len(outputs))
         id_ = str(texts[_ID], "utf-8")
-        if texts[_MODEL_NAME] != self._name_bytes:
-            raise model_unknown(self._name)
-        if texts[_MODEL_VERSION] not in self._versions:
-            raise version_unknown(self._name, self._version)
-        if raw:
-            _check_raw(inputs, raw)
+        self._require_model(texts[_MODEL_NAME], texts[_MODEL_VERSION])
+        _check_raw(inputs, raw)
         selected = self._select(outputs, raw=bool(raw))
-        rows, feeds = self._fast(inputs, raw) or self._json.feeds(_tensors(inputs, raw))
+        kind = parameters.get("content_type")
+        rows, feeds = self._fast(inputs, raw, kind) or self._json.feeds(_tensors(inputs, raw, kind))
         return Call(rows, feeds, id_, selected, [True] * len(selected or self._outputs) if raw else None)
+
+    def _require_model(self, name: bytes, version: bytes) -> None:
+        if name != self._name_bytes:
+            raise model_unknown(self._name)
+        if version not in self._versions:
+            raise version_unknown(self._name, self._version)
 
     def _limit(self, inputs: int, raw: int, outputs: int) -> None:
         """Read no further where there are more than any right message has."""
@@ -139,11 +153,16 @@ class Codec:
         if outputs > self._most_outputs:
             raise invalid("OutputUnknown", "outputs: are more than the model gives; list each at most once")
 
-    def _fast(self, inputs: list[_Input], raw: list[Any]) -> tuple[int, dict[str, Array]] | None:
+    def _fast(
+        self, inputs: list[_Input], raw: list[Any], content_type: str | None
+    ) -> tuple[int, dict[str, Array]] | None:
         """The feeds if they are one FP32 matrix as it should be, else None."""
         if len(inputs) != 1:
             return None
         (tensor,) = inputs
+        known = tensor.parameters
+        if "shared_memory_region" in known or known.get("content_type", content_type) not in v2.PLAIN:
+            return None
         if tensor.name != self._fast_input or tensor.datatype != "FP32" or len(tensor.shape) != 2:
             return None
         rows, width = tensor.shape
@@ -183,11 +202,10 @@ def _input(data: Any, index: int) -> _Input:
     shape: list[int] = []
     contents: Any = None
     more: list[Any] = []
+    parameters: dict[str, Any] = {}
     for mark, value in fields(data):
-        if mark == _SHAPE:
-            if len(value) > _LARGEST_SHAPE or len(shape) > _MAX_RANK:
-                raise _rank(index)
-            shape += map(signed, varints(value))
+        if mark in (_SHAPE, _SIZE):
+            _add_sizes(shape, value, index)
         elif mark == _CONTENTS:
             if contents is None:
                 contents = value
@@ -197,32 +215,63 @@ def _input(data: Any, index: int) -> _Input:
             name = value
         elif mark == _DATATYPE:
             datatype = value
-        elif mark == _SIZE:
-            _add_size(shape, value, index)
+        elif mark == _PARAMETERS:
+            _add_parameter(parameters, value, f"inputs[{index}].")
     if more:  # a message that comes in parts is their concatenation
         contents = b"".join((contents, *more))
-    return _Input(str(name, "utf-8"), str(datatype, "utf-8"), shape, contents)
+    return _Input(str(name, "utf-8"), str(datatype, "utf-8"), shape, contents, parameters)
 
 
-def _add_size(shape: list[int], value: int, index: int) -> None:
-    if len(shape) > _MAX_RANK:
+def _add_parameter(known: dict[str, Any], data: Any, where: str) -> None:
+    """Read an entry of the map `parameters`; what nobody understands is passed over, as in JSON."""
+    if len(data) < _SHORTEST:
+        return
+    key = parameter = b""
+    for mark, value in fields(data):
+        if mark == _KEY:
+            key = value
+        elif mark == _VALUE:
+            parameter = value
+    name = bytes(key)
+    if name not in _UNDERSTOOD:
+        return
+    wanted, form = _UNDERSTOOD[name]
+    found = [value for mark, value in fields(parameter) if mark == wanted]
+    if not found:
+        raise invalid("RequestInvalid", f"{where}parameters.{name.decode()}: must be a {form}; send it so")
+    known[name.decode()] = found[-1] if type(found[-1]) is int else str(found[-1], "utf-8")
+
+
+def _add_sizes(shape: list[int], found: Any, index: int) -> None:
+    """One size of the shape, or some that are packed."""
+    if len(shape) > _MAX_RANK or (type(found) is not int and len(found) > _LARGEST_SHAPE):
         raise _rank(index)
-    shape.append(signed(value))
+    shape += map(signed, [found] if type(found) is int else varints(found))
 
 
 def _rank(index: int) -> RefusedError:
     return invalid("ShapeMismatch", f"inputs[{index}].shape: must be at most {_MAX_RANK} sizes; mend it")
 
 
-def _name_of(data: Any) -> str:
+def _requested(data: Any, index: int) -> str:
+    """The name of an output that is asked for."""
     name = b""
+    parameters: dict[str, Any] = {}
+    where = f"outputs[{index}]"
     for mark, value in fields(data):
         if mark == _NAME:
             name = value
+        elif mark == _OUTPUT_PARAMETERS:
+            _add_parameter(parameters, value, f"{where}.")
+    if parameters:
+        parameters.pop("content_type", None)  # how a client is to show it
+        v2.wants_binary(v2.OutputParameters(**parameters), where, default=False)
     return str(name, "utf-8")
 
 
 def _check_raw(inputs: list[_Input], raw: list[Any]) -> None:
+    if not raw:
+        return
     if len(inputs) != len(raw):
         raise invalid(
             "DataInvalid",
@@ -233,20 +282,22 @@ def _check_raw(inputs: list[_Input], raw: list[Any]) -> None:
             raise invalid("DataInvalid", f"inputs[{index}].contents: must be empty beside raw_input_contents")
 
 
-def _tensors(inputs: list[_Input], raw: list[Any]) -> list[v2.Tensor]:
+def _tensors(inputs: list[_Input], raw: list[Any], content_type: str | None) -> list[v2.Tensor]:
     """The inputs as those of a JSON request: numbers as raw bytes, texts as a list or, where they came raw, too."""
     made = []
     for index, tensor in enumerate(inputs):
         where = f"inputs[{index}]"
+        known = {key: value for key, value in tensor.parameters.items() if key != "classification"}
+        made.append(v2.Tensor(tensor.name, tensor.shape, tensor.datatype, parameters=v2.TensorParameters(**known)))
+        v2.understand(made[-1], content_type, where)
         if raw:
             tensors.check_datatype(tensor.datatype, where, raw=True)
-            data: Any = memoryview(raw[index])
+            made[-1].data = memoryview(raw[index])
         elif tensor.datatype == "FP16":
             raise invalid("DatatypeMismatch", f"{where}.datatype: FP16 has no typed form; send FP32, or send it raw")
         else:
             tensors.check_datatype(tensor.datatype, where)
-            data = _untyped(tensor, where)
-        made.append(v2.Tensor(tensor.name, tensor.shape, tensor.datatype, data))
+            made[-1].data = _untyped(tensor, where)
     return made
 
 

@@ -26,19 +26,19 @@ from modelmill_server.signature import Column, Signature
 from modelmill_server.tensors import Array
 
 # MLServer's clients say how their values are to be understood.  np and pd are what they look like here anyway.
-_PLAIN = (None, "np", "pd")
+PLAIN = (None, "np", "pd")
 _OF_TEXT = ("str", "base64", "datetime")
 PREDICT = "predict"  # the output that each classifier and regressor has, as scikit-learn calls it
 _FLOAT32 = np.dtype("<f4")
 
 
-class _TensorParameters(msgspec.Struct, gc=False):
+class TensorParameters(msgspec.Struct, gc=False):
     binary_data_size: int | None = None
     content_type: str | None = None
     shared_memory_region: str | None = None
 
 
-class _OutputParameters(msgspec.Struct, gc=False):
+class OutputParameters(msgspec.Struct, gc=False):
     binary_data: bool | None = None
     classification: int | None = None
     shared_memory_region: str | None = None
@@ -51,7 +51,7 @@ class _RequestParameters(msgspec.Struct, gc=False):
 
 class _Requested(msgspec.Struct, gc=False):
     name: str
-    parameters: _OutputParameters | None = None
+    parameters: OutputParameters | None = None
 
 
 class _Floats(msgspec.Struct, gc=False):
@@ -59,7 +59,7 @@ class _Floats(msgspec.Struct, gc=False):
     shape: list[int]
     datatype: str
     data: list[float | list[float]]
-    parameters: _TensorParameters | None = None
+    parameters: TensorParameters | None = None
 
 
 class _FastRequest(msgspec.Struct, gc=False):
@@ -73,7 +73,7 @@ class _Raw(msgspec.Struct, gc=False):
     name: str
     shape: list[int]
     datatype: str
-    parameters: _TensorParameters
+    parameters: TensorParameters
     data: None = None  # anything else is not a raw tensor
 
 
@@ -91,7 +91,7 @@ class Tensor(msgspec.Struct):
     shape: list[int]
     datatype: str
     data: Any = msgspec.UNSET
-    parameters: _TensorParameters | None = None
+    parameters: TensorParameters | None = None
 
 
 class _Request(msgspec.Struct):
@@ -272,12 +272,12 @@ class Codec:
         if of_tensor is None and of_request is None and not request.outputs:
             return Call(len(array), {tensor.name: array}, request.id)
         if of_tensor is not None and (
-            of_tensor.content_type not in _PLAIN
+            of_tensor.content_type not in PLAIN
             or of_tensor.shared_memory_region is not None
             or (of_tensor.binary_data_size is None) is (tensor.data is None)
         ):
             return None
-        if of_request is not None and of_request.content_type not in _PLAIN:
+        if of_request is not None and of_request.content_type not in PLAIN:
             return None
         return Call(len(array), {tensor.name: array}, request.id, *self._select(request.outputs, of_request))
 
@@ -332,7 +332,7 @@ class Codec:
         if requested:
             selected = self.positions([output.name for output in requested])
             binary = [
-                _wants_binary(output.parameters, f"outputs[{index}]", default=default)
+                wants_binary(output.parameters, f"outputs[{index}]", default=default)
                 for index, output in enumerate(requested)
             ]
         if self._without_json:
@@ -452,14 +452,19 @@ def _attach(inputs: list[Tensor], raw: memoryview) -> None:
 
 
 def _check_tensor(tensor: Tensor, content_type: str | None, where: str) -> None:
-    known = tensor.parameters
-    if known is not None and known.shared_memory_region is not None:
-        raise invalid("ExtensionUnknown", f"{where}.parameters: shared memory is not served; send the data")
+    understand(tensor, content_type, where)
     tensors.check_datatype(tensor.datatype, where, raw=type(tensor.data) is memoryview)
     if tensor.data is msgspec.UNSET:
         raise invalid("DataMissing", f"{where}.data: is missing; send JSON data, or binary data and its size")
+
+
+def understand(tensor: Tensor, content_type: str | None, where: str) -> None:
+    """Take what the parameters say of a tensor, with the request's `content_type` where its own have none."""
+    known = tensor.parameters
+    if known is not None and known.shared_memory_region is not None:
+        raise invalid("ExtensionUnknown", f"{where}.parameters: shared memory is not served; send the data")
     kind = known.content_type if known is not None and known.content_type is not None else content_type
-    if kind in _PLAIN:
+    if kind in PLAIN:
         return
     if kind not in _OF_TEXT:
         raise invalid(
@@ -470,10 +475,11 @@ def _check_tensor(tensor: Tensor, content_type: str | None, where: str) -> None:
         raise invalid(
             "ContentTypeMismatch", f"{where}.parameters.content_type: {kind} needs datatype BYTES; leave it out"
         )
-    tensor.parameters = _TensorParameters(content_type=kind)
+    tensor.parameters = TensorParameters(content_type=kind)
 
 
-def _wants_binary(known: _OutputParameters | None, where: str, *, default: bool) -> bool:
+def wants_binary(known: OutputParameters | None, where: str, *, default: bool) -> bool:
+    """Whether an output is to be raw bytes; RefusedError where something is asked for that is not served."""
     if known is None:
         return default
     if known.classification:

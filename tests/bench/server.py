@@ -7,6 +7,7 @@ them in turn, round after round, so that whatever else the machine does meets al
 import argparse
 import json
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from tests.bench import bodies, document, loads, models, peers, processes, report, soak
 from tests.bench.bodies import Workload
-from tests.bench.loads import PATH, Run
+from tests.bench.loads import PATH
 from tests.bench.models import FOREST, LARGE, LOGISTIC, Model
 from tests.bench.processes import Server
 from tests.bench.report import CONSTANT, ECHO, OURS, PROTOTYPE, UNCOUNTED, Results
@@ -34,6 +35,7 @@ WORKLOADS = (
 )
 ALONE = Workload("JSON, 1 row, 1 connection", "json", 1, 1)
 _STARTS = 5
+_PAIRS = 8  # of processes, with counters and without: what one process costs differs by 4 % from the next one's
 _START_PORT = 18590
 
 
@@ -92,7 +94,6 @@ def _measure(model: Model, folder: Path, rounds: int, seconds: int, results: Res
     }
     if model.title == LOGISTIC:
         commands[ECHO] = processes.echo(18640)
-        commands[UNCOUNTED] = processes.ours(model, 18650, "tests.bench.uncounted")
     files = _write_bodies(folder, model)
     with ExitStack() as stack:
         servers = {
@@ -113,27 +114,39 @@ def _measure(model: Model, folder: Path, rounds: int, seconds: int, results: Res
                     results.add(model.title, workload.title, name, run)
                 _say(began, f"{model.title}, round {number} of {rounds}, {_line(results, model, workload.title)}")
             if model.title == LOGISTIC:
-                _measure_ours(servers, files, seconds, results)
-                _say(began, f"{model.title}, round {number} of {rounds}: latency and counters")
+                for name, server in servers.items():
+                    results.add(LOGISTIC, ALONE.title, name, loads.closed(server, ALONE, files[ONE], seconds))
+                _say(began, f"{model.title}, round {number} of {rounds}: latency at one connection")
         if model.title == LOGISTIC:
             results.resident = {name: processes.resident(server.pid) for name, server in servers.items()}
-            _require_counted(servers)
+    if model.title == LOGISTIC:
+        _measure_tails(model, files[ONE], rounds, seconds, results)
+        _say(began, "latency at a constant rate")
+        _measure_counters(model, files[ONE], seconds, results)
+        _say(began, "the cost of counters")
 
 
-def _measure_ours(servers: dict[str, Server], files: dict[Workload, Path], seconds: int, results: Results) -> None:
-    """What has no peer: latency against the echo, at one connection and at a constant rate, and without counters."""
-    file = files[ONE]
-    for name in (OURS, ECHO, PROTOTYPE, peers.MLSERVER, peers.KSERVE):
-        results.add(LOGISTIC, ALONE.title, name, loads.closed(servers[name], ALONE, file, seconds))
-    half = results.runs[LOGISTIC, ONE.title][OURS][-1].rate / 2
-    for name in (OURS, ECHO):
-        results.add(LOGISTIC, CONSTANT, name, loads.constant(servers[name], file, half, seconds))
-    # There and back, so that what changes steadily meanwhile meets both alike.
-    pairs: dict[str, list[Run]] = {OURS: [], UNCOUNTED: []}
-    for name in (OURS, UNCOUNTED, UNCOUNTED, OURS):
-        pairs[name].append(loads.closed(servers[name], ONE, file, seconds))
-    for name, runs in pairs.items():
-        results.counted.setdefault(name, []).append(sum(run.rate for run in runs) / len(runs))
+def _measure_tails(model: Model, file: Path, rounds: int, seconds: int, results: Results) -> None:
+    """Latency at half of our rate, and the echo's at the same rate, with no other server there."""
+    half = statistics.median(run.rate for run in results.runs[LOGISTIC, ONE.title][OURS]) / 2
+    with (
+        processes.running(processes.ours(model, 18600), 18600) as ours,
+        processes.running(processes.echo(18640), 18640) as echo,
+    ):
+        for _ in range(rounds):
+            for name, server in ((OURS, ours), (ECHO, echo)):
+                results.add(LOGISTIC, CONSTANT, name, loads.constant(server, file, half, seconds))
+
+
+def _measure_counters(model: Model, file: Path, seconds: int, results: Results) -> None:
+    """Rates with counters and without, each time of new processes, and each first in every other pair."""
+    modules = {OURS: "modelmill_server", UNCOUNTED: "tests.bench.uncounted"}
+    for number in range(_PAIRS):
+        for name in list(modules)[:: 1 if number % 2 else -1]:
+            with processes.running(processes.ours(model, 18650, modules[name]), 18650) as server:
+                loads.closed(server, ONE, file, 1)
+                results.counted.setdefault(name, []).append(loads.closed(server, ONE, file, seconds).rate)
+                _require_counted(name, server)
 
 
 def _write_bodies(folder: Path, model: Model) -> dict[Workload, Path]:
@@ -145,8 +158,8 @@ def _write_bodies(folder: Path, model: Model) -> dict[Workload, Path]:
 
 def _takes(name: str, server: Server, workload: Workload, files: dict[Workload, Path]) -> bool:
     """Whether a server is asked for a workload: some have no gRPC or no binary tensors."""
-    if name in (ECHO, UNCOUNTED):
-        return workload == ONE and name == ECHO
+    if name == ECHO:
+        return workload == ONE
     if workload.form == "grpc":
         return name != PROTOTYPE
     if workload.form == "json":
@@ -174,13 +187,12 @@ def _require_same_answers(model: Model, servers: dict[str, Server]) -> None:
         raise SystemExit(f"the servers disagree: {found}")
 
 
-def _require_counted(servers: dict[str, Server]) -> None:
+def _require_counted(name: str, server: Server) -> None:
     """The one with counters has counted, the other has not."""
-    for name in (OURS, UNCOUNTED):
-        _, text = processes.ask(servers[name].port + 2, "/metrics")
-        counts = [line for line in text.decode().splitlines() if line.startswith(f"{PREDICTIONS}_total{{")]
-        if (sum(float(line.rpartition(" ")[2]) for line in counts) > 0) is not (name == OURS):
-            raise SystemExit(f"{name} has counted what it should not, or not what it should: {counts}")
+    _, text = processes.ask(server.port + 2, "/metrics")
+    counts = [line for line in text.decode().splitlines() if line.startswith(f"{PREDICTIONS}_total{{")]
+    if (sum(float(line.rpartition(" ")[2]) for line in counts) > 0) is not (name == OURS):
+        raise SystemExit(f"{name} has counted what it should not, or not what it should: {counts}")
 
 
 def _line(results: Results, model: Model, workload: str) -> str:

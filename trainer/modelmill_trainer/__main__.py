@@ -57,8 +57,8 @@ def carry_out(variables: MutableMapping[str, str]) -> Report:
 
 
 def _task_of(variables: MutableMapping[str, str]) -> task.Task:
-    text = variables.get(task.ENVIRONMENT)
-    if text is None:
+    text = task.text_of(variables)
+    if not text:
         raise TaskError("TaskInvalid", f"the environment has no {task.ENVIRONMENT}: nothing to do")
     try:
         return task.decode(text)

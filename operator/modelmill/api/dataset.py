@@ -259,6 +259,9 @@ class DatasetVersion(Schema):
         None
     )
     """The versions that it was derived from, the last time that this content came of it. Absent: it is not derived."""
+    store: Digest | None = None
+    """Digest of where the Workspace's store was when it was taken: a store that is declared elsewhere later does not
+    have it."""
 
 
 class Problem(Schema):

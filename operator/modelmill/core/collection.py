@@ -22,7 +22,7 @@ PERIOD = timedelta(days=1)
 PAUSE = timedelta(hours=1)  # after a failure
 TIMEOUT = timedelta(hours=1)
 _KINDS = ("Dataset", "TrainingJob", "ModelVersion")
-MAX_KEPT = 1600  # digests: what a Job is told is one environment variable, and that holds 128 KiB
+MAX_KEPT = 10_000  # digests: what a Job is told is part of it, and etcd takes 1.5 MiB
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,7 @@ def _look(facts: Facts, now: datetime) -> Decision:
     if state == "Succeeded":
         result = run.report.result if run.report is not None else None
         if isinstance(result, report.SnapshotResult):
-            return replace(_taken(facts, facts.asked.digest, result, now), requeue_after=again)
+            return replace(_taken(facts, facts.asked, result, now), requeue_after=again)
         waiting = Waiting("ReportInvalid", "the Job's report is not that of a snapshot", stalled=True)
         newer = facts.occasion.subject != wanted.subject
         return replace(as_it_was, waiting=waiting, discard=newer, requeue_after=again)
@@ -295,7 +295,7 @@ def _tried(facts: Facts, as_it_was: Decision, state: str, wanted: Occasion, now:
     )
 
 
-def _taken(facts: Facts, asked: str, result: report.SnapshotResult, now: datetime) -> Decision:
+def _taken(facts: Facts, asked: Asked, result: report.SnapshotResult, now: datetime) -> Decision:
     """The history with this snapshot first; content that is known keeps when it was first seen."""
     known = next((s for s in facts.history if s.version == result.version), None)
     observed_at = known.observed_at if known is not None else timestamp(facts.run.ended or now)
@@ -307,6 +307,7 @@ def _taken(facts: Facts, asked: str, result: report.SnapshotResult, now: datetim
         result.profile,
         result.page,
         facts.occasion.inputs,
+        asked.store.place,
     )
     others = tuple(s for s in facts.history if s.version != result.version)
     used = (result.cpu_seconds, result.size)
@@ -316,7 +317,7 @@ def _taken(facts: Facts, asked: str, result: report.SnapshotResult, now: datetim
     return Decision(
         history=(newest, *others),
         looked=replace(_looked(facts, now), usage=used if any(used) else facts.looked.usage),
-        snapshot=asked,
+        snapshot=asked.digest,
         modified_at=_moment_said(result.modified_at) or since,
     )
 
@@ -441,6 +442,7 @@ def _version(snapshot: Snapshot) -> dict[str, Any]:
         "profile": snapshot.profile,
         "page": snapshot.page,
         "from": [{"name": name, "version": version} for name, version in snapshot.inputs] or None,
+        "store": snapshot.store,
     }
     return {
         "version": snapshot.version,

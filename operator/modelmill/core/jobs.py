@@ -270,7 +270,7 @@ def _ours(
         subject.settings.trainer_image,
         [],
         variables=[
-            {"name": task.ENVIRONMENT, "value": task.encode(work)},
+            *(pods.variable(name, value) for name, value in task.variables(work).items()),
             *pods.secret_variables(store.secret, store.location.uri),
             *variables,
         ],
@@ -302,8 +302,8 @@ def _before(subject: Subject, transform: Transform, store: StoreAccess, limits: 
         transform.image,
         list(transform.args),
         variables=[
-            {"name": environment.DATA, "value": environment.DATA_FOLDER},
-            {"name": environment.OUTPUT, "value": environment.OUTPUT_FOLDER},
+            pods.variable(environment.DATA, environment.DATA_FOLDER),
+            pods.variable(environment.OUTPUT, environment.OUTPUT_FOLDER),
         ],
         mounts={
             "scratch": (environment.WORK_FOLDER, False),

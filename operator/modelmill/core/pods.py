@@ -7,7 +7,7 @@ from typing import Any
 from modelmill.api.schema import GROUP, ResourceRequirements
 from modelmill.core.plan import Subject
 from modelmill.core.resources import MANAGED_BY, OWNER_LABEL, Manifest
-from modelmill_contracts import environment, report, task
+from modelmill_contracts import digest, environment, report, task
 
 SECURITY: dict[str, Any] = {
     "runAsNonRoot": True,
@@ -55,6 +55,11 @@ class StoreAccess:
     def by_identity(self) -> bool:
         """Whether pods prove who they are, which clouds answer at link-local addresses."""
         return self.identity.account is not None or (self.secret is None and self.claim is None)
+
+    @property
+    def place(self) -> str:
+        """Digest of where it is, however it is reached: what is in one place is not in another."""
+        return digest.of_json([self.location.uri, self.location.endpoint, self.claim])
 
     @property
     def more(self) -> list[Any]:
@@ -135,6 +140,11 @@ _S3_KEYS = (
     (environment.STORE_ACCESS_KEY, environment.SECRET_ACCESS_KEY_FIELD),
     (environment.STORE_SECRET_KEY, environment.SECRET_SECRET_KEY_FIELD),
 )
+
+
+def variable(name: str, value: str) -> dict[str, Any]:
+    """An environment variable with this value as it is: kubelet takes $$ for $, and $(NAME) for another variable."""
+    return {"name": name, "value": value.replace("$", "$$")}
 
 
 def secret_variables(secret: str | None, uri: str, prefix: str = "") -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from modelmill.api.dataset import MAX_HISTORY
 from modelmill.core import conditions
 from modelmill.core.plan import Observed
+from modelmill.core.pods import StoreAccess
 from modelmill.core.resources import DATASET_FIELD, INPUT_FIELD, LINEAGE_FIELD, Manifest, dig
 
 
@@ -25,11 +26,16 @@ class Snapshot:
     profile: str | None = None
     page: str | None = None
     inputs: tuple[tuple[str, str], ...] = ()  # (name, version) of the Datasets that it was derived from
+    store: str | None = None  # StoreAccess.place of the store that it was written to; None: nobody said
 
     @property
     def digests(self) -> tuple[str, ...]:
         """The blobs that it consists of."""
         return tuple(d for d in (self.file, self.profile, self.page) if d is not None)
+
+    def is_in(self, store: StoreAccess) -> bool:
+        """Whether the store has it: another one may have been declared since."""
+        return self.store in (None, store.place)
 
 
 def history(dataset: Manifest | None) -> tuple[Snapshot, ...]:
@@ -43,6 +49,7 @@ def history(dataset: Manifest | None) -> tuple[Snapshot, ...]:
             h.get("profile"),
             h.get("page"),
             tuple((f["name"], f["version"]) for f in h.get("from", ())),
+            h.get("store"),
         )
         for h in dig(dataset, "status", "history") or ()
     )

@@ -104,10 +104,7 @@ def deployment(subject: Subject, kind: str, revision: Revision, replicas: int) -
 
 
 def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
-    location = {
-        "name": environment.STORE_LOCATION,
-        "value": digest.canonical_json(revision.store.location).decode(),
-    }
+    location = pods.variable(environment.STORE_LOCATION, digest.canonical_json(revision.store.location).decode())
     limits = pods.with_defaults(revision.resources, RESOURCES)
     fetch = pods.container(
         "fetch",
@@ -195,7 +192,7 @@ def _own(subject: Subject, revision: Revision, container: Container, limits: Res
         "upstream",
         container.image,
         list(container.args),
-        variables=[{"name": name, "value": value} for name, value in told.items()],
+        variables=[pods.variable(name, value) for name, value in told.items()],
         mounts={"own-tmp": (environment.WORK_FOLDER, False), "model": (environment.MODEL_FOLDER, True)},
         limits=limits,
         **({"command": list(container.command)} if container.command else {}),

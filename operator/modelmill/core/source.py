@@ -181,7 +181,7 @@ def _derived(observed: Observed, derive: Derive, settings: WorkspaceSpec, plain:
         return Waiting(CYCLE, said, stalled=True, failed=True)
     inputs: list[Input] = []
     for reference in derive.from_:
-        found = _input(observed, reference.name)
+        found = _input(observed, reference.name, plain.store)
         if isinstance(found, Waiting):
             return found
         inputs.append(found)
@@ -195,11 +195,11 @@ def _derived(observed: Observed, derive: Derive, settings: WorkspaceSpec, plain:
     return Asked(work, plain.store, plain.resources, inputs=known)
 
 
-def _input(observed: Observed, name: str) -> Input | Waiting:
+def _input(observed: Observed, name: str, store: StoreAccess) -> Input | Waiting:
     dataset = observed.get("Dataset", name)
     if dataset is None:
         return Waiting("InputNotFound", f"there is no Dataset {name} in this namespace yet; create it")
-    versions = retention.history(dataset)
+    versions = [snapshot for snapshot in retention.history(dataset) if snapshot.is_in(store)]
     if not versions:
         condition = conditions.find(dataset, "Ready")
         said = f" ({condition['reason']}: {condition['message']})" if condition else ""

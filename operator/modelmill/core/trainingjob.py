@@ -13,7 +13,7 @@ from typing import Any
 
 from modelmill.api.schema import API_VERSION, parse_duration
 from modelmill.api.trainingjob import TrainingJobSpec
-from modelmill.core import admission, conditions, jobs, pods, retry, workspace
+from modelmill.core import admission, conditions, jobs, pods, retention, retry, workspace
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Guard, Guards, NoPods, Observed, Outcome, Subject, Unedited, Write
@@ -118,7 +118,7 @@ def observe(observed: Observed) -> Facts:
     model = spec.model_ref.name if spec.model_ref else None
     found = observed.get("Model", model) if model else None
     versions = observed.find("ModelVersion", MODEL_FIELD, model) if model else ()
-    queued = _queued(observed)
+    store = workspace.working_store(observed)
     mine = [v for v in versions if dig(v, "spec", "lineage", "trainingJob", "uid") == observed.uid]
     return Facts(
         subject=subject,
@@ -127,8 +127,8 @@ def observe(observed: Observed) -> Facts:
         model_exists=found is not None,
         dataset=spec.data.dataset_ref.name,
         suspended=spec.suspend,
-        store=workspace.working_store(observed),
-        snapshot=_snapshot(observed, spec, run),
+        store=store,
+        snapshot=_snapshot(observed, spec, run, store),
         pinned="datasetVersion" in observed.status or run.annotation(_VERSION_ANNOTATION) is not None,
         work=_work(observed, spec),
         limits=pods.resources(spec.resources, RESOURCES),
@@ -137,7 +137,7 @@ def observe(observed: Observed) -> Facts:
         job=job,
         run=run,
         result=_known_result(observed.status) or _reported_result(run),
-        queued=queued,
+        queued=_queued(observed),
         reserved=_reserved(found, observed.uid, {v["spec"]["version"] for v in versions}),
         version_name=mine[0]["metadata"]["name"] if mine else observed.status.get("modelVersion"),
         ended=_end_said(observed.object),
@@ -170,7 +170,9 @@ def _reserved(model: Manifest | None, uid: str, taken: set[int]) -> int | None:
     return None
 
 
-def _snapshot(observed: Observed, spec: TrainingJobSpec, run: jobs.Run) -> Snapshot | Waiting:
+def _snapshot(
+    observed: Observed, spec: TrainingJobSpec, run: jobs.Run, store: StoreAccess | Waiting
+) -> Snapshot | Waiting:
     """The data: pinned by the status, else by the Job, else the Dataset's newest or the declared version."""
     status = observed.status
     if "datasetVersion" in status:
@@ -182,21 +184,31 @@ def _snapshot(observed: Observed, spec: TrainingJobSpec, run: jobs.Run) -> Snaps
     dataset = observed.get("Dataset", name)
     if dataset is None:
         return Waiting("DatasetNotFound", f"there is no Dataset {name} in this namespace yet; create it")
-    history = [Snapshot(h["version"], h["file"]) for h in dig(dataset, "status", "history") or ()]
+    history = retention.history(dataset)
+    here = [s for s in history if isinstance(store, StoreAccess) and s.is_in(store)]
     if spec.data.version is not None:
-        for snapshot in history:
-            if snapshot.version == spec.data.version:
-                return snapshot
-        return Waiting(
-            "DatasetVersionNotFound",
-            f"Dataset {name} has no version {spec.data.version} in status.history; name one that it has, or none for"
-            " the newest",
-            stalled=True,
-            failed=True,
+        return _declared_version(name, spec.data.version, history, here)
+    if not conditions.is_true(dataset, "Ready") or not history:
+        return _not_ready(name, dataset, bool(here))
+    if history[0] not in here:
+        said = f"Dataset {name} has no version yet in the store that {workspace.KIND} {workspace.NAME} declares"
+        return Waiting("DatasetNotReady", said)
+    return Snapshot(history[0].version, history[0].file)
+
+
+def _declared_version(
+    name: str, version: str, history: tuple[retention.Snapshot, ...], here: list[retention.Snapshot]
+) -> Snapshot | Waiting:
+    for snapshot in here:
+        if snapshot.version == version:
+            return Snapshot(snapshot.version, snapshot.file)
+    said = f"Dataset {name} has no version {version} in status.history; name one that it has, or none for the newest"
+    if any(snapshot.version == version for snapshot in history):
+        said = (
+            f"version {version} of Dataset {name} was written to another store than the one that {workspace.KIND}"
+            f" {workspace.NAME} declares now; name one that was taken since, or none for the newest"
         )
-    if conditions.is_true(dataset, "Ready") and history:
-        return history[0]
-    return _not_ready(name, dataset, bool(history))
+    return Waiting("DatasetVersionNotFound", said, stalled=True, failed=True)
 
 
 def _not_ready(name: str, dataset: Manifest, known: bool) -> Waiting:

@@ -9,6 +9,7 @@ from modelcheck.systems.derivation import DerivationSystem
 from modelcheck.systems.model import ModelSystem
 from modelcheck.systems.modeldeployment import loss, rollout, withdrawal
 from modelcheck.systems.modelversion import ModelVersionSystem
+from modelcheck.systems.moved import MovedStoreSystem
 from modelcheck.systems.refresh import RefreshSystem
 from modelcheck.systems.trainingjob import TrainingJobSystem
 from modelcheck.systems.workspace import WorkspaceSystem
@@ -19,6 +20,6 @@ def systems() -> dict[str, System]:
     every = (
         rollout(), loss(), withdrawal(), TrainingJobSystem(), ModelSystem(), DatasetSystem(), TwoReplicasSystem(),
         RefreshSystem(), DerivationSystem(), ModelVersionSystem(), WorkspaceSystem(), CollectionSystem(),
-        AdmissionSystem(), ApprovalSystem(),
+        AdmissionSystem(), ApprovalSystem(), MovedStoreSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}

@@ -7,6 +7,7 @@ import pytest
 from world import World, digest_of, version_spec, with_dataset, with_store
 
 from modelmill.core.plan import Create, Delete, Unedited
+from modelmill.core.pods import StoreAccess
 from modelmill_contracts import report, task
 
 SOURCE = {"source": {"configMapRef": {"name": "tumours", "key": "data.csv"}}}
@@ -349,7 +350,13 @@ def test_what_kubectl_shows_of_a_snapshot() -> None:
         "checkedAt": "2026-01-01T00:00:00Z",
         "lastRun": job["uid"],
         "history": [
-            {"version": digest_of("a"), "file": digest_of("f"), "rows": 569, "observedAt": "2026-01-01T00:00:00Z"}
+            {
+                "version": digest_of("a"),
+                "file": digest_of("f"),
+                "rows": 569,
+                "observedAt": "2026-01-01T00:00:00Z",
+                "store": StoreAccess(task.StoreLocation("s3://models", "http://store:7070")).place,
+            }
         ],
         "snapshot": job["annotations"]["modelmill.dev/task"],
         "observedGeneration": 1,

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from world import World, digest_of, with_store
+from world import World, digest_of, moved_to, with_store
 
 from modelmill_contracts import report, task
 
@@ -73,6 +73,17 @@ def test_a_query_starts_when_all_its_inputs_are_there_and_its_version_says_what_
         {"name": "visits", "version": digest_of("a")},
         {"name": "patients", "version": digest_of("b")},
     ]
+
+
+def test_an_input_that_is_in_another_store_is_waited_for() -> None:
+    world = with_store(World())
+    dataset(world, "visits", "a")
+    moved_to(world, "s3://others")
+    world.put("Dataset", "joined", spec=derived("visits"))
+    assert told(world, "joined")[0] == "InputNotReady"
+    answer(world, "visits", "a")
+    world.reconcile("Dataset", "joined")
+    assert inputs_of_the_job(world, "joined") == [("visits", digest_of("a"), digest_of("a"))]
 
 
 def test_an_input_that_needs_a_person_says_so_of_what_is_made_of_it() -> None:

@@ -8,7 +8,7 @@ from world import START, World, training_spec, with_dataset, with_store, with_ve
 
 from modelmill.core import conditions
 from modelmill.core.conditions import Condition
-from modelmill.core.plan import Create, Observed, Record, SetStatus, Settings
+from modelmill.core.plan import Apply, Create, Delete, Observed, Record, SetStatus, Settings
 from modelmill.core.resources import Key
 from modelmill_contracts import report
 
@@ -175,3 +175,7 @@ def test_an_object_is_found_in_its_own_namespace() -> None:
 def test_times_are_written_as_the_api_server_writes_them() -> None:
     assert conditions.timestamp(START) == "2026-01-01T00:00:00Z"
     assert conditions.moment("2026-01-01T00:00:00Z") == START
+
+
+def test_a_write_asks_for_nothing_more_unless_it_says_so() -> None:
+    assert Create({}).guards == Apply({}, "uid-1").guards == Delete("Job", "train", "uid-1").guards == ()

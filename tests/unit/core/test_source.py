@@ -243,3 +243,18 @@ def test_where_clouds_give_out_credentials_is_reached_only_by_who_has_an_identit
     spec: dict[str, Any], reached: bool
 ) -> None:
     assert ("169.254.0.0/16" not in str(egress(workspace(**spec)))) is reached
+
+
+def test_a_query_reaches_its_pod_as_it_is_written() -> None:
+    # Kubelet makes $ of $$, which quotes text in SQL, and puts a variable in place of $(HOME).
+    pod = pod_of({"sql": {**SQL["sql"], "query": "select $$a$$, '$(HOME)'"}})
+    assert "select $$$$a$$$$, '$$(HOME)'" in pod["containers"][0]["env"][0]["value"]
+
+
+def test_a_task_of_many_columns_is_told_in_many_variables() -> None:
+    columns = [{"name": f"c{number}", "type": "Float", "min": "0", "max": "100"} for number in range(2000)]
+    pod = pod_of({"configMapRef": {"name": "files", "key": "data.csv"}}, columns=columns)
+    told = {v["name"]: v["value"] for v in pod["containers"][0]["env"] if "value" in v}
+    work = task.decode(task.text_of(told))
+    assert isinstance(work, task.SnapshotTask)
+    assert (len(told) > 1, len(work.columns)) == (True, 2000)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from world import World, digest_of, trained, training_spec, with_dataset, with_store
+from world import World, digest_of, moved_to, trained, training_spec, with_dataset, with_store
 
 from modelmill.core.plan import Create, Delete, Guard, NoPods, SetStatus, is_owned
 from modelmill_contracts import report, task
@@ -644,6 +644,29 @@ def test_data_that_is_not_ready_is_not_trained_on_unless_the_version_is_named() 
     world.put("TrainingJob", "named", spec=training_spec(data=data))
     world.reconcile("TrainingJob", "named")
     assert world.has("Job", "named-train")
+
+
+def test_data_that_is_in_another_store_is_not_trained_on() -> None:
+    world = moved_to(ready_world(), "s3://others")
+    world.put("TrainingJob", "lr", spec=training_spec())
+    missing = "Dataset tumours has no version yet in the store that Workspace default declares"
+    assert told(world)[3] == f"DataReady Unknown DatasetNotReady: {missing}"
+    data = {"datasetRef": {"name": "tumours"}, "version": digest_of("a"), "target": "benign"}
+    world.put("TrainingJob", "named", spec=training_spec(data=data))
+    elsewhere = (
+        f"version {digest_of('a')} of Dataset tumours was written to another store than the one that Workspace default"
+        " declares now; name one that was taken since, or none for the newest"
+    )
+    assert told(world, "named")[3] == f"DataReady False DatasetVersionNotFound: {elsewhere}"
+    world.reconcile("Dataset", "tumours")  # it takes the data again
+    assert "has no valid version (SnapshotRunning: " in told(world)[3]
+    assert not world.has("Job", "lr-train")
+    result = report.SnapshotResult(digest_of("a"), digest_of("f"), 569, 31)
+    world.end_job("tumours-data", report.Report(True, "SnapshotTaken", result=result))
+    world.reconcile("Dataset", "tumours")
+    for name in ("lr", "named"):
+        world.reconcile("TrainingJob", name)
+        assert world.has("Job", f"{name}-train")
 
 
 def test_packages_are_those_that_the_workspace_allows() -> None:

@@ -251,7 +251,12 @@ def digest_of(letter: str) -> str:
 
 def with_store(world: World) -> World:
     """A Workspace whose preflight passed."""
-    world.put("Workspace", "default", spec={"store": {"uri": "s3://models", "endpoint": "http://store:7070"}})
+    return moved_to(world, "s3://models")
+
+
+def moved_to(world: World, uri: str) -> World:
+    """The Workspace declares this store, whose preflight passed."""
+    world.put("Workspace", "default", spec={"store": {"uri": uri, "endpoint": "http://store:7070"}})
     world.reconcile("Workspace", "default")
     passed = report.Report(True, "StoreWorks", result=report.PreflightResult(("put", "get", "delete")))
     world.end_job("default-preflight", passed)

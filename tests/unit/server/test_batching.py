@@ -292,7 +292,7 @@ async def test_answers_together_are_those_alone_bit_for_bit(made: Made, monkeypa
     assert max(recorded.sizes) <= max(3, servable.together)
     # A linear model sums in another order for more rows (BLAS); trees do not.
     assert len(recorded.sizes) < 30 if made.folder.parent.name.startswith("boosted") else servable.together < 5
-    assert app.counters.requests == {"200": 60, "400": 2}
+    assert app.counters.read().requests == {"200": 60, "400": 2}
 
 
 def inputs(made: Made, index: int) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from modelmill_contracts.counters import Snapshot
 from modelmill_contracts.profile import Categorical, Numeric
 from modelmill_server import model
 from modelmill_server.app import App, Limits
-from modelmill_server.bins import BLOCK, Bins
+from modelmill_server.bins import Bins
 from modelmill_server.counters import Board
 from modelmill_server.exposition import snapshot, text
 
@@ -99,14 +99,17 @@ def test_random_traffic_is_in_the_right_bins_and_both_formats_agree(numeric: Mad
     seen: list[list[Any]] = []
     labels: list[int] = []
     scores: list[float] = []
-    for rows in data.draw(st.lists(st.sampled_from([1, 1, 1, 2, 7, 255, 256, 257, 700]), max_size=8)):
+    answered = refused = 0
+    for rows in data.draw(st.lists(st.sampled_from([1, 1, 1, 2, 7, 255, 1023, 1024, 1025, 2500]), max_size=8)):
         few = data.draw(st.lists(st.lists(VALUES, min_size=30, max_size=30), min_size=1, max_size=3))
         batch = [few[index % len(few)] for index in range(rows)]
         outputs = server.infer({"name": "input", "shape": [rows, 30], "datatype": "FP32", "data": batch})
+        answered += 1
         seen += batch
         labels += outputs[0]["data"]
         scores += np.array(outputs[1]["data"], np.float32).reshape(-1, 2).max(axis=1).tolist()
         if data.draw(st.booleans()):
+            refused += 1
             server.app.short_cut.answer(b"{}", None)  # refused: in no bin
         if data.draw(st.booleans()):
             server.snapshot()  # reading changes nothing
@@ -122,6 +125,9 @@ def test_random_traffic_is_in_the_right_bins_and_both_formats_agree(numeric: Mad
     assert list(found.predictions.counts) == [labels.count(0), labels.count(1)]
     assert list(found.scores.counts) == expected(scores, (0.5, 0.75, 0.9, 1.0))
     assert found.rows == len(seen)
+    assert found.requests.get("200", 0) == sum(found.compute.counts) == answered
+    assert sum(found.request.counts) == answered + refused
+    assert 0 <= found.compute.total <= found.request.total
     assert_agree(text(server.app, server.board).decode(), found)
 
 
@@ -254,23 +260,26 @@ def test_a_block_that_cannot_be_binned_makes_room_for_the_next_one(numeric: Made
     right = server.board.layout.offsets
     rows = np.ones((700, 30), np.float32)
     server.board.layout.offsets = np.zeros(7, int)  # not that many columns
-    for _ in range(BLOCK):
+    for _ in range(server.board.layout.rows):
         assert len(server.infer(matrix(rows[:1]))[0]["data"]) == 1
     server.board.layout.offsets = right
     server.infer(matrix(rows))
     server.infer(matrix(rows[:1]))
-    assert {sum(feature.counts) for feature in server.snapshot().features} == {701}
+    found = server.snapshot()
+    assert {sum(feature.counts) for feature in found.features} == {701}
+    assert found.requests == {"200": server.board.layout.rows + 2}
 
 
-@pytest.mark.parametrize("rows", [1, 2, 700], ids=["of one row", "of a few rows", "of whole blocks"])
+@pytest.mark.parametrize("rows", [1, 2, 2500], ids=["of one row", "of a few rows", "of whole blocks"])
 def test_a_worker_that_is_killed_at_any_step_has_counted_nothing_twice(numeric: Made, rows: int) -> None:
     """A child counts rows, is killed before line `step` of what moves a full block, and another one goes on."""
+    sent = np.resize(numeric.rows, (rows, 30))
     steps, step = [Bins._flush.__code__, Bins._count.__code__], 0  # noqa: SLF001
     while True:
         server = Loaded(numeric)
         child = os.fork()
         if not child:
-            _count_until(step, steps, server, numeric.rows[:rows])
+            _count_until(step, steps, server, sent)
         _, status = os.waitpid(child, 0)
         before = server.snapshot()
         assert server.board.layout is not None
@@ -280,8 +289,8 @@ def test_a_worker_that_is_killed_at_any_step_has_counted_nothing_twice(numeric: 
         assert 0 <= before.rows - found.copy().pop() <= rows, f"step {step}"
 
         server.app.counters.start()
-        for _ in range(2 * BLOCK // rows + 1):
-            server.infer(matrix(numeric.rows[:rows]))
+        for _ in range(2 * server.board.layout.rows // rows + 1):
+            server.infer(matrix(sent))
         after = server.snapshot()
         more = {sum(feature.counts) + feature.missing for feature in after.features}
         assert more == {found.pop() + after.rows - before.rows}, f"step {step}"
@@ -307,7 +316,8 @@ def _count_until(step: int, steps: list[Any], server: Loaded, rows: Any) -> None
 
     try:
         sys.settrace(trace)
-        for _ in range(3 * BLOCK // len(rows)):
+        assert server.board.layout is not None
+        for _ in range(3 * server.board.layout.rows // len(rows)):
             server.infer(matrix(rows))
     finally:
         os._exit(0)

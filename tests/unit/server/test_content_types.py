@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from artifacts import Made
+from calls import infer, request, values
+from calls import tensor as grpc_tensor
 from serving import Answer, Server, matrix
 
 SECRET = "Zq7secret"
@@ -54,6 +56,21 @@ def test_text(mixed_server: Server, mixed: Made, kind: str, value: str) -> None:
     assert label(answer) == mixed.estimator.predict(rows).tolist()
     expected = mixed.estimator.predict_proba(rows).ravel()
     np.testing.assert_allclose(answer.json["outputs"][1]["data"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("of_the_request", [True, False])
+def test_text_over_grpc(mixed_server: Server, mixed: Made, *, of_the_request: bool) -> None:
+    encoded = base64.b64encode(b"Bern").decode()
+    sent = [grpc_tensor(t["name"], t["datatype"], [1], [encoded if t["name"] == "city" else 70.0]) for t in person()]
+    message = request(*sent)
+    if of_the_request:
+        message.parameters["content_type"].string_param = "base64"
+        for holder in message.inputs[:2]:
+            holder.parameters["content_type"].string_param = "np"
+    else:
+        message.inputs[2].parameters["content_type"].string_param = "base64"
+    rows = mixed.rows.iloc[[5]].assign(age=70.0, income=70.0, city="Bern")
+    assert values(infer(mixed_server, message), 0) == mixed.estimator.predict(rows).tolist()
 
 
 def city(value: Any, kind: str) -> list[dict[str, Any]]:

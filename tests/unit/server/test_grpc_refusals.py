@@ -38,6 +38,14 @@ def mistyped() -> Any:
     return request(made)
 
 
+def parameter(key: str, value: Any, *, of: str = "input") -> Any:
+    """A call with a parameter of its input, its output or itself."""
+    made = request(row(), outputs=[{"name": "predict"}])
+    holder = {"input": made.inputs[0], "output": made.outputs[0], "request": made}[of]
+    setattr(holder.parameters[key], "string_param" if isinstance(value, str) else "int64_param", value)
+    return made
+
+
 # The JSON with the same mistake, where there is one, gets the same message.
 CASES: list[tuple[str, Any, str, str, Any]] = [
     ("nothing", b"", "ModelUnknown", "model", None),
@@ -75,6 +83,18 @@ CASES: list[tuple[str, Any, str, str, Any]] = [
     ("FP16, typed", request(tensor("input", "FP16", [1, 30])), "DatatypeMismatch", "FP16", None),
     ("an unknown tensor", request(row(name=SECRET)), "TensorUnknown", "inputs[0].name", {"name": SECRET}),
     ("an unknown output", request(row(), outputs=[{"name": SECRET}]), "OutputUnknown", "outputs[0].name", None),
+    ("a content type of text", parameter("content_type", "str"), "ContentTypeMismatch",
+     "inputs[0].parameters.content_type: str needs", {"parameters": {"content_type": "str"}}),
+    ("an unknown content type", parameter("content_type", SECRET, of="request"), "ContentTypeUnknown",
+     "inputs[0].parameters.content_type", {"parameters": {"content_type": SECRET}}),
+    ("a number as content type", parameter("content_type", 1), "RequestInvalid",
+     "inputs[0].parameters.content_type: must be a string_param", None),
+    ("shared memory", parameter("shared_memory_region", SECRET), "ExtensionUnknown",
+     "inputs[0].parameters: shared memory", {"parameters": {"shared_memory_region": SECRET}}),
+    ("shared memory for an output", parameter("shared_memory_region", SECRET, of="output"), "ExtensionUnknown",
+     "outputs[0].parameters: shared memory", None),
+    ("classification", parameter("classification", 2, of="output"), "ExtensionUnknown",
+     "outputs[0].parameters: classification", None),
     ("an output twice", request(row(), outputs=[{"name": "predict"}] * 2), "OutputUnknown", "outputs[1].name", None),
 ]  # fmt: skip
 

@@ -156,7 +156,7 @@ async def test_who_asks_may_ping_as_well(running: Running) -> None:
     for stream in range(1, 21, 2):
         peer.send(frame(PING, 0, 0, bytes(8)) * 900, ask(stream))
         await peer.answer(stream)
-    assert running.app.counters.predictions == 10
+    assert running.app.counters.read().rows == 10
 
 
 @pytest.mark.parametrize(("given", "code"), [([0], PROTOCOL_ERROR), ([2**31 - 1, 1], FLOW_CONTROL)])
@@ -257,7 +257,7 @@ async def test_many_large_messages_at_once(running: Running, size: int) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}", options) as on:
         answers = await asyncio.gather(*(on.unary_unary(INFER)(message, timeout=60) for _ in range(150)))
     assert {len(answer) for answer in answers} == {len(answers[0])}
-    assert running.app.counters.predictions == 150 * size
+    assert running.app.counters.read().rows == 150 * size
 
 
 async def test_an_answer_is_not_held_by_a_byte_now_and_then(regression: Made) -> None:

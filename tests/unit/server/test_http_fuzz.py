@@ -146,7 +146,7 @@ def test_the_answers_do_not_depend_on_how_the_requests_are_cut(servable: Servabl
     apart, counted_apart = asyncio.run(exchange(servable, whole, cuts))
     assert together.count(b"HTTP/1.1 ") == len(sent)
     assert comparable(together) == comparable(apart)
-    assert (counted.refusals, counted.requests) == (counted_apart.refusals, counted_apart.requests)
+    assert (counted.refusals, counted.read().requests) == (counted_apart.refusals, counted_apart.read().requests)
 
 
 @BOUNDED

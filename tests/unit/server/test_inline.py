@@ -72,7 +72,7 @@ async def test_many_rows_are_computed_in_a_thread(watched: Watched, path: str) -
         assert status == 200
         assert (answer.get("predictions") or answer["outputs"][0]["data"]) == [pytest.approx(first(answer))] * rows
     assert watched.calls == [(1, True), (FEW, True), (FEW + 1, False), (100, False)]
-    assert watched.app.counters.predictions == 1 + FEW + FEW + 1 + 100
+    assert watched.app.counters.read().rows == 1 + FEW + FEW + 1 + 100
 
 
 def first(answer: Any) -> Any:

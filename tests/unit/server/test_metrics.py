@@ -50,4 +50,4 @@ def test_an_edge_belongs_to_the_bucket_below_it(index: int) -> None:
     histogram.add(edge)
     histogram.add(edge * 1.0001)
     assert (histogram.counts[index], histogram.counts[index + 1]) == (1, 1)
-    assert histogram.total == pytest.approx(edge * 2.0001)
+    assert histogram.read().total == pytest.approx(edge * 2.0001)

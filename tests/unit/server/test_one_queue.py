@@ -106,8 +106,8 @@ async def test_they_go_together(busy: Busy) -> None:
     busy.slow.go.release(2)
     assert await asyncio.gather(first, *waiting) == [200] * 4
     assert [len(rows) for rows in busy.slow.calls] == [1, MANY]
-    counters = busy.app.counters
-    assert (counters.predictions, counters.requests) == (4, {"200": 4})
+    counters = busy.app.counters.read()
+    assert (counters.rows, counters.requests) == (4, {"200": 4})
     assert sum(counters.compute.counts) == sum(counters.request.counts) == 4
 
 
@@ -119,7 +119,7 @@ async def test_the_limit_is_on_all_of_them(busy: Busy, protocol: str) -> None:
     busy.slow.go.release(10)
     assert await asyncio.gather(*waiting) == [200] * MANY
     assert busy.app.counters.refusals == {"QueueFull": 1}
-    assert busy.app.counters.requests == {"200": MANY, "429": 1}
+    assert busy.app.counters.read().requests == {"200": MANY, "429": 1}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
