@@ -51,6 +51,10 @@ class Kubectl:
         result = self.run("create", "--dry-run=server", "-f", "-", stdin=document, check=False)
         return "" if result.returncode == 0 else result.stderr
 
+    def user(self) -> str:
+        """Who asks, as the API server knows it."""
+        return self.output("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         result = self.run("get", kind, name, "--ignore-not-found", "-o", "json")
         return json.loads(result.stdout) if result.stdout.strip() else None

@@ -208,7 +208,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
     "Model": [
         {
             "metadata": {"name": "triage"},
-            "spec": {"description": "for a second reading"},
+            "spec": {"description": "for a second reading", "approval": "Manual"},
             "status": {
                 **PROGRESS,
                 "lastVersion": 7,
@@ -237,6 +237,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "outputs": [{"name": "label", "datatype": "INT64", "shape": [-1, 1]}],
                 },
                 "size": 4711,
+                "approval": {"name": "triage-7", "decision": "Approve", "by": "ana@example.org", "at": TIME},
             },
         },
         {  # the longest name
@@ -247,6 +248,19 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "artifact": {"uri": "s3://models/artifacts/x", "digest": DIGEST},
             },
         },
+    ],
+    "ModelApproval": [
+        {
+            "metadata": {"name": "triage-7"},
+            "spec": {
+                "modelVersionRef": {"name": "triage-7"},
+                "digest": DIGEST,
+                "decision": "Approve",
+                "by": "ana@example.org",
+                "reason": "second reading done",
+            },
+            "status": PROGRESS,
+        }
     ],
     "ModelDeployment": [
         {
@@ -274,7 +288,15 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "selector": "modelmill.dev/modeldeployment=triage",
                 "stable": {"revision": "3fa94c1b", "version": 6, "ready": 2},
                 "candidate": {"revision": "90ab11c2", "version": 7, "ready": 1},
-                "history": [{"revision": "3fa94c1b", "version": 6, "promotedAt": TIME}],
+                "history": [
+                    {
+                        "revision": "3fa94c1b",
+                        "version": 6,
+                        "model": "triage",
+                        "artifact": {"uri": "s3://models/artifacts/x", "digest": DIGEST},
+                        "promotedAt": TIME,
+                    }
+                ],
             },
         },
         {"metadata": {"name": "triage"}, "spec": {"model": {"uri": "s3://models/x", "digest": DIGEST}}},

@@ -62,6 +62,11 @@ def version(model: str, number: int) -> Manifest:
     )
 
 
+def approval(name: str, of: str, by: str, letter: str = "1", decision: str = "Approve") -> Manifest:
+    spec = {"modelVersionRef": {"name": of}, "digest": digest(letter), "decision": decision, "by": by}
+    return made("ModelApproval", name, spec)
+
+
 def deployment(name: str, model: Manifest | None = None, **more: Any) -> Manifest:
     fixed = {"uri": "s3://models/artifacts/x", "digest": digest("1")}
     return made("ModelDeployment", name, {"model": model or fixed, **more})
@@ -130,6 +135,7 @@ class Scenario:
             self.data()
             self.training()
             self.versions()
+            self.approvals()
             self.serving()
             self.names_that_are_taken()
             self.children_that_are_refused()
@@ -276,6 +282,28 @@ class Scenario:
         self.ends("verified", "triage-1-verify", VERIFIED, "ModelVersion", "triage-1", "Done")
         self.ends("other bytes", "other-1-verify", OTHER_BYTES, "ModelVersion", "other-1", "Stalled", "DigestMismatch")
 
+    def approvals(self) -> None:
+        by = self.kubectl.user()
+        self.kubectl.apply(
+            made("Model", "asking", {"approval": "Manual"}),
+            version("asking", 1),
+            approval("other", "asking-1", by, letter="2"),
+            approval("early", "asking-2", by),
+        )
+        self.comes("a decision on other bytes", "ModelApproval", "other", "Stalled", "OtherDigest")
+        self.comes("there is no such version yet", "ModelApproval", "early", "InProgress", "ModelVersionNotFound")
+        job, name = "asking-1-verify", "asking-1"
+        self.ends("it waits for an approval", job, VERIFIED, "ModelVersion", name, "InProgress", "WaitingForApproval")
+        self.kubectl.apply(approval("yes", name, by))
+        self.comes("approved", "ModelVersion", name, "Done", "Approved")
+        self.comes("the approval counts", "ModelApproval", "yes", "Done", "Counts")
+        self.kubectl.run("delete", "modelapproval/yes")
+        self.comes("the approval was withdrawn", "ModelVersion", name, "Stalled", "ApprovalWithdrawn")
+        self.kubectl.apply(approval("no", name, by, decision="Reject"))
+        self.comes("rejected", "ModelVersion", name, "Stalled", "Rejected")
+        self.kubectl.apply(approval("late", name, by))
+        self.comes("a rejection is final", "ModelApproval", "late", "Stalled", "VersionRejected")
+
     def serving(self) -> None:
         for name in ("newest", "fixed"):
             self.comes("no node takes the pod", "ModelDeployment", name, "Stalled", "Unschedulable")
@@ -388,6 +416,7 @@ class Scenario:
             training("fresh"),
             made("Model", "fresh", {}),
             version("unverified", 1),
+            approval("fresh", "nothing-1", self.kubectl.user()),
             deployment("fresh", {"name": "fresh"}),
         )
         self.kubectl.apply(*fresh)

@@ -61,6 +61,7 @@ class Scenario:
         self.data_is_declared_and_declared_anew()
         self.somebody_makes_the_model_at_the_same_moment()
         self.somebody_takes_the_versions_number_at_the_same_moment()
+        self.somebody_approves()
         self.a_model_is_served_and_the_next_one_takes_over()
 
     def children_of_somebody_elses_are_in_the_way(self) -> None:
@@ -126,6 +127,13 @@ class Scenario:
             self.kubectl.apply(version)
             self.end("next")
         self.require("modelversions", "get")
+
+    def somebody_approves(self) -> None:
+        spec = {"modelVersionRef": {"name": "triage-1"}, "digest": DIGEST, "decision": "Approve"}
+        spec["by"] = self.kubectl.user()
+        metadata = {"name": "triage-1"}
+        self.kubectl.apply({"apiVersion": API_VERSION, "kind": "ModelApproval", "metadata": metadata, "spec": spec})
+        self.kubectl.wait_for("mappr", "triage-1", "Ready")
 
     def require(self, resource: str, verb: str) -> None:
         right = Right("modelmill.dev", resource, verb)

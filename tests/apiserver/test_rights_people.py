@@ -13,7 +13,13 @@ from live import ROOT, Kubectl, eventually
 READ = frozenset({"get", "list", "watch"})
 WRITE = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 VERBS = sorted(READ | WRITE)
-MEANING = {"-": frozenset[str](), "r": READ, "rw": READ | WRITE, "scale": frozenset({"get", "update", "patch"})}
+MEANING = {
+    "-": frozenset[str](),
+    "r": READ,
+    "rw": READ | WRITE,
+    "scale": frozenset({"get", "update", "patch"}),
+    "decide": READ | {"create", "delete"},
+}
 
 # The columns are roles; the last three are Kubernetes' own.  What is not here is refused: above all, each status.
 TABLE = """
@@ -23,6 +29,7 @@ datasets                r       rw              r            r         r        
 trainingjobs            r       rw              r            r         r         r     rw    rw
 models                  r       r               rw           r         r         r     r     rw
 modelversions           r       r               rw           r         r         r     r     rw
+modelapprovals          r       r               r            decide    r         r     r     r
 modeldeployments        r       r               rw           r         r         r     r     rw
 modeldeployments/scale  -       -               scale        -         -         -     -     scale
 """
@@ -125,6 +132,12 @@ def test_an_admin_of_a_namespace_cannot_take_the_platforms_rights(people: Kubect
     words = ("create", "rolebinding", "mine", "--user=admin", "--as=admin", "--dry-run=server")
     assert people.run(*words, "--clusterrole=modelmill-ml-engineer").returncode == 0
     taken = people.run(*words, "--clusterrole=modelmill-platform", check=False)
+    assert "attempting to grant RBAC permissions not currently held" in taken.stderr
+
+
+def test_an_admin_of_a_namespace_cannot_take_the_right_to_approve(people: Kubectl) -> None:
+    words = ("create", "rolebinding", "mine", "--user=admin", "--as=admin", "--dry-run=server")
+    taken = people.run(*words, "--clusterrole=modelmill-approver", check=False)
     assert "attempting to grant RBAC permissions not currently held" in taken.stderr
 
 

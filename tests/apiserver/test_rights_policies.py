@@ -1,5 +1,5 @@
-"""The admission policies, asked by real users: who names a Secret must be allowed to read it, and the operator changes
-nothing of a pod but its routes, and of what it has not made nothing at all."""
+"""The admission policies, asked by real users: who names a Secret must be allowed to read it, nobody signs for somebody
+else, and the operator changes nothing of a pod but its routes, and of what it has not made nothing at all."""
 
 import copy
 import json
@@ -160,6 +160,58 @@ def test_the_operators_status_and_a_deletion_are_not_concerned(team: Kubectl, re
     apply = ("apply", "--server-side", "--subresource=status", "-f", "-")
     assert asked(team, OPERATOR, *apply, manifest=manifest) == ""
     assert asked(team, ANN, "delete", reference.plural, name) == ""
+
+
+def approval(by: str) -> dict[str, Any]:
+    (example,) = OBJECTS["ModelApproval"]
+    metadata = {"name": example["metadata"]["name"]}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ModelApproval",
+        "metadata": metadata,
+        "spec": {**example["spec"], "by": by},
+    }
+
+
+@pytest.fixture
+def approvers(installed: Kubectl, kubectl: Kubectl) -> Kubectl:  # noqa: ARG001 - must be there
+    """A namespace in which Ann may approve, and the policy holds."""
+    rule = {"apiGroups": ["modelmill.dev"], "resources": ["modelapprovals"], "verbs": ["create", "patch", "delete"]}
+    kubectl.apply(*role("ann", {"kind": "User", "name": ANN}, rule))
+
+    def holds() -> bool:
+        words = ("create", "--dry-run=server", "-f", "-")
+        refused = "spec.by is bob" in asked(kubectl, ANN, *words, manifest=approval("bob"))
+        return refused and not asked(kubectl, ANN, *words, manifest=approval(ANN))
+
+    eventually(holds, "the policy holds and ann's rights are known", 20)
+    return kubectl
+
+
+def test_nobody_approves_in_somebody_elses_name(approvers: Kubectl) -> None:
+    said = asked(approvers, ANN, "create", "-f", "-", manifest=approval("bob"))
+    for words in ("spec.by is bob", f"this request is from {ANN}", "kubectl auth whoami", "Forbidden"):
+        assert words in said
+    # Nor does who may do everything.
+    assert "spec.by is bob" in asked(
+        approvers, "root", "create", "--as-group=system:masters", "-f", "-", manifest=approval("bob")
+    )
+
+
+def test_who_approved_can_withdraw_and_cannot_change_what_was_said(approvers: Kubectl) -> None:
+    assert asked(approvers, ANN, "create", "-f", "-", manifest=approval(ANN)) == ""
+    name = approval(ANN)["metadata"]["name"]
+    patch = json.dumps({"spec": {"by": "bob"}})
+    assert "immutable" in asked(approvers, ANN, "patch", "modelapproval", name, "--type=merge", "-p", patch)
+    assert asked(approvers, ANN, "delete", "modelapproval", name) == ""
+
+
+def test_the_operator_may_say_whether_an_approval_counts(approvers: Kubectl) -> None:
+    assert asked(approvers, ANN, "create", "-f", "-", manifest=approval(ANN)) == ""
+    status = {**approval(ANN), "status": {"observedGeneration": 1}}
+    del status["spec"]
+    apply = ("apply", "--server-side", "--subresource=status", "-f", "-")
+    assert asked(approvers, OPERATOR, *apply, manifest=status) == ""
 
 
 def test_every_policy_is_well_typed_and_in_force(installed: Kubectl) -> None:

@@ -7,6 +7,7 @@ For the CEL rules there is one table; a rule that is missing in it fails by its 
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
@@ -152,6 +153,11 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         ("spec.artifact.uri", "s3://models/other"),
         ("spec.lineage", GONE),
     ],
+    f"ModelApproval spec: {IMMUTABLE}": [
+        ("spec.decision", "Reject"),
+        ("spec.by", "bob@example.org"),
+        ("spec.reason", GONE),
+    ],
     "ModelDeployment spec.model: give either name (and version), or uri and digest": [
         ("spec.model", {}),
         ("spec.model", {"name": "a", "uri": "s3://a/b", "digest": DIGEST}),
@@ -198,6 +204,8 @@ ALLOWED_CHANGES: list[tuple[str, str, Any]] = [
     ("Dataset", "spec.source", {"configMapRef": {"name": "a", "key": "b"}}),
     ("Model", "spec.description", "other"),
     ("ModelVersion", "metadata.labels", {"team": "a"}),
+    ("ModelApproval", "metadata.labels", {"team": "a"}),
+    ("Model", "spec.approval", GONE),
     ("ModelDeployment", "spec.model", {"uri": "s3://models/x", "digest": DIGEST}),
     ("Dataset", "spec.source", {"derive": {"from": [{"name": "visits"}], "sql": "select 1"}}),
     ("Dataset", "spec.refresh", GONE),
@@ -226,7 +234,9 @@ class Server:
         """An object made of the kind's first example, without a status."""
         if kind not in self._living:
             create = self.api.create_namespaced_custom_object
-            self._living[kind] = create(*_where(kind, self.lived_in), body=manifest(kind))
+            document = manifest(kind)
+            with self._signed(document):
+                self._living[kind] = create(*_where(kind, self.lived_in), body=document)
         return self._living[kind]
 
     def answer(self, kind: str, document: Node, part: str = "spec") -> list[Cause]:
@@ -234,7 +244,21 @@ class Server:
         if part == "status":
             return self.change(kind, {**self.living(kind), "status": document["status"]}, part)
         create = self.api.create_namespaced_custom_object
-        return _causes(create, *_where(kind, self.empty), body=document, dry_run="All", field_validation="Strict")
+        with self._signed(document):
+            return _causes(create, *_where(kind, self.empty), body=document, dry_run="All", field_validation="Strict")
+
+    @contextmanager
+    def _signed(self, document: Node) -> Iterator[None]:
+        """Where the policies are installed, a ModelApproval is created by who it says, and by nobody else."""
+        by = document["spec"].get("by")
+        headers = self.api.api_client.default_headers
+        if document["kind"] == "ModelApproval" and isinstance(by, str) and by:
+            headers["Impersonate-User"], headers["Impersonate-Group"] = by, "system:masters"
+        try:
+            yield
+        finally:
+            for header in ("Impersonate-User", "Impersonate-Group"):
+                headers.pop(header, None)
 
     def change(self, kind: str, document: Node, part: str = "spec") -> list[Cause]:
         """What the API server has against putting this in the place of the living object."""
@@ -452,6 +476,8 @@ def test_the_scale_subresource_scales(kubectl: Kubectl) -> None:
 
 
 def test_kubectl_get_modelmill_lists_every_kind(kubectl: Kubectl) -> None:
-    kubectl.apply(*(manifest(kind) for kind in OBJECTS))
+    documents = {kind: manifest(kind) for kind in OBJECTS}
+    documents["ModelApproval"] = changed("ModelApproval", "spec.by", kubectl.user(), documents["ModelApproval"])
+    kubectl.apply(*documents.values())
     listed = kubectl.output("get", "modelmill", "-o", "name")
     assert sorted(line.split(".")[0] for line in listed.splitlines()) == sorted(kind.lower() for kind in OBJECTS)

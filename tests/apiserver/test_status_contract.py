@@ -171,7 +171,7 @@ def test_they_read_what_a_person_would_say_in_every_chapter_of_the_story(
 
 
 def test_kubectl_wait_is_satisfied_by_the_present_generation_only(recording: Recording) -> None:
-    assert len(recording.waits_in_vain) == 10
+    assert len(recording.waits_in_vain) == 11
     assert {name for name, code in recording.waits_in_vain.items() if code == 0} == set()
     assert len(recording.waits) == 5
     assert {name for name, code in recording.waits.items() if code != 0} == set()

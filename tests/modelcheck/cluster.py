@@ -680,4 +680,5 @@ def _empty(name: str) -> Manifest:
     reference = {"name": "any"}
     store = {"collect": {"enabled": True}}
     spec = {"data": {"datasetRef": reference}, "modelRef": reference, "model": reference, "store": store, "training": 1}
+    spec["modelVersionRef"] = reference
     return {"metadata": {"name": name, "namespace": NAMESPACE, "uid": "any"}, "spec": spec}

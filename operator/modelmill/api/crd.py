@@ -13,13 +13,22 @@ from pydantic import BaseModel
 
 from modelmill.api.dataset import Dataset
 from modelmill.api.model import Model
+from modelmill.api.modelapproval import ModelApproval
 from modelmill.api.modeldeployment import ModelDeployment
 from modelmill.api.modelversion import ModelVersion
 from modelmill.api.schema import CATEGORY, GROUP, NOT_OBSERVED, VERSION, Resource, Rule, Schema
 from modelmill.api.trainingjob import TrainingJob
 from modelmill.api.workspace import Workspace
 
-KINDS: tuple[type[Resource], ...] = (Workspace, Dataset, TrainingJob, Model, ModelVersion, ModelDeployment)
+KINDS: tuple[type[Resource], ...] = (
+    Workspace,
+    Dataset,
+    TrainingJob,
+    Model,
+    ModelVersion,
+    ModelApproval,
+    ModelDeployment,
+)
 
 _KEPT = (
     "type", "format", "enum", "pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems",

@@ -1,6 +1,6 @@
 """Model: what is true of all versions of one model.  It numbers them; it is made with defaults if absent."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -8,10 +8,12 @@ from modelmill.api.schema import INT64, Resource, Schema, Status, listmap
 
 
 class ModelSpec(Schema):
-    """What people should know of the model."""
+    """What people should know of the model, and what its versions must pass before they may serve."""
 
     description: Annotated[str, Field(max_length=1024)] = ""
     """What the model is for, in words for people."""
+    approval: Literal["Automatic", "Manual"] = "Automatic"
+    """Manual: a version is Ready only while a ModelApproval of its digest approves it. Automatic: it needs none."""
 
 
 class Reservation(Schema):
@@ -37,7 +39,7 @@ class ModelStatus(Status):
 
 
 class Model(Resource):
-    """What is true of all versions of one model: it numbers them."""
+    """What is true of all versions of one model: it numbers them, and says what they must pass."""
 
     plural: ClassVar = "models"
     short: ClassVar = "mdl"

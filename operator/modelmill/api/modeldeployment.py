@@ -17,7 +17,7 @@ from modelmill.api.schema import (
     Timestamp,
     Uri,
 )
-from modelmill.api.trainingjob import ModelName
+from modelmill.api.trainingjob import Artifact, ModelName
 
 
 class ModelSelection(Schema):
@@ -131,6 +131,9 @@ class PromotedRevision(Schema):
     """The revision: eight hex digits that stand for artifact, server and store."""
     version: Annotated[int | None, Field(json_schema_extra=INT64)] = None
     """Number of the model's version. Absent: it served an artifact by uri."""
+    model: Annotated[str | None, Field(max_length=63)] = None
+    """Name of the Model that it is a version of. Absent: it served an artifact by uri."""
+    artifact: Artifact | None = None
     promoted_at: Timestamp
     """When it took over."""
 

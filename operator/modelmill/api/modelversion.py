@@ -1,6 +1,6 @@
 """ModelVersion: an immutable artifact with its lineage.  It has no owner: nothing that trained it can take it away."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from modelmill.api.schema import (
     Rule,
     Schema,
     Status,
+    Timestamp,
     listmap,
 )
 from modelmill.api.trainingjob import Artifact, ModelReference
@@ -85,12 +86,29 @@ class ModelSchema(Schema):
     """The tensors that an answer has."""
 
 
+class ApprovalStatus(Schema):
+    """The decision on this version. It is remembered: a rejection for ever, an approval until it is withdrawn, and then
+    that it was there."""
+
+    name: Annotated[str, Field(max_length=253)]
+    """Name of the ModelApproval. It may be gone by now."""
+    decision: Literal["Approve", "Reject"]
+    """What it says."""
+    by: Annotated[str, Field(max_length=512)]
+    """Who decided, as the ModelApproval says."""
+    at: Timestamp
+    """When the ModelApproval was created."""
+
+
 class ModelVersionStatus(Status):
-    """What the verification found. Conditions: Verified, Ready, Reconciling, Stalled."""
+    """What the verification found, and who decided on it. Conditions: Verified, Approved, Ready, Reconciling,
+    Stalled."""
 
     schema_: Annotated[ModelSchema | None, Field(alias="schema")] = None
     size: Annotated[int | None, Field(ge=0, json_schema_extra=INT64)] = None
     """Bytes of the artifact, all files together."""
+    approval: ApprovalStatus | None = None
+    """The decision that counts, or counted. Absent: none ever did."""
 
 
 class ModelVersion(Resource):
@@ -111,6 +129,7 @@ class ModelVersion(Resource):
         ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
         ("Model", "string", ".spec.modelRef.name"),
         ("Version", "integer", ".spec.version"),
+        ("Approved", "string", '.status.conditions[?(@.type=="Approved")].status'),
         ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason'),
         ("Age", "date", ".metadata.creationTimestamp"),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from modelmill.core import dataset, model, modeldeployment, modelversion, trainingjob, workspace
+from modelmill.core import dataset, model, modelapproval, modeldeployment, modelversion, trainingjob, workspace
 from modelmill.core.controller import Controller
 
 CONTROLLERS: Mapping[str, Controller[Any, Any]] = {
@@ -14,6 +14,7 @@ CONTROLLERS: Mapping[str, Controller[Any, Any]] = {
         trainingjob.CONTROLLER,
         model.CONTROLLER,
         modelversion.CONTROLLER,
+        modelapproval.CONTROLLER,
         modeldeployment.CONTROLLER,
     )
 }

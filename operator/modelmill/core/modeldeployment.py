@@ -9,7 +9,7 @@ created once and afterwards only scaled.  A newer operator, with other defaults,
     no target (no model, not Ready ...) -> say so; what serves goes on
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -68,6 +68,8 @@ class Promotion:
     revision: str
     version: int | None
     at: str
+    model: str | None = None  # that it is a version of, where the status says so
+    artifact: tuple[str, str] | None = None  # uri and digest
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,12 @@ def observe(observed: Observed) -> Facts:
     all_pods = observed.find("Pod", OWNER_LABEL, uid)
     settings = workspace.settings(observed)
     callers = tuple(sorted(spec.access.namespaces))
+    running = tuple(sorted((_running(d, all_pods) for d in owned), key=lambda r: (r.created, r.name)))
+    routing = _routing(observed)
+    history = tuple(
+        Promotion(h["revision"], h.get("version"), h["promotedAt"], h.get("model"), _promoted_artifact(h))
+        for h in observed.status.get("history", ())
+    )
     before = retry.failing(observed, "Ready")
     # Without a Workspace the policy stays as it is: what serves goes on.
     policy, store = network.Policy("Unknown"), None
@@ -126,18 +134,21 @@ def observe(observed: Observed) -> Facts:
         subject=observed.subject,
         replicas=spec.replicas,
         history_limit=spec.revision_history_limit,
-        target=_target(observed, spec),
-        running=tuple(sorted((_running(d, all_pods) for d in owned), key=lambda r: (r.created, r.name))),
-        routing=_routing(observed),
+        target=_target(observed, spec, _served(routing, running, history, spec.model.name)),
+        running=running,
+        routing=routing,
         policy=policy,
         callers=callers,
         store=store,
         foreign=tuple(sorted(observed.foreign)),
-        history=tuple(
-            Promotion(h["revision"], h.get("version"), h["promotedAt"]) for h in observed.status.get("history", ())
-        ),
+        history=history,
         waiting_since=before.since if before is not None and before.waiting.reason == _FOR_PODS else None,
     )
+
+
+def _promoted_artifact(promoted: Manifest) -> tuple[str, str] | None:
+    artifact = promoted.get("artifact")
+    return None if artifact is None else (artifact["uri"], artifact["digest"])
 
 
 def policy_name(subject: Subject) -> str:
@@ -148,9 +159,9 @@ def _policy(subject: Subject, callers: tuple[str, ...], store: StoreAccess) -> M
     return network.serving(subject, KIND, policy_name(subject), callers, store)
 
 
-def _target(observed: Observed, spec: ModelDeploymentSpec) -> Revision | Waiting:
-    """The revision that the spec asks for, or why there is none yet."""
-    chosen = _artifact(observed, spec)
+def _target(observed: Observed, spec: ModelDeploymentSpec, served: int | None) -> Revision | Waiting:
+    """The revision that the spec asks for, or why there is none yet; `served` is the number of what serves."""
+    chosen = _artifact(observed, spec, served)
     if isinstance(chosen, Waiting):
         return chosen
     store, settings = workspace.working_store(observed), workspace.settings(observed)
@@ -167,11 +178,19 @@ def _target(observed: Observed, spec: ModelDeploymentSpec) -> Revision | Waiting
     uri, digest, version = chosen
     resources = pods.declared(spec.server.resources)
     return Revision(
-        uri=uri, digest=digest, version=version, store=store, resources=resources, container=spec.server.container
+        uri=uri,
+        digest=digest,
+        version=version,
+        store=store,
+        resources=resources,
+        container=spec.server.container,
+        model=spec.model.name,
     )
 
 
-def _artifact(observed: Observed, spec: ModelDeploymentSpec) -> tuple[str, str, int | None] | Waiting:
+def _artifact(
+    observed: Observed, spec: ModelDeploymentSpec, served: int | None
+) -> tuple[str, str, int | None] | Waiting:
     model = spec.model
     if model.uri is not None and model.digest is not None:
         return model.uri, model.digest, None
@@ -187,15 +206,38 @@ def _artifact(observed: Observed, spec: ModelDeploymentSpec) -> tuple[str, str, 
         if not conditions.is_true(chosen, "Ready"):
             return _not_ready(chosen)
         return _of(chosen)
-    ready = [v for v in versions if conditions.is_true(v, "Ready")]
-    if ready:
-        return _of(max(ready, key=lambda v: v["spec"]["version"]))
+    newest = max((v for v in versions if conditions.is_true(v, "Ready")), key=_number, default=None)
+    serves = next((v for v in versions if _number(v) == served), None)
+    if serves is not None and not conditions.is_true(serves, "Ready") and _number(newest) < _number(serves):
+        # An approval that is withdrawn stops what is new: what serves is not replaced by what is older.
+        return _not_ready(serves)
+    if newest is not None:
+        return _of(newest)
     if versions:
-        return _not_ready(max(versions, key=lambda v: v["spec"]["version"]))
+        return _not_ready(max(versions, key=_number))
     if observed.get("Model", name) is None:
         advice = f"a TrainingJob with modelRef {name} makes it (kubectl get tjob)"
         return Waiting("ModelNotFound", f"there is no Model {name} yet; {advice}")
     return Waiting("NoReadyVersion", f"Model {name} has no version yet; a TrainingJob with modelRef {name} makes one")
+
+
+def _number(version: Manifest | None) -> int:
+    """A ModelVersion's number; 0 for none."""
+    return int(dig(version, "spec", "version") or 0)
+
+
+def _served(
+    routing: Routing | None, running: tuple[Running, ...], history: tuple[Promotion, ...], model: str | None
+) -> int | None:
+    """The number of the version of this model that serves; None where none does."""
+    serves = _find(running, _serving(routing, running, history))
+    if serves is None:
+        return None
+    promoted = next((p for p in history if p.revision == serves.id), None)
+    if promoted is None:
+        return serves.version  # it has taken over, and that is not written down yet
+    # A history that an older operator wrote has no names.
+    return promoted.version if promoted.model in (model, None) else None
 
 
 def _not_ready(version: Manifest) -> Waiting:
@@ -261,13 +303,13 @@ def _routes_as(live: Manifest, wanted: Manifest) -> bool:
 
 def decide(facts: Facts, now: datetime) -> Decision:
     """Who serves, who comes up, who goes."""
-    serving_id = _serving(facts)
+    serving_id = _serving(facts.routing, facts.running, facts.history)
     target = facts.target
     if isinstance(target, Waiting):
         return _hold(facts, serving_id, target)
     wanted = target.id(facts.subject)
-    candidate = _find(facts, wanted)
-    stable = _find(facts, serving_id)
+    candidate = _find(facts.running, wanted)
+    stable = _find(facts.running, serving_id)
     promoted = _takes_over(facts, candidate, stable)
     makes_service = _may_create_service(facts)
     # A Service that is made now selects what serves, or else what is wanted: nothing served before.
@@ -292,11 +334,11 @@ def decide(facts: Facts, now: datetime) -> Decision:
     )
 
 
-def _serving(facts: Facts) -> str | None:
+def _serving(routing: Routing | None, running: tuple[Running, ...], history: tuple[Promotion, ...]) -> str | None:
     """The revision that serves: what the Service selects, or, where that is lost, what it selected last."""
-    selected = facts.routing.revision if facts.routing else None
-    if _find(facts, selected) is None and facts.history and _find(facts, facts.history[0].revision) is not None:
-        return facts.history[0].revision
+    selected = routing.revision if routing else None
+    if _find(running, selected) is None and history and _find(running, history[0].revision) is not None:
+        return history[0].revision
     return selected
 
 
@@ -309,14 +351,14 @@ def _route(facts: Facts, goal: str) -> str | None:
     routing = facts.routing
     if routing is None:
         return None
-    coming = _find(facts, goal)
+    coming = _find(facts.running, goal)
     if routing.revision is not None and facts.replicas > 0 and (coming is None or coming.available == 0):
         goal = routing.revision  # there is nothing yet to move it to
     return None if routing.revision == goal and routing.current else goal
 
 
-def _find(facts: Facts, revision: str | None) -> Running | None:
-    return next((r for r in facts.running if r.id == revision), None)
+def _find(running: tuple[Running, ...], revision: str | None) -> Running | None:
+    return next((r for r in running if r.id == revision), None)
 
 
 def _name_free(facts: Facts, kind: str, name: str) -> bool:
@@ -325,7 +367,7 @@ def _name_free(facts: Facts, kind: str, name: str) -> bool:
 
 def _hold(facts: Facts, serving_id: str | None, waiting: Waiting) -> Decision:
     """Nothing new to serve: what serves keeps its replicas, and nothing is taken away."""
-    stable = _find(facts, serving_id)
+    stable = _find(facts.running, serving_id)
     scale = ((stable, facts.replicas),) if stable is not None and stable.wanted != facts.replicas else ()
     return Decision(
         create_service=serving_id if _may_create_service(facts) else None,
@@ -354,9 +396,11 @@ def _promoted(facts: Facts, serving: str | None, now: datetime) -> tuple[Promoti
         return facts.history
     if facts.routing is None and facts.history:
         return facts.history  # a Service that is not seen may select what it selected last
-    running, target = _find(facts, serving), facts.target
+    running, target = _find(facts.running, serving), facts.target
     version = running.version if running is not None else target.version if isinstance(target, Revision) else None
     newest = Promotion(serving, version, timestamp(now))
+    if isinstance(target, Revision) and target.id(facts.subject) == serving:
+        newest = replace(newest, model=target.model, artifact=(target.uri, target.digest))
     return (newest, *facts.history)[: facts.history_limit + 1]
 
 
@@ -418,10 +462,10 @@ def _patience(facts: Facts, candidate: Running | None, now: datetime) -> timedel
 
 def render(facts: Facts, decision: Decision) -> Outcome:
     subject, target = facts.subject, facts.target
-    stable, coming = _find(facts, decision.serving), None
+    stable, coming = _find(facts.running, decision.serving), None
     if isinstance(target, Revision):
         wanted = target.id(subject)
-        newest = _find(facts, wanted)
+        newest = _find(facts.running, wanted)
         if newest is None and decision.create:
             newest = _to_be(subject, target, wanted)
         if wanted == decision.serving:
@@ -480,7 +524,11 @@ def _revision(running: Running | None) -> dict[str, Any] | None:
 
 def _promotion(promotion: Promotion) -> dict[str, Any]:
     version = {} if promotion.version is None else {"version": promotion.version}
-    return {"revision": promotion.revision, **version, "promotedAt": promotion.at}
+    model = {} if promotion.model is None else {"model": promotion.model}
+    artifact = {}
+    if promotion.artifact is not None:
+        artifact = {"artifact": dict(zip(("uri", "digest"), promotion.artifact, strict=True))}
+    return {"revision": promotion.revision, **version, **model, **artifact, "promotedAt": promotion.at}
 
 
 def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
@@ -494,7 +542,7 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
         writes.append(Create(serving.service(subject, KIND, decision.create_service)))
     routing = facts.routing
     if routing is not None and decision.route is not None:
-        running = _find(facts, decision.route)
+        running = _find(facts.running, decision.route)
         guards = _still_ready(facts, running) if running is not None else ()
         writes.append(Apply(serving.service(subject, KIND, decision.route), routing.uid, guards, unchanged=True))
     for running, replicas in decision.scale:

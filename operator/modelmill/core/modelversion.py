@@ -1,4 +1,5 @@
-"""ModelVersion: verifies that the artifact is what its digest says, once, before anybody may serve it.
+"""ModelVersion: verifies that the artifact is what its digest says, once, before anybody may serve it; then people may
+have to approve it (`core/approval.py`).
 
 the store does not work   -> wait for the Workspace
 not verified yet          -> a Job fetches the artifact and checks every digest
@@ -11,7 +12,7 @@ from typing import Any
 
 from modelmill.api.modelversion import ModelVersionSpec
 from modelmill.api.schema import ResourceRequirements
-from modelmill.core import conditions, jobs, pods, retry, workspace
+from modelmill.core import approval, conditions, jobs, pods, retry, workspace
 from modelmill.core.conditions import Waiting, false, true
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Unedited
@@ -37,15 +38,24 @@ class Facts:
     run: jobs.Run
     verified: report.VerificationResult | None  # what the status says
     failing: retry.Failing | None
+    approval: approval.Facts
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What is to be done with the verification's Job, and what came of it: a result, or why there is none yet."""
+
+    found: report.VerificationResult | None = None
+    waiting: Waiting | None = None
+    start: bool = False
+    discard: bool = False
+    requeue_after: timedelta | None = None
 
 
 @dataclass(frozen=True)
 class Decision:
-    start: bool = False
-    discard: bool = False
-    verified: report.VerificationResult | None = None
-    waiting: Waiting | None = None
-    requeue_after: timedelta | None = None
+    verification: Verification
+    approval: approval.Verdict
 
 
 def job_name(name: str) -> str:
@@ -55,7 +65,11 @@ def job_name(name: str) -> str:
 def depends(manifest: Manifest) -> tuple[Key, ...]:
     metadata = manifest["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
-    return (workspace.dependency(namespace), *jobs.dependencies(namespace, metadata["uid"], job_name(name)))
+    return (
+        workspace.dependency(namespace),
+        *jobs.dependencies(namespace, metadata["uid"], job_name(name)),
+        *approval.dependencies(namespace, name, manifest["spec"]["modelRef"]["name"]),
+    )
 
 
 def observe(observed: Observed) -> Facts:
@@ -84,6 +98,7 @@ def observe(observed: Observed) -> Facts:
         run=jobs.observe(observed, job, asked),
         verified=verified,
         failing=retry.failing(observed, "Verified"),
+        approval=approval.observe(observed, spec),
     )
 
 
@@ -92,62 +107,80 @@ def _tensor(manifest: Manifest) -> report.TensorSummary:
 
 
 def decide(facts: Facts, now: datetime) -> Decision:
+    return Decision(_verification(facts, now), approval.decide(facts.approval))
+
+
+def _verification(facts: Facts, now: datetime) -> Verification:
     run = facts.run
     if facts.verified is not None:
-        return Decision(verified=facts.verified)
+        return Verification(facts.verified)
     if run.state == "Succeeded" and run.report is not None:
         if isinstance(run.report.result, report.VerificationResult):
-            return Decision(verified=run.report.result)
-        return Decision(waiting=Waiting("ReportInvalid", "the Job's report is not that of a verification", True))
+            return Verification(run.report.result)
+        return Verification(waiting=Waiting("ReportInvalid", "the Job's report is not that of a verification", True))
     if isinstance(facts.store, Waiting):
-        return Decision(waiting=facts.store)
+        return Verification(waiting=facts.store)
     if run.state == "Foreign":
         taken = retry.name_taken("Job", facts.job)
-        return Decision(waiting=taken, requeue_after=retry.MAX)
+        return Verification(waiting=taken, requeue_after=retry.MAX)
     if run.state in ("Failed", "Lost"):
         if run.report is not None and run.report.reason in FINAL:
             # An artifact never changes: what is wrong stays wrong.
-            return Decision(waiting=Waiting(run.report.reason, run.report.message, stalled=True, failed=True))
+            return Verification(waiting=Waiting(run.report.reason, run.report.message, stalled=True, failed=True))
         waiting, pause = retry.after_failure(run, now, facts.failing)
-        return Decision(waiting=waiting, discard=pause is None, requeue_after=pause)
+        return Verification(waiting=waiting, discard=pause is None, requeue_after=pause)
     running = Waiting("VerificationRunning", "the artifact is being fetched and verified")
     waiting = retry.under_way(run, facts.failing, running)
-    return Decision(start=run.state == "Absent", discard=run.state == "Outdated", waiting=waiting)
+    return Verification(start=run.state == "Absent", discard=run.state == "Outdated", waiting=waiting)
+
+
+def _waiting(decision: Decision) -> Waiting | None:
+    """Why it may not be served: what is final, else what comes first."""
+    if decision.approval.rejected:
+        return decision.approval.waiting
+    return decision.verification.waiting or decision.approval.waiting
 
 
 def render(facts: Facts, decision: Decision) -> Outcome:
-    writes: tuple[Create | Delete, ...] = ()
-    if decision.discard:
-        writes = (Delete("Job", facts.job, facts.run.uid, facts.declared),)
-    elif decision.start and isinstance(facts.store, StoreAccess):
-        work = task.VerificationTask(facts.store.location, facts.uri, facts.artifact)
-        limits = pods.resources(ResourceRequirements(), jobs.DEFAULT_RESOURCES)
-        job = jobs.render(
-            facts.subject,
-            KIND,
-            facts.job,
-            facts.asked,
-            work,
-            facts.store,
-            limits=limits,
-            timeout=TIMEOUT,
-            retries=1,
-        )
-        writes = (Create(job, facts.declared),)
-    waiting, status = decision.waiting, _status(decision.verified)
-    if waiting is None:
+    verification, waiting = decision.verification, _waiting(decision)
+    if verification.waiting is None:
         verified = true("Verified", "DigestsMatch", "every file has the digest that the manifest says")
-        ready = true("Ready", "Verified", "the artifact is verified; this version may be served")
     else:
-        verified = waiting.condition("Verified")
+        verified = verification.waiting.condition("Verified")
+    if waiting is not None:
         ready = false("Ready", waiting.reason, waiting.message)
+    elif decision.approval.condition.reason == "Approved":
+        ready = true("Ready", "Approved", "the artifact is verified and approved; this version may be served")
+    else:
+        ready = true("Ready", "Verified", "the artifact is verified; this version may be served")
     return Outcome(
-        status=status,
-        conditions=(ready, verified, *conditions.progress(ready, waiting)),
+        status={**_status(verification.found), "approval": approval.status(decision.approval)},
+        conditions=(ready, verified, decision.approval.condition, *conditions.progress(ready, waiting)),
         headline=("Ready",),
-        writes=writes,
-        requeue_after=decision.requeue_after,
+        writes=_writes(facts, verification),
+        requeue_after=verification.requeue_after,
     )
+
+
+def _writes(facts: Facts, verification: Verification) -> tuple[Create | Delete, ...]:
+    if verification.discard:
+        return (Delete("Job", facts.job, facts.run.uid, facts.declared),)
+    if not verification.start or not isinstance(facts.store, StoreAccess):
+        return ()
+    work = task.VerificationTask(facts.store.location, facts.uri, facts.artifact)
+    limits = pods.resources(ResourceRequirements(), jobs.DEFAULT_RESOURCES)
+    job = jobs.render(
+        facts.subject,
+        KIND,
+        facts.job,
+        facts.asked,
+        work,
+        facts.store,
+        limits=limits,
+        timeout=TIMEOUT,
+        retries=1,
+    )
+    return (Create(job, facts.declared),)
 
 
 def _status(verified: report.VerificationResult | None) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Revision:
     store: StoreAccess
     resources: Resources  # as declared: defaults may change with the operator
     container: Container | None  # the user's own server
+    model: str | None = None  # that it is a version of; which files are served does not depend on it
 
     def id(self, subject: Subject) -> str:
         """Eight hex digits: equal choices of one ModelDeployment are one revision."""

@@ -449,8 +449,9 @@ def _again(facts: Facts, result: Result, now: datetime) -> Decision:
         discard = run.state == "Outdated" or retry.after_failure(run, now, None)[1] is None
         lost = Waiting("ReportLost", "the pod of the second run went away before it could report")
         return Decision(stage, lost, discard_second=discard, result=result, requeue_after=jobs.REPORT_GRACE)
-    if isinstance(facts.store, Waiting):
-        return Decision(stage, facts.store, result=result)
+    missing = facts.store if isinstance(facts.store, Waiting) else facts.elsewhere
+    if missing is not None:
+        return Decision(stage, missing, result=result)
     if run.state == "Foreign":
         return Decision(stage, retry.name_taken("Job", job), result=result, requeue_after=retry.MAX)
     if facts.queued is not None:

@@ -2,11 +2,12 @@
 
 from modelcheck.cluster import System
 from modelcheck.systems.admission import AdmissionSystem
+from modelcheck.systems.approval import ApprovalSystem
 from modelcheck.systems.collection import CollectionSystem
 from modelcheck.systems.dataset import DatasetSystem, TwoReplicasSystem
 from modelcheck.systems.derivation import DerivationSystem
 from modelcheck.systems.model import ModelSystem
-from modelcheck.systems.modeldeployment import loss, rollout
+from modelcheck.systems.modeldeployment import loss, rollout, withdrawal
 from modelcheck.systems.modelversion import ModelVersionSystem
 from modelcheck.systems.moved import MovedStoreSystem
 from modelcheck.systems.refresh import RefreshSystem
@@ -18,8 +19,8 @@ from modelcheck.systems.workspace import WorkspaceSystem
 def systems() -> dict[str, System]:
     """All of them by name."""
     every = (
-        rollout(), loss(), TrainingJobSystem(), ModelSystem(), DatasetSystem(), TwoReplicasSystem(),
+        rollout(), loss(), withdrawal(), TrainingJobSystem(), ModelSystem(), DatasetSystem(), TwoReplicasSystem(),
         RefreshSystem(), DerivationSystem(), ModelVersionSystem(), WorkspaceSystem(), CollectionSystem(),
-        AdmissionSystem(), MovedStoreSystem(), ReproductionSystem(),
+        AdmissionSystem(), ApprovalSystem(), MovedStoreSystem(), ReproductionSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}

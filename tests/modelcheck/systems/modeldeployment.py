@@ -5,7 +5,7 @@ from typing import Any
 
 from modelcheck.cluster import Live, Move, System, move
 from modelcheck.objects import LONG_AGO, NEW, Slot, uid
-from modelcheck.systems import jobs
+from modelcheck.systems import jobs, memory
 from modelcheck.systems.workspace import edited, is_open, opened, working_workspace
 from modelmill.core import conditions
 from modelmill.core.plan import Apply, Create, Delete, Write, is_owned
@@ -44,18 +44,27 @@ def _available(deployment: Manifest | None) -> int:
 
 
 class ModelDeploymentSystem(System):
-    """`edits` are the specs between which the user changes; `loss`: objects are deleted, too."""
+    """`edits` are the specs between which the user changes; `loss`: objects are deleted, too; `withdrawn`: versions
+    that are Ready stop being so, and become so again."""
 
     slots = 20
 
     def __init__(
-        self, name: str, edits: tuple[dict[str, Any], ...], life: tuple[str, ...], *, loss: bool, versions: int = 2
+        self,
+        name: str,
+        edits: tuple[dict[str, Any], ...],
+        life: tuple[str, ...],
+        *,
+        loss: bool,
+        versions: int = 2,
+        withdrawn: bool = False,
     ) -> None:
         self.name = name
         self.edits = edits
         self.life = life
         self.loss = loss
         self.versions = versions
+        self.withdrawn = withdrawn
 
     def controllers(self) -> list[Slot]:
         return [(KIND, NAME)]
@@ -81,7 +90,10 @@ class ModelDeploymentSystem(System):
             if known is None:
                 yield move(f"version {number} is made", version(number, ready=False))
             elif not conditions.is_true(known, "Ready"):
-                yield move(f"version {number} becomes Ready", version(number, ready=True))
+                known_since = [memory.with_(live, f"{number}")] if self.withdrawn else []
+                yield move(f"version {number} becomes Ready", version(number, ready=True), *known_since)
+            elif self.withdrawn:
+                yield move(f"version {number} is withdrawn", version(number, ready=False))
         if self.loss:
             yield from self._losses(live)
 
@@ -139,6 +151,8 @@ class ModelDeploymentSystem(System):
         serving = next((d for d in before.all("Deployment") if _revision(d) == selected), None)
         match write:
             case Apply(manifest={"kind": "Service"}):
+                if self.withdrawn and _selected_version(after) < _selected_version(before):
+                    return "what serves is replaced by what is older"
                 goal = dig(after.get("Service", NAME), "spec", "selector", REVISION_LABEL)
                 coming = next((d for d in before.all("Deployment") if _revision(d) == goal), None)
                 if _available(serving) > 0 and _available(coming) == 0:
@@ -152,7 +166,9 @@ class ModelDeploymentSystem(System):
             case Create(manifest={"kind": "Deployment"}):
                 number = write.manifest["metadata"]["labels"][VERSION_LABEL]
                 known = before.get("ModelVersion", f"{NAME}-{number}")
-                if known is None or not conditions.is_true(known, "Ready"):
+                # Of one that was withdrawn a moment ago the operator cannot know yet.
+                was = self.withdrawn and (number == "1" or number in memory.of(before))
+                if known is None or not (conditions.is_true(known, "Ready") or was):
                     return "a version that is not Ready gets pods"
         return None
 
@@ -174,7 +190,9 @@ class ModelDeploymentSystem(System):
         if not live.all("NetworkPolicy") or is_open(live):
             return "anybody may call it"
         ready = [v["spec"]["version"] for v in live.all("ModelVersion") if conditions.is_true(v, "Ready")]
-        target = present["spec"]["model"].get("version") or max(ready)
+        # What serves and is withdrawn stays until something newer is Ready.
+        stays = [_selected_version(live)] if self.withdrawn else []
+        target = present["spec"]["model"].get("version") or max([*ready, *stays])
         if target not in ready:
             return None if not conditions.is_true(present, "Ready") else "it is Ready with a version that is not"
         selected = dig(service, "spec", "selector", REVISION_LABEL)
@@ -202,6 +220,13 @@ def _left(deployment: Manifest) -> Iterator[Move]:
         yield move(f"Deployment {name} goes at last", gone=[("Deployment", name)])
 
 
+def _selected_version(live: Live) -> int:
+    """The number of the version that the Service selects; 0 where it selects none."""
+    selected = dig(live.get("Service", NAME), "spec", "selector", REVISION_LABEL)
+    serving = next((d for d in live.all("Deployment") if _revision(d) == selected), None)
+    return int(dig(serving, "metadata", "labels", VERSION_LABEL) or 0)
+
+
 def _revision(deployment: Manifest) -> str:
     return str(deployment["metadata"]["labels"][REVISION_LABEL])
 
@@ -219,6 +244,16 @@ def rollout() -> ModelDeploymentSystem:
         "version 2 is made", "version 2 becomes Ready", f"{change} {edits[2]}", f"{change} {edits[1]}",
     )  # fmt: skip
     return ModelDeploymentSystem("ModelDeployment: rollout", edits, life, loss=False)
+
+
+def withdrawal() -> ModelDeploymentSystem:
+    """The approval of what serves, and of what is coming up, is withdrawn and given again."""
+    edits = (deployment_spec(1, None, 1), deployment_spec(2, None, 1))
+    life = (
+        "version 2 is made", "version 2 becomes Ready", "version 2 is withdrawn",
+        f"the user changes the spec to {edits[1]}", "version 2 becomes Ready",
+    )  # fmt: skip
+    return ModelDeploymentSystem("ModelDeployment: withdrawal", edits, life, loss=False, withdrawn=True)
 
 
 def loss() -> ModelDeploymentSystem:

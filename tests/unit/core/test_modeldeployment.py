@@ -605,6 +605,18 @@ def test_each_step_to_the_first_version_is_told_in_full() -> None:
     ]
 
 
+def promoted(revision: str) -> dict[str, Any]:
+    """What the history says of version 1."""
+    artifact = version_spec(1)["artifact"]
+    return {
+        "revision": revision,
+        "version": 1,
+        "model": "triage",
+        "artifact": artifact,
+        "promotedAt": "2026-01-01T00:00:00Z",
+    }
+
+
 def first_status(world: World) -> Any:
     """What the status says before anything is made."""
     return next(w for w in world.plan("ModelDeployment", "triage").writes if isinstance(w, SetStatus)).status
@@ -620,7 +632,7 @@ def test_a_new_deployment_says_at_once_what_it_says_when_everything_is_made() ->
     assert world.message("ModelDeployment", "triage", "Ready") == f"0 of 2 pods of revision {id_} are ready"
     assert before["url"] == "http://triage.team-a.svc"
     assert before["stable"] == {"revision": id_, "version": 1, "ready": 0}
-    assert before["history"] == [{"revision": id_, "version": 1, "promotedAt": "2026-01-01T00:00:00Z"}]
+    assert before["history"] == [promoted(id_)]
     assert "candidate" not in before
 
 
@@ -648,7 +660,7 @@ def test_what_kubectl_shows_during_a_rollout() -> None:
         "selector": "modelmill.dev/modeldeployment=triage",
         "stable": {"revision": old, "version": 1, "ready": 2},
         "candidate": {"revision": new, "version": 2, "ready": 1},
-        "history": [{"revision": old, "version": 1, "promotedAt": "2026-01-01T00:00:00Z"}],
+        "history": [promoted(old)],
         "observedGeneration": 1,
     }
 
@@ -663,7 +675,8 @@ def test_what_kubectl_shows_of_an_artifact_without_a_version() -> None:
     assert told(world)[0] == f"Ready True Serving: revision {revision_of(name)} serves with 1 pod(s)"
     status = world.get("ModelDeployment", "triage")["status"]
     assert status["stable"] == {"revision": revision_of(name), "ready": 1}
-    assert status["history"] == [{"revision": revision_of(name), "promotedAt": "2026-01-01T00:00:00Z"}]
+    promoted = {"revision": revision_of(name), "artifact": artifact, "promotedAt": "2026-01-01T00:00:00Z"}
+    assert status["history"] == [promoted]
     assert world.plan("ModelDeployment", "triage").writes == ()
 
 

@@ -300,6 +300,16 @@ def version_spec(number: int, letter: str | None = None, model: str = "triage") 
     return {"modelRef": {"name": model}, "version": number, "artifact": artifact}
 
 
+def with_approval(
+    world: World, version: str, letter: str, decision: str = "Approve", by: str = "ana", name: str = ""
+) -> World:
+    """A decision on the version as far as its artifact has the digest of that letter."""
+    reference = {"name": version}
+    spec = {"modelVersionRef": reference, "digest": digest_of(letter), "decision": decision, "by": by}
+    world.put("ModelApproval", name or f"{version}-{decision.lower()}", spec=spec)
+    return world
+
+
 def with_version(world: World, number: int, model: str = "triage") -> World:
     """A ModelVersion that is verified."""
     name = f"{model}-{number}"
