@@ -53,12 +53,12 @@ class Transform:
     inputs: tuple[task.SnapshotInput, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Training(Transform):
     """A user's container that makes a model of a snapshot's parts, which `work` sees too."""
 
-    parts: task.PartsTask | None = None  # always there: a default, as those before it have one
-    variables: tuple[tuple[str, str], ...] = ()
+    parts: task.PartsTask
+    variables: tuple[tuple[str, str], ...]
 
 
 def dependencies(namespace: str, uid: str, name: str) -> tuple[Key, ...]:
@@ -291,7 +291,7 @@ def _ours(
 
 def _brought(transform: Transform, store: StoreAccess) -> task.Task:
     """What brings the data that the user's container reads."""
-    if isinstance(transform, Training) and transform.parts is not None:
+    if isinstance(transform, Training):
         return transform.parts
     return task.FetchTask(store.location, transform.inputs, environment.DATA_FOLDER)
 

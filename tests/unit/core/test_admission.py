@@ -69,6 +69,13 @@ def test_who_suspends_or_deletes_gives_the_place_up() -> None:
     assert running(world) == ["a"]
 
 
+def test_who_is_suspended_gives_the_place_up_before_its_status_says_so() -> None:
+    world = crowded(1)
+    world.put("TrainingJob", "c", spec=training_spec(suspend=True))
+    world.reconcile("Workspace", "default")
+    assert [a["name"] for a in world.get("Workspace", "default")["status"]["admitted"]] == ["b"]
+
+
 def test_who_goes_on_after_a_pause_waits_for_a_turn_again() -> None:
     world = crowded(1)
     world.put("TrainingJob", "c", spec=training_spec(suspend=True))

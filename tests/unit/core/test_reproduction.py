@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from world import World, digest_of, trained, training_spec, with_dataset, with_store
+from world import World, digest_of, moved_to, trained, training_spec, with_dataset, with_store
 
 from modelmill.core import reproduction
 from modelmill.core.plan import Create, Guard, NoPods
@@ -93,6 +93,8 @@ def test_another_recipe_is_told_apart() -> None:
     world = ended(gave("2", recipe=digest_of("9")))
     assert world.condition("TrainingJob", "lr", "Reproducible") == ("False", "RecipeDiffers")
     assert "nodes of one kind" in world.message("TrainingJob", "lr", "Reproducible")
+    expected = {"digest": digest_of("2"), "differs": ["manifest.json"]}
+    assert world.get("TrainingJob", "lr")["status"]["reproduction"] == expected
 
 
 def test_a_second_run_that_fails_does_not_reproduce() -> None:
@@ -183,6 +185,18 @@ def test_a_name_that_is_taken_is_told() -> None:
     assert world.condition("TrainingJob", "lr", "Stalled") == ("True", "NameConflict")
     assert world.condition("TrainingJob", "lr", "Reproducible") == ("Unknown", "NameConflict")
     assert world.condition("TrainingJob", "lr", "Trained")[0] == "True"
+
+
+def test_the_second_run_waits_for_a_store_that_has_its_data() -> None:
+    world = with_dataset(with_store(World()))
+    world.put("TrainingJob", "lr", spec=training_spec(reproduce={"runs": 2}))
+    world.settle()
+    world.end_job("lr-train", gave())
+    moved_to(world, "s3://elsewhere")
+    world.settle()
+    assert not world.has("Job", "lr-again")
+    assert world.condition("TrainingJob", "lr", "Reproducible")[0] == "Unknown"
+    assert world.get("TrainingJob", "lr")["status"]["artifact"]["digest"] == digest_of("1")
 
 
 def test_the_second_run_keeps_the_place_that_the_first_had() -> None:

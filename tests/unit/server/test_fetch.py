@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 import pytest
-from artifacts import Made
+from artifacts import Made, write
 from serving import Process
 
-from modelmill_contracts import artifact, digest, environment, folder
+from modelmill_contracts import artifact, digest, environment, evaluation, folder
 from modelmill_contracts.store import Store, StoreError, artifact_key
 from modelmill_contracts.task import StoreLocation
 from modelmill_server import fetch as fetching
@@ -66,6 +66,22 @@ def test_a_folder_as_it_was_published(stored: Stored, regression: Made, tmp_path
     assert {path.name: path.read_bytes() for path in target.iterdir()} == {
         path.name: path.read_bytes() for path in regression.folder.iterdir()
     }
+
+
+def test_the_evaluation_stays_in_the_store(regression: Made, tmp_path: Path) -> None:
+    made, target = tmp_path / "made", tmp_path / "target"
+    shutil.copytree(regression.folder, made)
+    for name in evaluation.FILES:
+        (made / name).write_bytes(b"rows of people")
+    expected = write(made, artifact.decode((made / artifact.MANIFEST).read_bytes()))
+    location = StoreLocation((tmp_path / "store").as_uri())
+    folder.publish(Store(location), made, artifact.decode((made / artifact.MANIFEST).read_bytes()))
+    uri = f"{location.uri}/{artifact_key(expected)}"
+    for _ in range(2):  # a pod that is started again finds its folder as it left it
+        fetching.fetch(location, uri, expected, target)
+        assert {path.name for path in made.iterdir()} - {path.name for path in target.iterdir()} == set(
+            evaluation.FILES
+        )
 
 
 def test_again_on_what_an_earlier_try_left_behind(stored: Stored, regression: Made, tmp_path: Path) -> None:
