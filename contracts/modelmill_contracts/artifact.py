@@ -5,6 +5,7 @@
     model.skops     the estimator itself, for people and for models that do not convert
     profile.json    the training data's distribution (see `profile`)
     card.md         for people
+    evaluation.*    how good it is, and the rows that this was measured on (see `evaluation`)
 
 Files are written once, under the artifact's digest, and never changed: who has the digest can verify the
 manifest, and who has the manifest can verify every file.
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 
 from modelmill_contracts import digest
+from modelmill_contracts.evaluation import FrozenRows
 
 FORMAT = "modelmill.dev/artifact/v1"
 MANIFEST = "manifest.json"
@@ -118,6 +120,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     libraries: dict[str, str] = {}  # name -> version
     recipe: dict[str, Any] = {}
     metrics: dict[str, str] = {}
+    evaluation: FrozenRows | None = None  # none: the artifact has no frozen rows
     notes: tuple[str, ...] = ()  # for people: why it is not served as ONNX, what the training warned of
 
     def __post_init__(self) -> None:

@@ -1,0 +1,97 @@
+"""The evaluation of a trained model, as two files of its artifact.
+
+    evaluation.parquet   the frozen rows: test rows that the model has never seen, as a server takes them
+    evaluation.json      what was measured on all test rows: metrics, folds, slices
+
+Who tests another model on the same rows compares like with like.  Nobody needs these files to serve the model:
+whoever fetches an artifact for that may leave them out.  Artifacts without them are older ones, and valid.
+
+Columns of evaluation.parquet, in this order, none of them null but a slice's:
+
+    feature.NAME   each feature of the manifest, in its order: float (32 bits, NaN where a value is missing), or
+                   string ("" where one is missing)
+    target         int64 or string, the label of a classifier; double, the number of a regressor
+    slice.NAME     each column that the evaluation is sliced by: string, null where a value is missing
+"""
+
+import msgspec
+
+FORMAT = "modelmill.dev/evaluation/v1"
+ROWS = "evaluation.parquet"
+RESULTS = "evaluation.json"
+FILES = (ROWS, RESULTS)
+
+FEATURE = "feature."
+TARGET = "target"
+SLICE = "slice."
+
+MAX_ROWS = 10_000
+MAX_CELLS = 4_000_000  # rows times columns, so that wide data makes no artifact of a gigabyte
+MAX_SLICE_COLUMNS = 8
+MAX_SLICE_VALUES = 32  # of a column: the most frequent ones
+MIN_SLICE_ROWS = 10  # a metric of fewer rows says nothing
+
+
+class FrozenRows(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What evaluation.parquet holds; it stands in the manifest, whose `files` has the digest."""
+
+    rows: int
+    of: int  # test rows that there were; more than `rows` where the bounds cut them
+    target: str  # its name in the data
+    slices: tuple[str, ...] = ()  # columns
+
+
+class Fold(msgspec.Struct, frozen=True):
+    """One turn of a cross-validation."""
+
+    train_rows: int
+    test_rows: int
+    metrics: dict[str, str]
+
+
+class Slice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The test rows that have one value in one column."""
+
+    column: str
+    value: str | None  # as in evaluation.parquet
+    rows: int
+    metrics: dict[str, str]  # name -> decimal
+    undefined: tuple[str, ...] = ()  # metrics that these rows do not define, such as roc_auc of one class
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """Values of a column that are no slices: too rare, or one too many."""
+
+    column: str
+    values: int
+    rows: int  # test rows that have them
+
+
+class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
+    rows: int  # test rows
+    metrics: dict[str, str]  # on all of them
+    format: str = msgspec.field(default=FORMAT)
+    folds: tuple[Fold, ...] = ()
+    slices: tuple[Slice, ...] = ()  # by column as they were asked for, the most frequent value first
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def frozen_rows(columns: int, rows: int) -> int:
+    """How many of `rows` are frozen, where each has `columns` columns."""
+    return min(rows, MAX_ROWS, max(1, MAX_CELLS // max(1, columns)))
+
+
+def decode(data: bytes) -> Evaluation:
+    """The evaluation in `data`; ValueError (msgspec's included) that says what is wrong with it."""
+    found = msgspec.json.decode(data, type=Evaluation)
+    if found.format != FORMAT:
+        raise ValueError(f"format: {found.format[:80]!r} is not {FORMAT}, which this version reads")
+    return found
+
+
+def encode(evaluation: Evaluation) -> bytes:
+    """The evaluation's bytes: equal evaluations give equal bytes."""
+    # omit_defaults would leave the format out, and a reader must never have to guess it.
+    return msgspec.json.format(
+        msgspec.json.encode({**msgspec.to_builtins(evaluation), "format": evaluation.format}, order="sorted"), indent=1
+    )
