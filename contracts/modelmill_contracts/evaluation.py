@@ -4,7 +4,8 @@
     evaluation.json      what was measured on all test rows: metrics, folds, slices
 
 Who tests another model on the same rows compares like with like.  Nobody needs these files to serve the model:
-whoever fetches an artifact for that may leave them out.  Artifacts without them are older ones, and valid.
+whoever fetches an artifact for that leaves them out.  Artifacts without them are valid: they are older, or made of
+a model that somebody packed.
 
 Columns of evaluation.parquet, in this order, none of them null but a slice's:
 
@@ -26,8 +27,7 @@ TARGET = "target"
 SLICE = "slice."
 
 MAX_ROWS = 10_000
-MAX_CELLS = 4_000_000  # rows times columns, so that wide data makes no artifact of a gigabyte
-MAX_SLICE_COLUMNS = 8
+MAX_BYTES = 32 << 20  # of their values (4 of a number, the UTF-8 of a text): wide data makes no artifact of a gigabyte
 MAX_SLICE_VALUES = 32  # of a column: the most frequent ones
 MIN_SLICE_ROWS = 10  # a metric of fewer rows says nothing
 
@@ -36,7 +36,7 @@ class FrozenRows(msgspec.Struct, frozen=True, omit_defaults=True):
     """What evaluation.parquet holds; it stands in the manifest, whose `files` has the digest."""
 
     rows: int
-    of: int  # test rows that there were; more than `rows` where the bounds cut them
+    of: int  # test rows that there were; more than `rows` where the bounds leave only the first in the split's order
     target: str  # its name in the data
     slices: tuple[str, ...] = ()  # columns
 
@@ -74,11 +74,6 @@ class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
     folds: tuple[Fold, ...] = ()
     slices: tuple[Slice, ...] = ()  # by column as they were asked for, the most frequent value first
     left_out: tuple[LeftOut, ...] = ()
-
-
-def frozen_rows(columns: int, rows: int) -> int:
-    """How many of `rows` are frozen, where each has `columns` columns."""
-    return min(rows, MAX_ROWS, max(1, MAX_CELLS // max(1, columns)))
 
 
 def decode(data: bytes) -> Evaluation:

@@ -21,16 +21,24 @@ DEFAULT_CLASSIFIER = ("accuracy",)
 DEFAULT_REGRESSOR = ("r2",)
 
 
-class _Predicted(NamedTuple):
+class Predicted(NamedTuple):
+    """What a fitted estimator answers to rows of which the truth is known."""
+
     truth: Any  # [rows]
     labels: Any  # [rows]
     probabilities: Any  # [rows, classes] or None
     scores: Any  # probabilities, else decision_function's [rows] or [rows, classes], or None
-    classes: Any
+    classes: Any  # of a classifier, else None
+
+    def of(self, rows: Any) -> "Predicted":
+        """The part of `rows` (positions among these rows)."""
+        probabilities = None if self.probabilities is None else self.probabilities[rows]
+        scores = None if self.scores is None else self.scores[rows]
+        return Predicted(self.truth[rows], self.labels[rows], probabilities, scores, self.classes)
 
 
-def _averaged(score: Callable[..., float]) -> Callable[[_Predicted], float]:
-    def compute(p: _Predicted) -> float:
+def _averaged(score: Callable[..., float]) -> Callable[[Predicted], float]:
+    def compute(p: Predicted) -> float:
         if len(p.classes) == 2:
             return score(p.truth, p.labels, pos_label=p.classes[1], zero_division=0)
         return score(p.truth, p.labels, labels=p.classes, average="macro", zero_division=0)
@@ -38,31 +46,31 @@ def _averaged(score: Callable[..., float]) -> Callable[[_Predicted], float]:
     return compute
 
 
-def _positive(p: _Predicted) -> Any:
+def _positive(p: Predicted) -> Any:
     """The scores of the positive one of two classes."""
     return p.scores[:, 1] if np.ndim(p.scores) == 2 else p.scores
 
 
-def _roc_auc(p: _Predicted) -> float:
+def _roc_auc(p: Predicted) -> float:
     if len(p.classes) == 2:
         return float(metrics.roc_auc_score(p.truth == p.classes[1], _positive(p)))
     return float(metrics.roc_auc_score(label_binarize(p.truth, classes=p.classes), p.scores, average="macro"))
 
 
-def _average_precision(p: _Predicted) -> float:
+def _average_precision(p: Predicted) -> float:
     if len(p.classes) == 2:
         return float(metrics.average_precision_score(p.truth == p.classes[1], _positive(p)))
     return float(metrics.average_precision_score(label_binarize(p.truth, classes=p.classes), p.scores))
 
 
-def _brier(p: _Predicted) -> float:
+def _brier(p: Predicted) -> float:
     if len(p.classes) == 2:
         return float(metrics.brier_score_loss(p.truth == p.classes[1], p.probabilities[:, 1]))
     onehot = label_binarize(p.truth, classes=p.classes)
     return float(np.mean(np.sum((onehot - p.probabilities) ** 2, axis=1)))
 
 
-_CLASSIFIER: dict[str, Callable[[_Predicted], float]] = {
+_CLASSIFIER: dict[str, Callable[[Predicted], float]] = {
     "accuracy": lambda p: metrics.accuracy_score(p.truth, p.labels),
     "balanced_accuracy": lambda p: metrics.balanced_accuracy_score(p.truth, p.labels),
     "precision": _averaged(metrics.precision_score),
@@ -78,7 +86,7 @@ _NEED_PROBABILITIES = ("log_loss", "brier")
 _NEED_SCORES = ("roc_auc", "average_precision")
 _NEED_ALL_CLASSES = ("roc_auc",)  # undefined where the test rows lack a class
 
-_REGRESSOR: dict[str, Callable[[_Predicted], float]] = {
+_REGRESSOR: dict[str, Callable[[Predicted], float]] = {
     "r2": lambda p: metrics.r2_score(p.truth, p.labels),
     "explained_variance": lambda p: metrics.explained_variance_score(p.truth, p.labels),
     "mae": lambda p: metrics.mean_absolute_error(p.truth, p.labels),
@@ -88,6 +96,10 @@ _REGRESSOR: dict[str, Callable[[_Predicted], float]] = {
     "median_absolute_error": lambda p: metrics.median_absolute_error(p.truth, p.labels),
     "max_error": lambda p: metrics.max_error(p.truth, p.labels),
 }
+
+_OF_ANY_CLASSES = ("accuracy", "log_loss", "brier")  # defined on rows of one class too
+_NEED_SPREAD = ("r2", "explained_variance")  # compare with the truth's own spread
+_LOSSES = ("log_loss", "brier", "mae", "mse", "rmse", "mape", "median_absolute_error", "max_error")
 
 
 def check(names: Sequence[str], estimator: Any) -> tuple[str, ...]:
@@ -112,26 +124,69 @@ def check(names: Sequence[str], estimator: Any) -> tuple[str, ...]:
     return tuple(names) or (DEFAULT_CLASSIFIER if is_classifier(estimator) else DEFAULT_REGRESSOR)
 
 
-def evaluate(estimator: Any, names: Sequence[str], features: Any, truth: Any) -> tuple[Metric, ...]:
-    """The metrics of the fitted estimator on rows that it has not seen."""
+def predict(estimator: Any, features: Any, truth: Any) -> Predicted:
+    """What the fitted estimator answers to rows that it has not seen."""
     labels = estimator.predict(features)
     if not is_classifier(estimator):
-        predicted = _Predicted(truth, labels, None, None, None)
-        return tuple(_metric(name, _REGRESSOR[name](predicted)) for name in names)
+        return Predicted(truth, labels, None, None, None)
     probabilities = estimator.predict_proba(features) if hasattr(estimator, "predict_proba") else None
     scores = probabilities
     if scores is None and hasattr(estimator, "decision_function"):
         scores = estimator.decision_function(features)
-    predicted = _Predicted(truth, labels, probabilities, scores, estimator.classes_)
-    absent = len(estimator.classes_) - len(np.unique(truth))
+    return Predicted(truth, labels, probabilities, scores, estimator.classes_)
+
+
+def measure(predicted: Predicted, names: Sequence[str]) -> tuple[Metric, ...]:
+    """The metrics of these rows; TaskError where they do not define one."""
+    absent = _absent_classes(predicted)
     for name in names:
         if name in _NEED_ALL_CLASSES and absent:
             raise TaskError(
                 "MetricUndefined",
                 f"evaluation.metrics: {name} is undefined, because the test rows lack {absent} of"
-                f" {len(estimator.classes_)} classes; set split.stratify, or a larger split.test",
+                f" {len(predicted.classes)} classes; set split.stratify, or a larger split.test",
             )
-    return tuple(_metric(name, _CLASSIFIER[name](predicted)) for name in names)
+    return tuple(Metric(name, _decimal_of(name, value_of(predicted, name))) for name in names)
+
+
+def measure_part(predicted: Predicted, names: Sequence[str]) -> dict[str, float]:
+    """The metrics of a slice of the test rows, those left out that it does not define.
+
+    What compares classes says nothing of rows that lack one: a recall of no positive row would be 0.
+    """
+    one_class = bool(_absent_classes(predicted))
+    constant = predicted.classes is None and len(np.unique(predicted.truth)) < 2
+    found = {}
+    for name in names:
+        if (one_class and name not in _OF_ANY_CLASSES) or (constant and name in _NEED_SPREAD):
+            continue
+        value = value_of(predicted, name)
+        if np.isfinite(value):
+            found[name] = value
+    return found
+
+
+def value_of(predicted: Predicted, name: str) -> float:
+    known = _REGRESSOR if predicted.classes is None else _CLASSIFIER
+    return float(known[name](predicted))
+
+
+def known_metrics(predicted: Predicted) -> tuple[str, ...]:
+    """The metrics that these answers can have."""
+    if predicted.classes is None:
+        return tuple(_REGRESSOR)
+    missing = set() if predicted.probabilities is not None else set(_NEED_PROBABILITIES)
+    missing |= set() if predicted.scores is not None else set(_NEED_SCORES)
+    return tuple(name for name in _CLASSIFIER if name not in missing)
+
+
+def is_loss(name: str) -> bool:
+    """Whether less of the metric is better."""
+    return name in _LOSSES
+
+
+def _absent_classes(predicted: Predicted) -> int:
+    return 0 if predicted.classes is None else len(predicted.classes) - len(np.unique(predicted.truth))
 
 
 def decimal(value: float) -> str:
@@ -139,12 +194,12 @@ def decimal(value: float) -> str:
     return format(Decimal(f"{value:.6g}"), "f")
 
 
-def _metric(name: str, value: float) -> Metric:
+def _decimal_of(name: str, value: float) -> str:
     if not np.isfinite(value):
         raise TaskError(
             "MetricUndefined", f"evaluation.metrics: {name} is undefined on these test rows; use more of them"
         )
-    return Metric(name, decimal(value))
+    return decimal(value)
 
 
 def _last(estimator: Any) -> str:

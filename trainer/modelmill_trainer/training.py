@@ -35,7 +35,7 @@ def train(task: TrainingTask) -> Report:
             notes = fitting.fit(estimator, prepared, parts.train, task.seed)
         with phase("evaluate", rows=len(parts.test)), fitting.explained(estimator, prepared):
             test = prepared.features.iloc[parts.test]
-            measured = evaluation.evaluate(estimator, metrics, test, prepared.target[parts.test])
+            measured = evaluation.measure(evaluation.predict(estimator, test, prepared.target[parts.test]), metrics)
             train_rows = prepared.features.iloc[parts.train]
             profile = profiling.profile(estimator, train_rows, prepared.types, expect(estimator, test))
         made = recipe(task, list(prepared.types), metrics, pins.pinned(os.environ))

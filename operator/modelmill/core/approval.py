@@ -56,12 +56,9 @@ class Verdict:
         return isinstance(self.approved, Waiting) and self.approved.reason == REJECTED
 
 
-def dependencies(namespace: str, version: str, model: str) -> tuple[Key, ...]:
-    """What the approval of a ModelVersion depends on."""
-    return (
-        Key("Model", namespace, "metadata.name", model),
-        Key("ModelApproval", namespace, APPROVAL_FIELD, version),
-    )
+def dependencies(namespace: str, version: str) -> tuple[Key, ...]:
+    """What the approval of a ModelVersion depends on, besides its Model."""
+    return (Key("ModelApproval", namespace, APPROVAL_FIELD, version),)
 
 
 def observe(observed: Observed, spec: ModelVersionSpec) -> Facts:

@@ -11,6 +11,7 @@ from modelcheck.systems.modeldeployment import loss, rollout, withdrawal
 from modelcheck.systems.modelversion import ModelVersionSystem
 from modelcheck.systems.moved import MovedStoreSystem
 from modelcheck.systems.refresh import RefreshSystem
+from modelcheck.systems.testing import TestingSystem
 from modelcheck.systems.trainingjob import TrainingJobSystem
 from modelcheck.systems.workspace import WorkspaceSystem
 
@@ -20,6 +21,6 @@ def systems() -> dict[str, System]:
     every = (
         rollout(), loss(), withdrawal(), TrainingJobSystem(), ModelSystem(), DatasetSystem(), TwoReplicasSystem(),
         RefreshSystem(), DerivationSystem(), ModelVersionSystem(), WorkspaceSystem(), CollectionSystem(),
-        AdmissionSystem(), ApprovalSystem(), MovedStoreSystem(),
+        AdmissionSystem(), ApprovalSystem(), TestingSystem(), MovedStoreSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}
