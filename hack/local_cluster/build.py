@@ -29,6 +29,7 @@ EXPECTED = {
     "versitygw": "1 minute",
     "kind": "1 minute",
     "kubectl": "2 minutes",
+    "argo-rollouts": "4 minutes",
     STATUS_READERS: "2.5 minutes",
 }
 

@@ -67,7 +67,9 @@ OURS = Contender(
 
 
 def _argo_crds() -> Path:
-    command = ["go", "list", "-m", "-f", "{{.Dir}}", "github.com/argoproj/argo-rollouts"]
+    module = "github.com/argoproj/argo-rollouts"
+    subprocess.run(["go", "mod", "download", module], cwd=ARGO.folder, check=True)
+    command = ["go", "list", "-m", "-f", "{{.Dir}}", module]
     found = subprocess.run(command, cwd=ARGO.folder, check=True, capture_output=True, text=True).stdout.strip()
     return Path(found) / "manifests" / "crds"
 

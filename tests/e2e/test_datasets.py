@@ -123,3 +123,30 @@ def test_a_database_that_refuses_says_so_without_the_password(lake: Kubectl, war
     warehouse.run("GRANT SELECT ON patients TO reader")
     look_again(lake, "patients", "the-right-is-back")
     lake.wait_for("dset", "patients", "Ready")
+
+
+def test_a_query_is_what_was_written(lake: Kubectl) -> None:
+    # Where a pod's variables are made, $$ is $, and $(NAME) another variable.
+    sql = "select id, $$one$$ as quoted, '$(KUBERNETES_SERVICE_HOST)' as plain from patients order by id"
+    derive = {"from": [{"name": "patients"}], "sql": sql}
+    columns = [
+        {"name": "quoted", "type": "String", "values": ["one"]},
+        {"name": "plain", "type": "String", "values": ["$(KUBERNETES_SERVICE_HOST)"]},
+    ]
+    spec = {"source": {"derive": derive}, "columns": columns}
+    lake.apply({"apiVersion": API_VERSION, "kind": "Dataset", "metadata": {"name": "quoting"}, "spec": spec})
+    lake.wait_for("dset", "quoting", "Ready", seconds=60)
+    lake.run("delete", "dset/quoting")
+
+
+def test_two_thousand_columns_with_bounds_are_checked(lake: Kubectl) -> None:
+    names = [f"pressure_of_sensor_{number:04}" for number in range(2000)]
+    rows = (",".join(str((number + row) % 100) for number in range(2000)) for row in range(2))
+    text = "\n".join([",".join(names), *rows])
+    lake.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "wide"}, "data": {"data.csv": text}})
+    columns = [{"name": name, "type": "Float", "nullable": False, "min": "0", "max": "99"} for name in names]
+    spec = {"source": {"configMapRef": {"name": "wide", "key": "data.csv"}}, "columns": columns}
+    lake.apply({"apiVersion": API_VERSION, "kind": "Dataset", "metadata": {"name": "wide"}, "spec": spec})
+    lake.wait_for("dset", "wide", "Ready", seconds=90)
+    assert status(lake, "wide")["rows"] == 2
+    lake.run("delete", "dset/wide", "configmap/wide")

@@ -68,6 +68,7 @@ class Facts:
     store: StoreAccess | Waiting
     snapshot: Snapshot | Waiting  # pinned, or what would be pinned now
     pinned: bool  # the status or the Job says so
+    elsewhere: Waiting | None  # the version is in another store than the one that is declared now
     work: str  # the task as JSON without the snapshot: hashable
     limits: Resources
     timeout_text: str
@@ -119,6 +120,7 @@ def observe(observed: Observed) -> Facts:
     found = observed.get("Model", model) if model else None
     versions = observed.find("ModelVersion", MODEL_FIELD, model) if model else ()
     store = workspace.working_store(observed)
+    snapshot = _snapshot(observed, spec, run, store)
     mine = [v for v in versions if dig(v, "spec", "lineage", "trainingJob", "uid") == observed.uid]
     return Facts(
         subject=subject,
@@ -128,8 +130,9 @@ def observe(observed: Observed) -> Facts:
         dataset=spec.data.dataset_ref.name,
         suspended=spec.suspend,
         store=store,
-        snapshot=_snapshot(observed, spec, run, store),
+        snapshot=snapshot,
         pinned="datasetVersion" in observed.status or run.annotation(_VERSION_ANNOTATION) is not None,
+        elsewhere=_elsewhere(observed, spec, snapshot, store) if isinstance(snapshot, Snapshot) else None,
         work=_work(observed, spec),
         limits=pods.resources(spec.resources, RESOURCES),
         timeout_text=spec.limits.timeout,
@@ -202,13 +205,32 @@ def _declared_version(
     for snapshot in here:
         if snapshot.version == version:
             return Snapshot(snapshot.version, snapshot.file)
-    said = f"Dataset {name} has no version {version} in status.history; name one that it has, or none for the newest"
     if any(snapshot.version == version for snapshot in history):
-        said = (
-            f"version {version} of Dataset {name} was written to another store than the one that {workspace.KIND}"
-            f" {workspace.NAME} declares now; name one that was taken since, or none for the newest"
-        )
+        return _in_another_store(name, version)
+    said = f"Dataset {name} has no version {version} in status.history; name one that it has, or none for the newest"
     return Waiting("DatasetVersionNotFound", said, stalled=True, failed=True)
+
+
+def _in_another_store(name: str, version: str) -> Waiting:
+    said = (
+        f"version {version} of Dataset {name} was written to another store than the one that {workspace.KIND}"
+        f" {workspace.NAME} declares now; name one that was taken since, or none for the newest"
+    )
+    return Waiting("DatasetVersionNotFound", said, stalled=True, failed=True)
+
+
+def _elsewhere(
+    observed: Observed, spec: TrainingJobSpec, pinned: Snapshot, store: StoreAccess | Waiting
+) -> Waiting | None:
+    """Why a version that is pinned cannot be read from the store that is declared now.
+
+    What the Dataset does not list any more may be there: its file is known by its digest.
+    """
+    name = spec.data.dataset_ref.name
+    listed = [s for s in retention.history(observed.get("Dataset", name)) if s.version == pinned.version]
+    if isinstance(store, Waiting) or all(s.is_in(store) for s in listed):
+        return None
+    return _in_another_store(name, pinned.version)
 
 
 def _not_ready(name: str, dataset: Manifest, known: bool) -> Waiting:
@@ -322,8 +344,9 @@ def _train(facts: Facts, now: datetime) -> Decision:
         return Decision("Training", lost, discard=discard, requeue_after=jobs.REPORT_GRACE)
     if isinstance(facts.store, Waiting):
         return Decision("Preflight", facts.store)
-    if isinstance(facts.snapshot, Waiting):
-        return Decision("Data", facts.snapshot)
+    missing = facts.snapshot if isinstance(facts.snapshot, Waiting) else facts.elsewhere
+    if missing is not None:
+        return Decision("Data", missing)
     if run.state == "Foreign":
         taken = retry.name_taken("Job", facts.job)
         return Decision("Training", taken, requeue_after=retry.MAX)

@@ -75,7 +75,7 @@ class Process:
         self._unserved: set[str] = set()  # kinds that were not there when kopf looked for them
         self._anew = asyncio.Event()  # kopf has to watch everything anew
         self.health = Health(self.queue, everything, metrics)
-        executor = Executor(api, self.cache, self._fence, self.wake, self.identity, self.health.hindered)
+        executor = Executor(api, self.cache, self._fence, self.wake_behind, self.identity, self.health.hindered)
         self._reconciler = Reconciler(CONTROLLERS, api, self.cache, self.queue, executor, metrics, usable=self._usable)
         metrics.watch(self.cache, self.queue, CONTROLLERS)
 
@@ -83,6 +83,12 @@ class Process:
         if self.health.leading:  # who takes the lease over looks at everything
             for key in keys:
                 self.queue.add(key)
+
+    def wake_behind(self, keys: set[ObjectKey]) -> None:
+        """What we have written ourselves is seldom news to who asked for it."""
+        if self.health.leading:
+            for key in keys:
+                self.queue.add_behind(key)
 
     def wake_soon(self, keys: set[ObjectKey]) -> None:
         """News of children come in bursts (a pod, its node or why it has none, its owner's count): one look at all."""

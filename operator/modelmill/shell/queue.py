@@ -2,6 +2,9 @@
 
 An item is processed by one worker at a time; adding it again while it waits changes nothing, adding it while
 it is processed makes it wait once more.  Failures come back later and later, up to a bound.
+
+What somebody declares goes first: the rest (news of children, failures, what own writes changed) stands so many places
+behind what is added at that moment.  So it is overtaken when much is declared at once, and never waits for ever.
 """
 
 import asyncio
@@ -15,16 +18,18 @@ Item = TypeVar("Item", bound=Hashable)
 
 BASE_DELAY = 0.05  # seconds; doubled with each failure
 MAX_DELAY = 60.0
+_BEHIND = 10_000  # places
 
 
 class WorkQueue(Generic[Item]):
     """Items to reconcile, each at most once at a time."""
 
     def __init__(self) -> None:
-        self._ready: asyncio.Queue[Item] = asyncio.Queue()
+        self._ready: asyncio.PriorityQueue[tuple[int, int, Item]] = asyncio.PriorityQueue()  # place, number, item
         self._queued: dict[Item, float] = {}  # item -> since when
+        self._behind: set[Item] = set()  # of those
         self._processing: set[Item] = set()
-        self._again: set[Item] = set()
+        self._again: dict[Item, bool] = {}  # whether it goes first
         self._later: list[tuple[float, int, Item]] = []
         self._due: dict[Item, float] = {}
         self._failures: dict[Item, int] = {}
@@ -45,10 +50,23 @@ class WorkQueue(Generic[Item]):
     def add(self, item: Item) -> None:
         """Process the item as soon as a worker is free."""
         if item in self._processing:
-            self._again.add(item)
+            self._again[item] = True
+        elif item not in self._queued or item in self._behind:
+            self._behind.discard(item)
+            self._put(item, 0)
+
+    def add_behind(self, item: Item) -> None:
+        """Process the item when what was declared before, and a little of what is declared later, is."""
+        if item in self._processing:
+            self._again.setdefault(item, False)
         elif item not in self._queued:
-            self._queued[item] = monotonic()
-            self._ready.put_nowait(item)
+            self._behind.add(item)
+            self._put(item, _BEHIND)
+
+    def _put(self, item: Item, places: int) -> None:
+        self._queued.setdefault(item, monotonic())
+        number = next(self._sequence)
+        self._ready.put_nowait((number + places, number, item))
 
     def add_after(self, item: Item, seconds: float) -> None:
         """Process the item in so many seconds, or earlier if something else asks for it."""
@@ -72,10 +90,14 @@ class WorkQueue(Generic[Item]):
 
     async def get(self) -> Item:
         """The next item; `done` must follow."""
-        item = await self._ready.get()
-        if self._stopped:
-            await asyncio.Event().wait()  # for ever
+        while True:
+            _, _, item = await self._ready.get()
+            if self._stopped:
+                await asyncio.Event().wait()  # for ever
+            if item in self._queued:  # else it had two places, and this is the second one
+                break
         del self._queued[item]
+        self._behind.discard(item)
         self._due.pop(item, None)
         self._processing.add(item)
         self._idle.clear()
@@ -86,9 +108,9 @@ class WorkQueue(Generic[Item]):
         self._processing.discard(item)
         if not self._processing:
             self._idle.set()
-        if item in self._again:
-            self._again.discard(item)
-            self.add(item)
+        goes_first = self._again.pop(item, None)
+        if goes_first is not None:
+            (self.add if goes_first else self.add_behind)(item)
 
     async def stop(self, seconds: float) -> None:
         """Give out no more items, and wait for those that are processed, but no longer than that."""
@@ -107,7 +129,7 @@ class WorkQueue(Generic[Item]):
                 due, _, item = heapq.heappop(self._later)
                 if self._due.get(item) == due:
                     del self._due[item]
-                    self.add(item)
+                    self.add_behind(item)
             pause = self._later[0][0] - now if self._later else None
             try:
                 await asyncio.wait_for(self._timer.wait(), pause)

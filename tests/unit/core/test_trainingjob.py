@@ -669,6 +669,20 @@ def test_data_that_is_in_another_store_is_not_trained_on() -> None:
         assert world.has("Job", f"{name}-train")
 
 
+def test_a_pinned_version_that_stayed_in_the_former_store_is_not_looked_for_in_this_one() -> None:
+    world = ready_world()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.reconcile("TrainingJob", "lr")
+    world.remove("Job", "lr-train")
+    moved_to(world, "s3://others")
+    assert told(world)[3].startswith("DataReady False DatasetVersionNotFound: version sha256:aaa")
+    assert world.get("TrainingJob", "lr")["status"]["datasetVersion"] == digest_of("a")
+    assert not world.has("Job", "lr-train")
+    moved_to(world, "s3://models")
+    world.reconcile("TrainingJob", "lr")
+    assert world.has("Job", "lr-train")
+
+
 def test_packages_are_those_that_the_workspace_allows() -> None:
     world = ready_world()
     spec = world.get("Workspace", "default")["spec"]

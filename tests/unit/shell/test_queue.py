@@ -42,6 +42,45 @@ async def test_an_item_comes_back_when_it_is_due_and_the_earliest_time_counts(qu
     timer.cancel()
 
 
+async def test_what_comes_back_is_overtaken_by_what_is_declared_but_not_for_ever(queue: WorkQueue[str]) -> None:
+    timer = asyncio.create_task(queue.run())
+    queue.add_after("back", 0.0)
+    while not len(queue):
+        await asyncio.sleep(0)
+    for number in range(30_000):
+        queue.add(f"new {number}")
+    order = [await queue.get() for _ in range(30_001)]
+    assert order[0] == "new 0"
+    assert 5_000 < order.index("back") < 20_000
+    timer.cancel()
+
+
+async def test_what_came_back_and_is_declared_anew_goes_first_and_once(queue: WorkQueue[str]) -> None:
+    timer = asyncio.create_task(queue.run())
+    queue.add_after("a", 0.0)
+    while not len(queue):
+        await asyncio.sleep(0)
+    queue.add("b")
+    queue.add("a")
+    assert [await queue.get() for _ in range(2)] == ["b", "a"]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.get(), 0.05)
+    timer.cancel()
+
+
+async def test_what_was_declared_while_it_was_processed_goes_first(queue: WorkQueue[str]) -> None:
+    queue.add("a")
+    queue.add("b")
+    assert await queue.get() == "a"
+    queue.add_behind("a")
+    queue.add("a")
+    queue.add_behind("a")
+    queue.done("a")
+    queue.add_behind("c")
+    queue.add("d")
+    assert [await queue.get() for _ in range(4)] == ["b", "a", "d", "c"]
+
+
 async def test_failures_come_back_ever_later_until_one_success(queue: WorkQueue[str]) -> None:
     timer = asyncio.create_task(queue.run())
     loop, waits = asyncio.get_running_loop(), []
