@@ -162,9 +162,9 @@ def fetching(
     )
 
 
-def told(name: str, version: str, expected: str) -> list[str]:
-    """What a server is told of the model that it serves."""
-    return [f"--name={name}", f"--version={version}", f"--digest={expected}", f"--drain-seconds={DRAIN_SECONDS}"]
+def told(name: str, version: str, expected: str, drain: int = DRAIN_SECONDS) -> list[str]:
+    """What a server is told of the model that it serves, and for how long it goes on when it is to end."""
+    return [f"--name={name}", f"--version={version}", f"--digest={expected}", f"--drain-seconds={drain}"]
 
 
 def _server(

@@ -310,7 +310,8 @@ def _servers(subject: Subject, facts: Facts, candidate: Candidate, store: StoreA
         container = pods.container(
             name,
             subject.settings.server_image,
-            ["serve", folder, *serving.told(facts.model, version, expected), "--host=127.0.0.1", *more],
+            # Nobody is left to be answered when the tests are over.
+            ["serve", folder, *serving.told(facts.model, version, expected, drain=0), "--host=127.0.0.1", *more],
             variables=[],
             # A folder of its own for what it writes: nothing is shared with who asks.
             mounts={f"{volume}-tmp": (environment.WORK_FOLDER, False), volume: (folder, True)},

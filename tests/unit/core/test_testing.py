@@ -106,7 +106,7 @@ def test_the_server_that_serves_is_beside_who_asks_it_on_loopback() -> None:
     assert server["image"] == "server:1"
     assert server["restartPolicy"] == "Always"
     assert server["args"] == [
-        *("serve", "/mnt/model", "--name=triage", "--version=1", f"--digest={digest}", "--drain-seconds=10"),
+        *("serve", "/mnt/model", "--name=triage", "--version=1", f"--digest={digest}", "--drain-seconds=0"),
         "--host=127.0.0.1",
     ]
     assert server["env"] == []
