@@ -81,7 +81,7 @@ def remembered(version: Manifest) -> Said | None:
 
 def _said(approval: Manifest) -> Said:
     spec, metadata = approval["spec"], approval["metadata"]
-    return Said(metadata.get("creationTimestamp", ""), metadata["name"], spec["decision"], spec["by"])
+    return Said(metadata["creationTimestamp"], metadata["name"], spec["decision"], spec["by"])
 
 
 def decide(facts: Facts) -> Verdict:
