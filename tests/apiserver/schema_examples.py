@@ -97,6 +97,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                         "observedAt": TIME,
                         "profile": DIGEST,
                         "page": DIGEST,
+                        "store": DIGEST,
                         "from": [{"name": "visits", "version": DIGEST}],
                     }
                 ],

@@ -127,7 +127,7 @@ def test_a_database_that_refuses_says_so_without_the_password(lake: Kubectl, war
 
 def test_a_query_is_what_was_written(lake: Kubectl) -> None:
     # Where a pod's variables are made, $$ is $, and $(NAME) another variable.
-    sql = "select id, $$one$$ as quoted, '$(KUBERNETES_SERVICE_HOST)' as plain from patients order by id"
+    sql = "select $$one$$ as quoted, '$(KUBERNETES_SERVICE_HOST)' as plain from patients"
     derive = {"from": [{"name": "patients"}], "sql": sql}
     columns = [
         {"name": "quoted", "type": "String", "values": ["one"]},
