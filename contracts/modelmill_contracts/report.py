@@ -105,12 +105,37 @@ class VerificationResult(msgspec.Struct, frozen=True, tag="Verification", omit_d
     size: int  # bytes of the whole artifact
 
 
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What came of one of a Model's tests."""
+
+    name: Text
+    passed: bool
+    threshold: Text  # what is asked, such as `>= 0.98`
+    observed: Annotated[str, Meta(max_length=32)] | None = None  # none: it could not be found out
+    slice: Annotated[str, Meta(max_length=128)] | None = None  # column=value
+    message: Annotated[str, Meta(max_length=512)] | None = None
+
+
+class ModelTestResult(msgspec.Struct, frozen=True, tag="ModelTest"):
+    """The tests were run, whatever came of them; in the order in which they are declared."""
+
+    outcomes: Annotated[tuple[Outcome, ...], Meta(max_length=32)]
+
+
 class PreflightResult(msgspec.Struct, frozen=True, tag="Preflight", omit_defaults=True):
     checked: tuple[str, ...]
     owned: bool = False  # whether the store has the asked owner's mark, and nobody else's
 
 
-Result = SnapshotResult | FetchResult | CollectResult | TrainingResult | VerificationResult | PreflightResult
+Result = (
+    SnapshotResult
+    | FetchResult
+    | CollectResult
+    | TrainingResult
+    | VerificationResult
+    | ModelTestResult
+    | PreflightResult
+)
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -212,6 +212,67 @@ class VerificationTask(msgspec.Struct, frozen=True, tag="Verification"):
     digest: str
 
 
+class MetricTest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A bound of a metric on all frozen rows, or on those of each value of a column."""
+
+    name: str
+    min: str | None = None
+    max: str | None = None
+    every_slice: str | None = None
+
+
+class BaselineTest(msgspec.Struct, frozen=True):
+    """No worse than what a ModelDeployment serves."""
+
+    deployment: str
+    metric: str
+    max_regression: str
+
+
+class Perturbation(msgspec.Struct, frozen=True):
+    column: str
+    by: str  # +10%, -10%, +0.5, -2
+
+
+class BehaviourTest(msgspec.Struct, frozen=True):
+    """How the score of each row follows from a change of it."""
+
+    name: str
+    perturb: tuple[Perturbation, ...]
+    expect: str  # NotDecrease | NotIncrease | Unchanged
+
+
+class LatencyTest(msgspec.Struct, frozen=True):
+    quantile: str
+    max_ms: int
+
+
+class Tests(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a Model asks of its versions.  Equal tests have equal digests: an answer is about one of these."""
+
+    metrics: tuple[MetricTest, ...] = ()
+    baseline: BaselineTest | None = None
+    behaviour: tuple[BehaviourTest, ...] = ()
+    latency: LatencyTest | None = None
+
+
+class Served(msgspec.Struct, frozen=True):
+    """An artifact, and the server beside the task's container that serves it."""
+
+    digest: str
+    url: str
+
+
+class ModelTestTask(msgspec.Struct, frozen=True, tag="ModelTest", omit_defaults=True):
+    """Ask a Model's tests of servers on loopback, on the frozen rows of the candidate's artifact."""
+
+    store: StoreLocation
+    model: str  # as it is served
+    tests: Tests
+    candidate: Served
+    baseline: Served | None = None  # none: nothing serves yet
+
+
 AnyTraining = TrainingTask | OwnTrainingTask
 Task = (
     PreflightTask
@@ -222,6 +283,7 @@ Task = (
     | PartsTask
     | OwnTrainingTask
     | VerificationTask
+    | ModelTestTask
 )
 
 

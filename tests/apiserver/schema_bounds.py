@@ -305,6 +305,8 @@ def largest(node: Node, start: str = "a") -> Any:
             return of_length(node, node["maxLength"], start)
         case "integer":
             return node.get("maximum", _INT64)
+        case "boolean":
+            return False  # in JSON, the longer one
         case "array":
             return [_item(node, letters(number)) for number in range(node["maxItems"])]
         case "object":

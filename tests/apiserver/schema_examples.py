@@ -209,7 +209,23 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
     "Model": [
         {
             "metadata": {"name": "triage"},
-            "spec": {"description": "for a second reading", "approval": "Manual"},
+            "spec": {
+                "description": "for a second reading",
+                "tests": {
+                    "metrics": [{"name": "recall", "min": "0.9", "max": "1", "everySlice": "age_group"}],
+                    "baseline": {"deploymentRef": {"name": "triage"}, "metric": "roc_auc", "maxRegression": "0.005"},
+                    "behaviour": [
+                        {
+                            "name": "bigger-is-worse",
+                            "perturb": [{"column": "radius", "by": "+10%"}],
+                            "expect": "NotDecrease",
+                        }
+                    ],
+                    "latency": {"quantile": "0.99", "max": "10ms"},
+                    "resources": RESOURCES,
+                },
+                "approval": "Manual",
+            },
             "status": {
                 **PROGRESS,
                 "lastVersion": 7,
@@ -238,6 +254,24 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "outputs": [{"name": "label", "datatype": "INT64", "shape": [-1, 1]}],
                 },
                 "size": 4711,
+                "tests": [
+                    {
+                        "name": "recall of every age_group",
+                        "passed": False,
+                        "observed": "0.81",
+                        "threshold": ">= 0.9",
+                        "source": "model/triage",
+                        "slice": "age_group=old",
+                        "message": "1 of 3 slices do not define it",
+                    }
+                ],
+                "tested": DIGEST,
+                "testing": DIGEST,
+                "baseline": {
+                    "deployment": "triage",
+                    "version": 6,
+                    "artifact": {"uri": "s3://models/artifacts/x", "digest": DIGEST},
+                },
                 "approval": {"name": "triage-7", "decision": "Approve", "by": "ana@example.org", "at": TIME},
             },
         },
@@ -391,6 +425,10 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
     r"^-?[0-9]+(\.[0-9]+)?$": (
         ["0", "-1", "10.25", "007"],
         ["one", "+1", "1.", ".5", "1e3", "1,5", "1 ", "--1", "NaN", "1.2.3", "0x1"],
+    ),
+    r"^[+-][0-9]+(\.[0-9]+)?%?$": (
+        ["+10%", "-2.5", "+0"],
+        ["10%", "+", "+%", "+.5", "+1.", "+1e3", "+1 %", "+-1", "+1%%", "*2"],
     ),
     r"^0\.[0-9]*[1-9][0-9]*$": (["0.2", "0.001", "0.50"], ["0", "1", "0.0", "1.5", "0.", ".5", "-0.2", "20%", "0.2x"]),
     "^([0-9]{1,6}(ms|s|m|h)){1,4}$": (

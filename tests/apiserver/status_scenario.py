@@ -21,6 +21,8 @@ from live import API_VERSION, Kubectl, eventually
 from modelmill_contracts.report import (
     CollectResult,
     Metric,
+    ModelTestResult,
+    Outcome,
     PreflightResult,
     Problem,
     Report,
@@ -60,6 +62,14 @@ def version(model: str, number: int) -> Manifest:
     return made(
         "ModelVersion", f"{model}-{number}", {"modelRef": {"name": model}, "version": number, "artifact": artifact}
     )
+
+
+def model_with_test(name: str, least: str) -> Manifest:
+    return made("Model", name, {"tests": {"metrics": [{"name": "roc_auc", "min": least}]}})
+
+
+def tested(observed: str, *, passed: bool) -> Report:
+    return Report(True, "TestsRun", result=ModelTestResult((Outcome("roc_auc", passed, ">= it", observed),)))
 
 
 def approval(name: str, of: str, by: str, letter: str = "1", decision: str = "Approve") -> Manifest:
@@ -135,6 +145,7 @@ class Scenario:
             self.data()
             self.training()
             self.versions()
+            self.tests()
             self.approvals()
             self.serving()
             self.names_that_are_taken()
@@ -281,6 +292,20 @@ class Scenario:
     def versions(self) -> None:
         self.ends("verified", "triage-1-verify", VERIFIED, "ModelVersion", "triage-1", "Done")
         self.ends("other bytes", "other-1-verify", OTHER_BYTES, "ModelVersion", "other-1", "Stalled", "DigestMismatch")
+
+    def tests(self) -> None:
+        name, job = "tested-1", "tested-1-test"
+        self.kubectl.apply(model_with_test("tested", "0.9"), version("tested", 1))
+
+        def verified() -> bool:
+            return self.kubectl.condition("ModelVersion", name, "Verified").get("status") == "True"
+
+        kubelet.end(self.kubectl, f"{name}-verify", VERIFIED, verified, f"{name} is verified")
+        self.comes("the tests' pod has no node", "ModelVersion", name, "Stalled", "Unschedulable")
+        self.ends("the tests are passed", job, tested("0.95", passed=True), "ModelVersion", name, "Done")
+        self.kubectl.apply(model_with_test("tested", "0.99"))
+        failed = tested("0.95", passed=False)
+        self.ends("other tests are not passed", job, failed, "ModelVersion", name, "Stalled", "TestFailed")
 
     def approvals(self) -> None:
         by = self.kubectl.user()

@@ -153,6 +153,11 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         ("spec.artifact.uri", "s3://models/other"),
         ("spec.lineage", GONE),
     ],
+    "Model spec.tests: give at least one test, or leave tests out": [
+        ("spec.tests", {}),
+        ("spec.tests", {"metrics": [], "behaviour": []}),
+    ],
+    "Model spec.tests.metrics[]: give min, max or both": [("spec.tests.metrics.0", {"name": "recall"})],
     f"ModelApproval spec: {IMMUTABLE}": [
         ("spec.decision", "Reject"),
         ("spec.by", "bob@example.org"),
@@ -173,6 +178,7 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         for kind, resources in (
             ("Dataset", "spec.resources"),
             ("TrainingJob", "spec.resources"),
+            ("Model", "spec.tests.resources"),
             ("ModelDeployment", "spec.server.resources"),
         )
         for path in (f"{resources}.requests", f"{resources}.limits")
@@ -206,6 +212,8 @@ ALLOWED_CHANGES: list[tuple[str, str, Any]] = [
     ("ModelVersion", "metadata.labels", {"team": "a"}),
     ("ModelApproval", "metadata.labels", {"team": "a"}),
     ("Model", "spec.approval", GONE),
+    ("Model", "spec.tests", GONE),
+    ("Model", "spec.tests", {"latency": {"quantile": "0.5", "max": "1s"}}),
     ("ModelDeployment", "spec.model", {"uri": "s3://models/x", "digest": DIGEST}),
     ("Dataset", "spec.source", {"derive": {"from": [{"name": "visits"}], "sql": "select 1"}}),
     ("Dataset", "spec.refresh", GONE),

@@ -30,7 +30,7 @@ _UID = re.compile(r"[A-Za-z]+/[-a-z0-9.]+#[0-9]+")
 _TIMED = {
     "Workspace": {"PreflightPassed"},
     "Dataset": {"Available", "Valid"},
-    "ModelVersion": {"Verified"},
+    "ModelVersion": {"Verified", "Tested"},
     "TrainingJob": {"Trained"},
     "Job": {"Complete", "Failed"},
 }

@@ -16,10 +16,12 @@ from modelmill_contracts import task
 
 STATES = 1_000_000  # for each kind
 SHARE = {
-    "ModelDeployment: rollout": 600_000,
-    "ModelDeployment: loss": 400_000,
+    "ModelDeployment: rollout": 500_000,
+    "ModelDeployment: loss": 300_000,
     "ModelDeployment: withdrawal": 200_000,
+    "ModelVersion": 500_000,
     "ModelVersion: approval": 200_000,
+    "ModelVersion: tests": 300_000,
     "Dataset": 600_000,
     "Dataset: refresh": 200_000,
     "Dataset: derived": 100_000,
@@ -90,7 +92,8 @@ WEAKENED = [
     (Weakness(create_only=False), "Workspace: collection", "somebody else's Job default-collect is changed"),
     (Weakness(uid_preconditions=False), "Workspace", "somebody else's Job default-preflight is changed"),
     (Weakness(version_preconditions=False), "ModelVersion", "a version that was verified is not Ready any more"),
-    (Weakness(version_preconditions=False), "ModelVersion: approval", "a rejection is forgotten"),
+    (Weakness(version_preconditions=False), "ModelVersion: approval", "it is forgotten that there was an approval"),
+    (Weakness(version_preconditions=False), "ModelVersion: tests", "an answer is forgotten"),
     (Weakness(version_preconditions=False), "Dataset", "the last valid version is forgotten"),
     (Weakness(version_preconditions=False), "TrainingJob", "status.artifact of forest changes after it was said"),
     (Weakness(version_preconditions=False), "Model", "status.artifact of forest changes after it was said"),

@@ -102,6 +102,10 @@ def _dispatch(asked: task.Task) -> Report:
             from modelmill_trainer.verification import verify  # noqa: PLC0415
 
             return verify(asked)
+        case task.ModelTestTask():
+            from modelmill_trainer.model_tests import run_tests  # noqa: PLC0415
+
+            return run_tests(asked)
 
 
 if __name__ == "__main__":

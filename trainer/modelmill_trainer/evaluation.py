@@ -171,6 +171,15 @@ def value_of(predicted: Predicted, name: str) -> float:
     return float(known[name](predicted))
 
 
+def known_metrics(predicted: Predicted) -> tuple[str, ...]:
+    """The metrics that these answers can have."""
+    if predicted.classes is None:
+        return tuple(_REGRESSOR)
+    missing = set() if predicted.probabilities is not None else set(_NEED_PROBABILITIES)
+    missing |= set() if predicted.scores is not None else set(_NEED_SCORES)
+    return tuple(name for name in _CLASSIFIER if name not in missing)
+
+
 def is_loss(name: str) -> bool:
     """Whether less of the metric is better."""
     return name in _LOSSES

@@ -4,7 +4,107 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelmill.api.schema import INT64, Resource, Schema, Status, listmap
+from modelmill.api.schema import (
+    ATOMIC,
+    INT64,
+    ColumnName,
+    Decimal,
+    Duration,
+    Fraction,
+    ObjectReference,
+    Positive,
+    Resource,
+    ResourceRequirements,
+    Rule,
+    Schema,
+    Status,
+    listmap,
+)
+
+MetricName = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class MetricTest(Schema):
+    """A bound of one metric on the artifact's frozen rows, which its training never saw."""
+
+    rules: ClassVar = (Rule("has(self.min) || has(self.max)", "give min, max or both", reason="FieldValueRequired"),)
+
+    name: MetricName
+    """The metric, by scikit-learn's name as in a TrainingJob's evaluation.metrics, such as roc_auc or rmse."""
+    min: Decimal | None = None
+    """The least that it may be."""
+    max: Decimal | None = None
+    """The most that it may be."""
+    every_slice: ColumnName | None = None
+    """A column of the TrainingJob's evaluation.slices: the bound holds for the rows of each of its values, and not for
+    all together. Values that fewer than 10 rows have are no slices."""
+
+
+class BaselineTest(Schema):
+    """The version is no worse than what serves, on the same rows."""
+
+    deployment_ref: ObjectReference
+    """A ModelDeployment of this Model, by name. What serves there when the tests begin is compared with; where nothing
+    does yet, the test is passed."""
+    metric: MetricName
+    """The metric that is compared."""
+    max_regression: Positive
+    """By how much it may be worse: the lower end of the difference's one-sided 95 % confidence interval (paired
+    bootstrap) must not be beyond. Few rows make it wide."""
+
+
+class Perturbation(Schema):
+    """A change of one column's values."""
+
+    column: ColumnName
+    """A numeric feature."""
+    by: Annotated[str, Field(max_length=16, pattern=r"^[+-][0-9]+(\.[0-9]+)?%?$")]
+    """By how much: +10% or -10% of each value, or +0.5 or -2 in the column's own unit."""
+
+
+class BehaviourTest(Schema):
+    """How predictions follow from a change of the rows."""
+
+    name: Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+    """What the test is called, such as bigger-is-worse."""
+    perturb: Annotated[
+        tuple[Perturbation, ...], Field(min_length=1, max_length=16, json_schema_extra=listmap("column"))
+    ]
+    """What is changed in every row, all at the same time."""
+    expect: Literal["NotDecrease", "NotIncrease", "Unchanged"]
+    """What holds for each row. Of a regressor it is about the prediction; of a classifier of two classes about the
+    probability of the second (1 of 0 and 1); Unchanged is about the label of any classifier."""
+
+
+class LatencyTest(Schema):
+    """How long the server takes for one row, asked over loopback one request after the other."""
+
+    quantile: Fraction
+    """The quantile of the times, such as 0.99."""
+    max: Duration
+    """The most that it may be. What else runs on the node counts too: the best of three rounds is taken."""
+
+
+class Tests(Schema):
+    """What a version must pass, in the server that serves it, on the frozen rows of its artifact."""
+
+    rules: ClassVar = (
+        Rule(
+            "(has(self.metrics) && size(self.metrics) > 0) || has(self.baseline)"
+            " || (has(self.behaviour) && size(self.behaviour) > 0) || has(self.latency)",
+            "give at least one test, or leave tests out",
+            reason="FieldValueRequired",
+        ),
+    )
+
+    metrics: Annotated[tuple[MetricTest, ...], Field(max_length=12, json_schema_extra=ATOMIC)] = ()
+    """Bounds of metrics; each must hold."""
+    baseline: BaselineTest | None = None
+    behaviour: Annotated[tuple[BehaviourTest, ...], Field(max_length=8, json_schema_extra=listmap("name"))] = ()
+    """How predictions must follow from changes of the rows."""
+    latency: LatencyTest | None = None
+    resources: ResourceRequirements = ResourceRequirements()
+    """CPU and memory of the server that is tested: give it what a ModelDeployment gives it. Default: as there."""
 
 
 class ModelSpec(Schema):
@@ -12,6 +112,9 @@ class ModelSpec(Schema):
 
     description: Annotated[str, Field(max_length=1024)] = ""
     """What the model is for, in words for people."""
+    tests: Tests | None = None
+    """What each version must pass before it may serve. A change tests every version again; until the answer is there,
+    the former one counts. Absent: nothing is tested."""
     approval: Literal["Automatic", "Manual"] = "Automatic"
     """Manual: a version is Ready only while a ModelApproval of its digest approves it. Automatic: it needs none."""
 

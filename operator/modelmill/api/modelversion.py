@@ -100,13 +100,50 @@ class ApprovalStatus(Schema):
     """When the ModelApproval was created."""
 
 
+class TestResult(Schema):
+    """What came of one test."""
+
+    name: Annotated[str, Field(max_length=64)]
+    """The metric's or the test's name; latency."""
+    passed: bool
+    """Whether it is passed."""
+    observed: Annotated[str | None, Field(max_length=32)] = None
+    """What was found: of slices the worst, of a baseline the difference (more is better), of a behaviour the fraction
+    of rows for which it holds. Absent: nothing could be."""
+    threshold: Annotated[str, Field(max_length=64)]
+    """What is asked."""
+    source: Annotated[str, Field(max_length=64)]
+    """Who asks it, such as model/triage."""
+    slice: Annotated[str | None, Field(max_length=128)] = None
+    """The slice that it was found in, as column=value."""
+    message: Annotated[str | None, Field(max_length=512)] = None
+    """What else there is to say: why it could not be tested, what to do."""
+
+
+class Baseline(Schema):
+    """What served when the tests began."""
+
+    deployment: Annotated[str, Field(max_length=63)]
+    """Name of the ModelDeployment."""
+    version: Annotated[int | None, Field(json_schema_extra=INT64)] = None
+    """Number of the version. Absent: nothing served."""
+    artifact: Artifact | None = None
+
+
 class ModelVersionStatus(Status):
-    """What the verification found, and who decided on it. Conditions: Verified, Approved, Ready, Reconciling,
-    Stalled."""
+    """What the verification and the tests found, and who decided on it. Conditions: Verified, Tested, Approved, Ready,
+    Reconciling, Stalled."""
 
     schema_: Annotated[ModelSchema | None, Field(alias="schema")] = None
     size: Annotated[int | None, Field(ge=0, json_schema_extra=INT64)] = None
     """Bytes of the artifact, all files together."""
+    tests: Annotated[tuple[TestResult, ...], Field(max_length=32, json_schema_extra=ATOMIC)] = ()
+    """What came of the Model's tests, in their order."""
+    tested: Digest | None = None
+    """Digest of the Model's spec.tests that status.tests is about. Absent: there is no answer yet."""
+    testing: Digest | None = None
+    """Digest of the Model's spec.tests that are run now."""
+    baseline: Baseline | None = None
     approval: ApprovalStatus | None = None
     """The decision that counts, or counted. Absent: none ever did."""
 
@@ -129,6 +166,8 @@ class ModelVersion(Resource):
         ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
         ("Model", "string", ".spec.modelRef.name"),
         ("Version", "integer", ".spec.version"),
+        ("Tested", "string", '.status.conditions[?(@.type=="Tested")].status'),
+        ("Tested", "string", '.status.conditions[?(@.type=="Tested")].status'),
         ("Approved", "string", '.status.conditions[?(@.type=="Approved")].status'),
         ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason'),
         ("Age", "date", ".metadata.creationTimestamp"),

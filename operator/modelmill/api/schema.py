@@ -72,6 +72,7 @@ DATE_TIME: dict[str, Any] = {"format": "date-time"}
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
 Decimal = Annotated[str, Field(max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
+Positive = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?$")]
 Fraction = Annotated[str, Field(max_length=16, pattern=r"^0\.[0-9]*[1-9][0-9]*$")]
 Duration = Annotated[str, Field(max_length=32, pattern=r"^([0-9]{1,6}(ms|s|m|h)){1,4}$")]
 # Canonical quantities only: what the API server would rewrite could never be compared with what was applied.

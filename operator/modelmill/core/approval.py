@@ -56,12 +56,9 @@ class Verdict:
         return isinstance(self.approved, Waiting) and self.approved.reason == REJECTED
 
 
-def dependencies(namespace: str, version: str, model: str) -> tuple[Key, ...]:
-    """What the approval of a ModelVersion depends on."""
-    return (
-        Key("Model", namespace, "metadata.name", model),
-        Key("ModelApproval", namespace, APPROVAL_FIELD, version),
-    )
+def dependencies(namespace: str, version: str) -> tuple[Key, ...]:
+    """What the approval of a ModelVersion depends on, besides its Model."""
+    return (Key("ModelApproval", namespace, APPROVAL_FIELD, version),)
 
 
 def observe(observed: Observed, spec: ModelVersionSpec) -> Facts:
@@ -84,7 +81,7 @@ def remembered(version: Manifest) -> Said | None:
 
 def _said(approval: Manifest) -> Said:
     spec, metadata = approval["spec"], approval["metadata"]
-    return Said(metadata.get("creationTimestamp", ""), metadata["name"], spec["decision"], spec["by"])
+    return Said(metadata["creationTimestamp"], metadata["name"], spec["decision"], spec["by"])
 
 
 def decide(facts: Facts) -> Verdict:

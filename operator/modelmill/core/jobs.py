@@ -44,6 +44,14 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What starts before the trainer's container, and may go on beside it (a sidecar), with its volumes."""
+
+    containers: tuple[dict[str, Any], ...]
+    volumes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Transform:
     """A user's container that makes data of these snapshots."""
 
@@ -189,6 +197,7 @@ def render(
     config_map: tuple[str, str] | None = None,
     claim: str | None = None,
     transform: Transform | None = None,
+    beside: Beside | None = None,
 ) -> Manifest:
     """The Job of one of our objects, of that kind, that does `work` in the trainer's image.
 
@@ -196,6 +205,7 @@ def render(
     count.  Whoever is killed (137) is tried again, as its exit code does not tell a lack of memory from a node that was
     restarted; the pod's reason does, see `Run.exhausted`.  `config_map` is (name, key) of a file to mount, `claim` that
     of a volume to read from; `transform` runs before `work`, which reads what it wrote.
+    `beside` is of ours.
     """
     labels = pods.labels(subject, kind)
     mounts = {"tmp": (environment.WORK_FOLDER, False), **store.mounts()}
@@ -216,6 +226,9 @@ def render(
         if isinstance(transform, Training):
             mounts["data"] = (environment.DATA_FOLDER, True)
         volumes += [{"name": name, "emptyDir": {}} for name in ("data", "output", "scratch")]
+    if beside is not None:
+        before = list(beside.containers)
+        volumes += [{"name": name, "emptyDir": {}} for name in beside.volumes]
     container = _ours("trainer", subject, work, store, mounts=mounts, limits=limits, variables=variables or [])
     template_labels = labels if transform is not None else {**dict(store.identity.labels), **labels}
     return {
@@ -248,7 +261,8 @@ def render(
                     volumes,
                     restartPolicy="Never",
                     # A user's container is nobody.
-                    **({"initContainers": before} if transform is not None else store.pod),
+                    **(store.pod if transform is None else {}),
+                    **({"initContainers": before} if before else {}),
                 ),
             },
         },

@@ -397,10 +397,12 @@ def _promoted(facts: Facts, serving: str | None, now: datetime) -> tuple[Promoti
     if facts.routing is None and facts.history:
         return facts.history  # a Service that is not seen may select what it selected last
     running, target = _find(facts.running, serving), facts.target
-    version = running.version if running is not None else target.version if isinstance(target, Revision) else None
+    # A Service may select a revision that never got its Deployment: only that of the target is known then.
+    chosen = target if isinstance(target, Revision) and target.id(facts.subject) == serving else None
+    version = running.version if running is not None else chosen.version if chosen is not None else None
     newest = Promotion(serving, version, timestamp(now))
-    if isinstance(target, Revision) and target.id(facts.subject) == serving:
-        newest = replace(newest, model=target.model, artifact=(target.uri, target.digest))
+    if chosen is not None:
+        newest = replace(newest, model=chosen.model, artifact=(chosen.uri, chosen.digest))
     return (newest, *facts.history)[: facts.history_limit + 1]
 
 

@@ -1,5 +1,5 @@
 """ModelVersion: verifies that the artifact is what its digest says, once, before anybody may serve it; then people may
-have to approve it (`core/approval.py`).
+have to approve it (`core/approval.py`).  Between the two, its Model's tests are run (`core/testing.py`).
 
 the store does not work   -> wait for the Workspace
 not verified yet          -> a Job fetches the artifact and checks every digest
@@ -12,7 +12,7 @@ from typing import Any
 
 from modelmill.api.modelversion import ModelVersionSpec
 from modelmill.api.schema import ResourceRequirements
-from modelmill.core import approval, conditions, jobs, pods, retry, workspace
+from modelmill.core import approval, conditions, jobs, pods, retry, testing, workspace
 from modelmill.core.conditions import Waiting, false, true
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Unedited
@@ -38,6 +38,8 @@ class Facts:
     run: jobs.Run
     verified: report.VerificationResult | None  # what the status says
     failing: retry.Failing | None
+    number: int
+    tests: testing.Facts
     approval: approval.Facts
 
 
@@ -55,6 +57,7 @@ class Verification:
 @dataclass(frozen=True)
 class Decision:
     verification: Verification
+    tests: testing.Verdict
     approval: approval.Verdict
 
 
@@ -68,7 +71,8 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
     return (
         workspace.dependency(namespace),
         *jobs.dependencies(namespace, metadata["uid"], job_name(name)),
-        *approval.dependencies(namespace, name, manifest["spec"]["modelRef"]["name"]),
+        *testing.dependencies(namespace, metadata["uid"], name, manifest["spec"]["modelRef"]["name"]),
+        *approval.dependencies(namespace, name),
     )
 
 
@@ -98,6 +102,8 @@ def observe(observed: Observed) -> Facts:
         run=jobs.observe(observed, job, asked),
         verified=verified,
         failing=retry.failing(observed, "Verified"),
+        number=spec.version,
+        tests=testing.observe(observed, spec, store),
         approval=approval.observe(observed, spec),
     )
 
@@ -107,7 +113,9 @@ def _tensor(manifest: Manifest) -> report.TensorSummary:
 
 
 def decide(facts: Facts, now: datetime) -> Decision:
-    return Decision(_verification(facts, now), approval.decide(facts.approval))
+    verification = _verification(facts, now)
+    tests = testing.decide(facts.tests, facts.store, now, verified=verification.found is not None)
+    return Decision(verification, tests, approval.decide(facts.approval))
 
 
 def _verification(facts: Facts, now: datetime) -> Verification:
@@ -138,7 +146,7 @@ def _waiting(decision: Decision) -> Waiting | None:
     """Why it may not be served: what is final, else what comes first."""
     if decision.approval.rejected:
         return decision.approval.waiting
-    return decision.verification.waiting or decision.approval.waiting
+    return decision.verification.waiting or decision.tests.waiting or decision.approval.waiting
 
 
 def render(facts: Facts, decision: Decision) -> Outcome:
@@ -151,14 +159,28 @@ def render(facts: Facts, decision: Decision) -> Outcome:
         ready = false("Ready", waiting.reason, waiting.message)
     elif decision.approval.condition.reason == "Approved":
         ready = true("Ready", "Approved", "the artifact is verified and approved; this version may be served")
+    elif decision.tests.condition.reason == "Passed":
+        ready = true("Ready", "Tested", "the artifact is verified and tested; this version may be served")
     else:
         ready = true("Ready", "Verified", "the artifact is verified; this version may be served")
     return Outcome(
-        status={**_status(verification.found), "approval": approval.status(decision.approval)},
-        conditions=(ready, verified, decision.approval.condition, *conditions.progress(ready, waiting)),
+        status={
+            **_status(verification.found),
+            **testing.status(facts.tests, decision.tests),
+            "approval": approval.status(decision.approval),
+        },
+        conditions=(
+            ready,
+            verified,
+            decision.tests.condition,
+            decision.approval.condition,
+            *conditions.progress(ready, waiting),
+        ),
         headline=("Ready",),
-        writes=_writes(facts, verification),
-        requeue_after=verification.requeue_after,
+        writes=(*_writes(facts, verification), *_test_writes(facts, decision.tests)),
+        requeue_after=min(
+            (t for t in (verification.requeue_after, decision.tests.requeue_after) if t is not None), default=None
+        ),
     )
 
 
@@ -181,6 +203,11 @@ def _writes(facts: Facts, verification: Verification) -> tuple[Create | Delete, 
         retries=1,
     )
     return (Create(job, facts.declared),)
+
+
+def _test_writes(facts: Facts, tests: testing.Verdict) -> tuple[Create | Delete, ...]:
+    candidate = testing.Candidate(facts.number, facts.uri, facts.artifact)
+    return testing.writes(facts.subject, KIND, facts.tests, tests, candidate, facts.store, facts.declared)
 
 
 def _status(verified: report.VerificationResult | None) -> dict[str, Any]:

@@ -186,6 +186,7 @@ def _involved(manifest: Manifest) -> str:
 
 
 MODEL_FIELD = "spec.modelRef.name"
+SERVES_FIELD = "spec.model.name"
 APPROVAL_FIELD = "spec.modelVersionRef.name"
 INVOLVED_FIELD = "involvedObject"
 
@@ -236,6 +237,7 @@ _OWN_FIELDS: dict[str, dict[str, Callable[[Manifest], str | tuple[str, ...] | No
         LINEAGE_FIELD: _path("spec", "lineage", "dataset", "name"),
         ALL_FIELD: _all,
     },
+    "ModelDeployment": {SERVES_FIELD: _path("spec", "model", "name")},
     "ModelApproval": {APPROVAL_FIELD: _path("spec", "modelVersionRef", "name")},
 }
 

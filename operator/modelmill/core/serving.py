@@ -104,21 +104,8 @@ def deployment(subject: Subject, kind: str, revision: Revision, replicas: int) -
 
 
 def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
-    location = pods.variable(environment.STORE_LOCATION, digest.canonical_json(revision.store.location).decode())
     limits = pods.with_defaults(revision.resources, RESOURCES)
-    fetch = pods.container(
-        "fetch",
-        subject.settings.server_image,
-        ["fetch", revision.uri, revision.digest, environment.MODEL_FOLDER],
-        # Only this container has the store's credentials: what parses requests has none.
-        variables=[location, *pods.secret_variables(revision.store.secret, revision.store.location.uri)],
-        mounts={
-            "tmp": (environment.WORK_FOLDER, False),
-            **revision.store.mounts(read_only=True),
-            "model": (environment.MODEL_FOLDER, False),
-        },
-        limits=limits,
-    )
+    fetch = fetching(subject, revision.uri, revision.digest, revision.store, limits)
     model = {"model": (environment.MODEL_FOLDER, True)}
     if revision.container is None:
         first, volumes = [fetch], ["model"]
@@ -145,6 +132,41 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
     )
 
 
+def fetching(
+    subject: Subject,
+    uri: str,
+    expected: str,
+    store: StoreAccess,
+    limits: Resources,
+    *,
+    name: str = "fetch",
+    volume: str = "model",
+    folder: str = environment.MODEL_FOLDER,
+) -> dict[str, Any]:
+    """The init container that brings the artifact with the digest `expected` to a volume."""
+    return pods.container(
+        name,
+        subject.settings.server_image,
+        ["fetch", uri, expected, folder],
+        # Only this container has the store's credentials: what parses requests has none.
+        variables=[
+            pods.variable(environment.STORE_LOCATION, digest.canonical_json(store.location).decode()),
+            *pods.secret_variables(store.secret, store.location.uri),
+        ],
+        mounts={
+            "tmp": (environment.WORK_FOLDER, False),
+            **store.mounts(read_only=True),
+            volume: (folder, False),
+        },
+        limits=limits,
+    )
+
+
+def told(name: str, version: str, expected: str, drain: int = DRAIN_SECONDS) -> list[str]:
+    """What a server is told of the model that it serves, and for how long it goes on when it is to end."""
+    return [f"--name={name}", f"--version={version}", f"--digest={expected}", f"--drain-seconds={drain}"]
+
+
 def _server(
     subject: Subject,
     revision: Revision,
@@ -159,10 +181,7 @@ def _server(
         subject.settings.server_image,
         [
             *command,
-            f"--name={subject.name}",
-            f"--version={_version(revision)}",
-            f"--digest={revision.digest}",
-            f"--drain-seconds={DRAIN_SECONDS}",
+            *told(subject.name, _version(revision), revision.digest),
             "--host=",  # every address of the pod
         ],
         variables=[],

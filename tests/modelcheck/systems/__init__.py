@@ -12,6 +12,7 @@ from modelcheck.systems.modelversion import ModelVersionSystem
 from modelcheck.systems.moved import MovedStoreSystem
 from modelcheck.systems.refresh import RefreshSystem
 from modelcheck.systems.reproduction import ReproductionSystem
+from modelcheck.systems.testing import TestingSystem
 from modelcheck.systems.trainingjob import TrainingJobSystem
 from modelcheck.systems.workspace import WorkspaceSystem
 
@@ -21,6 +22,6 @@ def systems() -> dict[str, System]:
     every = (
         rollout(), loss(), withdrawal(), TrainingJobSystem(), ModelSystem(), DatasetSystem(), TwoReplicasSystem(),
         RefreshSystem(), DerivationSystem(), ModelVersionSystem(), WorkspaceSystem(), CollectionSystem(),
-        AdmissionSystem(), ApprovalSystem(), MovedStoreSystem(), ReproductionSystem(),
+        AdmissionSystem(), ApprovalSystem(), TestingSystem(), MovedStoreSystem(), ReproductionSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}

@@ -40,6 +40,13 @@ def test_it_must_be_verified_too() -> None:
     assert says(world)[:2] == [("False", "VerificationRunning"), ("True", "Approved")]
 
 
+def test_what_it_waits_for_first_is_told_first() -> None:
+    world = with_store(World())
+    world.put("Model", "triage", spec={"approval": "Manual"})
+    world.put("ModelVersion", "triage-1", spec=version_spec(1))
+    assert says(world)[:2] == [("False", "VerificationRunning"), ("Unknown", "WaitingForApproval")]
+
+
 @pytest.mark.parametrize("model", [None, {}, {"approval": "Automatic"}])
 def test_a_model_that_does_not_ask_needs_none(model: dict[str, str] | None) -> None:
     world = with_store(World())
@@ -59,14 +66,26 @@ def test_a_model_that_begins_to_ask_takes_ready_from_who_was_not_approved() -> N
 def test_who_was_approved_before_anybody_asked_is_approved() -> None:
     world = with_approval(asking("Automatic"), "triage-1", "1")
     assert says(world)[1] == ("True", "NotRequired")
+    assert world.get(*VERSION)["status"]["approval"]["by"] == "ana"
     world.put("Model", "triage", spec={"approval": "Manual"})
     assert says(world)[1] == ("True", "Approved")
+
+
+def test_what_was_withdrawn_while_nobody_asked_is_told_when_somebody_does() -> None:
+    world = with_approval(asking("Automatic"), "triage-1", "1")
+    says(world)
+    world.remove("ModelApproval", "triage-1-approve")
+    assert says(world)[1] == ("True", "NotRequired")
+    world.put("Model", "triage", spec={"approval": "Manual"})
+    assert says(world)[1] == ("False", "ApprovalWithdrawn")
 
 
 def test_an_approval_of_another_digest_does_not_count_and_is_told() -> None:
     world = with_approval(asking(), "triage-1", "2", name="wrong")
     assert says(world)[:2] == [("False", "WaitingForApproval"), ("Unknown", "WaitingForApproval")]
-    assert "ModelApproval wrong is of another digest and does not count" in world.message(*VERSION, "Ready")
+    asked = "the Model's spec.approval is Manual: it waits for a ModelApproval that names it and its digest"
+    told = f"{asked}; ModelApproval wrong is of another digest and does not count"
+    assert world.message(*VERSION, "Ready") == told
     assert world.condition("ModelApproval", "wrong", "Stalled") == ("True", "OtherDigest")
     message = world.message("ModelApproval", "wrong", "Ready")
     assert digest_of("2") in message
@@ -122,6 +141,8 @@ def test_an_approval_that_is_withdrawn_is_told_and_can_be_given_again() -> None:
     withdrawn = "ApprovalWithdrawn"
     assert says(world) == [("False", withdrawn), ("False", withdrawn), ("True", withdrawn)]
     assert "what serves it goes on" in world.message(*VERSION, "Ready")
+    expected = {"name": "triage-1-approve", "decision": "Approve", "by": "ana", "at": "2026-01-01T00:00:00Z"}
+    assert world.get(*VERSION)["status"]["approval"] == expected
     with_approval(world, "triage-1", "1", by="eve", name="again")
     assert says(world)[0] == ("True", "Approved")
     assert world.get(*VERSION)["status"]["approval"]["by"] == "eve"

@@ -177,6 +177,19 @@ def serving_from_a_volume_by_an_identity() -> list[Any]:
     return created(world, "ModelDeployment", "triage")
 
 
+def model_tests() -> list[Any]:
+    """Version 2 against version 1, which serves."""
+    world = with_version(world_with_a_secret(), 1)
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}})
+    world.settle()
+    baseline = {"deploymentRef": {"name": "triage"}, "metric": "roc_auc", "maxRegression": "0.005"}
+    metrics = [{"name": "recall", "min": "0.9", "everySlice": "age_group"}]
+    world.put("Model", "triage", spec={"tests": {"metrics": metrics, "baseline": baseline}})
+    with_version(world, 2)
+    world.remove("Job", "triage-2-test")
+    return created(world, "ModelVersion", "triage-2")
+
+
 CASES = (
     preflight,
     snapshot_of_a_config_map,
@@ -184,6 +197,7 @@ CASES = (
     training,
     version_of_a_run,
     verification,
+    model_tests,
     serving,
     serving_of_an_artifact,
     serving_by_a_container,

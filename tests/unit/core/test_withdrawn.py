@@ -150,3 +150,17 @@ def test_what_an_older_operator_promoted_goes_on_too() -> None:
         del promoted["model"]
     withdraw(world, 2)
     assert serves(world, 2)
+
+
+def test_a_revision_without_a_deployment_is_not_taken_for_the_version_that_is_wanted() -> None:
+    world = with_version(with_store(World()), 1)
+    world.put(*DEPLOYMENT, spec={"model": {"name": "triage"}})
+    world.settle()
+    # The operator was killed before it wrote the status, and the Deployment never came to be.
+    world.remove("Deployment", deployment_of_version(world, 1))
+    del world.get(*DEPLOYMENT)["status"]
+    with_version(world, 2)
+    world.reconcile(*DEPLOYMENT)
+    newest = world.get(*DEPLOYMENT)["status"]["history"][0]
+    assert newest["revision"] == selected(world)
+    assert "version" not in newest
