@@ -176,7 +176,11 @@ def approval(by: str) -> dict[str, Any]:
 @pytest.fixture
 def approvers(installed: Kubectl, kubectl: Kubectl) -> Kubectl:  # noqa: ARG001 - must be there
     """A namespace in which Ann may approve, and the policy holds."""
-    rule = {"apiGroups": ["modelmill.dev"], "resources": ["modelapprovals"], "verbs": ["create", "patch", "delete"]}
+    rule = {
+        "apiGroups": ["modelmill.dev"],
+        "resources": ["modelapprovals"],
+        "verbs": ["get", "create", "patch", "delete"],
+    }
     kubectl.apply(*role("ann", {"kind": "User", "name": ANN}, rule))
 
     def holds() -> bool:

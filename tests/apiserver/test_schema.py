@@ -258,7 +258,8 @@ class Server:
     @contextmanager
     def _signed(self, document: Node) -> Iterator[None]:
         """Where the policies are installed, a ModelApproval is created by who it says, and by nobody else."""
-        by = document["spec"].get("by")
+        spec = document.get("spec")
+        by = spec.get("by") if isinstance(spec, dict) else None
         headers = self.api.api_client.default_headers
         if document["kind"] == "ModelApproval" and isinstance(by, str) and by:
             headers["Impersonate-User"], headers["Impersonate-Group"] = by, "system:masters"
