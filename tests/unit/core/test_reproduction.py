@@ -53,6 +53,7 @@ def test_the_second_run_does_the_same_and_publishes_nothing() -> None:
     assert world.condition("TrainingJob", "lr", "Succeeded") == ("Unknown", "Reproducing")
     assert world.condition("TrainingJob", "lr", "Trained") == ("True", "ArtifactPublished")
     assert world.condition("TrainingJob", "lr", "Reproducible") == ("Unknown", "Reproducing")
+    assert world.message("TrainingJob", "lr", "Reproducible") == "Job lr-again trains a second time"
     assert not world.has("Model", "triage")
 
 

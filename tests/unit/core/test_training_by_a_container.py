@@ -113,3 +113,21 @@ def test_what_the_container_says_in_our_name_is_nothing() -> None:
     assert world.condition("TrainingJob", "own", "Failed") == ("True", "ContainerFailed")
     assert "kubectl logs -c transform" in world.message("TrainingJob", "own", "Failed")
     assert "artifact" not in world.get("TrainingJob", "own")["status"]
+
+
+def test_without_a_command_it_is_the_image_s_own() -> None:
+    world = with_images("*")
+    spec = own_training()
+    world.put("TrainingJob", "own", spec={**spec, "container": {"image": IMAGE}})
+    world.settle()
+    (_, users) = world.get("Job", "own-train")["spec"]["template"]["spec"]["initContainers"]
+    assert "command" not in users
+
+
+def test_it_waits_for_a_store_as_any_other_training() -> None:
+    world = World()
+    store = {"uri": "s3://models", "secretRef": {"name": "store"}}
+    world.put("Workspace", "default", spec={"store": store, "allow": {"images": ["*"]}})
+    world.put("TrainingJob", "own", spec=own_training())
+    world.reconcile("TrainingJob", "own")
+    assert world.condition("TrainingJob", "own", "PreflightPassed") == ("Unknown", "PreflightRunning")
