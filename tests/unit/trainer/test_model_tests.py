@@ -71,7 +71,8 @@ def frozen(store: StoreLocation, made: Artifact, rows: pd.DataFrame, target: str
     pyarrow.parquet.write_table(pa.table(columns), path)
     file = artifact.File(evaluation.ROWS, digest.of_file(path), path.stat().st_size)
     described = FrozenRows(len(rows), len(rows), target, tuple(slices))
-    manifest = replace(made.manifest, files=(*made.manifest.files, file), evaluation=described)
+    others = tuple(known for known in made.manifest.files if known.name != evaluation.ROWS)
+    manifest = replace(made.manifest, files=(*others, file), evaluation=described)
     (place / artifact.MANIFEST).write_bytes(artifact.encode(manifest))
     folder.publish(Store(store), place, manifest)
     return place
