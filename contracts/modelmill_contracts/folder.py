@@ -87,7 +87,7 @@ def fetch(store: Store, expected: str, folder: Path, *, without: Collection[str]
 def publish(store: Store, folder: Path, manifest: Manifest) -> str:
     """Write `folder` and its manifest to the store; the artifact's digest.  Writing it again changes nothing."""
     data = artifact.encode(manifest)
-    expected = artifact.digest_of(manifest)
+    expected = digest.of_bytes(data)
     prefix = artifact_key(expected)
     for file in manifest.files:
         store.put_once(f"{prefix}/{file.name}", folder / file.name)

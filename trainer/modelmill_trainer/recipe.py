@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from modelmill_contracts import __version__
-from modelmill_contracts.task import Evaluation, OwnTrainingTask, Split, TrainingTask
+from modelmill_contracts.task import AnyTraining, Evaluation, OwnTrainingTask, Split, TrainingTask
 from modelmill_trainer import pins
 
 _FORMAT = "modelmill.dev/recipe/v1"
@@ -32,12 +32,7 @@ def recipe(
     """The recipe of a task whose defaults are resolved.  The snapshot is named by content, not by file."""
     return {
         "format": _FORMAT,
-        "data": {
-            "version": task.version,
-            "target": task.target,
-            "features": list(features),
-            "split": _split(task.split),
-        },
+        "data": _data(task, features),
         "estimator": msgspec.to_builtins(task.estimator),
         "seed": task.seed,
         "metrics": list(metrics),
@@ -53,18 +48,22 @@ def own_recipe(task: OwnTrainingTask, features: Sequence[str], metrics: Sequence
     """The recipe of a container's training.  What software the container has is its image's matter."""
     return {
         "format": _FORMAT,
-        "data": {
-            "version": task.version,
-            "target": task.target,
-            "features": list(features),
-            "split": _split(task.split),
-        },
+        "data": _data(task, features),
         "container": msgspec.to_builtins(task.container),
         "seed": task.seed,
         "metrics": list(metrics),
         "image": task.image,
         "libraries": libraries(()),
         "architecture": pins.architecture(),
+    }
+
+
+def _data(task: AnyTraining, features: Sequence[str]) -> dict[str, Any]:
+    return {
+        "version": task.version,
+        "target": task.target,
+        "features": list(features),
+        "split": _split(task.split),
     }
 
 
