@@ -135,6 +135,7 @@ def observe(observed: Observed) -> Facts:
     versions = observed.find("ModelVersion", MODEL_FIELD, model) if model else ()
     store = _store(observed, spec)
     snapshot = _snapshot(observed, spec, run, store)
+    pinned = "datasetVersion" in observed.status or run.annotation(_VERSION_ANNOTATION) is not None
     result = _known_result(observed.status) or _reported_result(run)
     second_job = reproduction.job_name(subject.name)
     second = jobs.observe(observed, second_job, observed.uid) if spec.reproduce else jobs.Run("Absent")
@@ -148,8 +149,9 @@ def observe(observed: Observed) -> Facts:
         suspended=spec.suspend,
         store=store,
         snapshot=snapshot,
-        pinned="datasetVersion" in observed.status or run.annotation(_VERSION_ANNOTATION) is not None,
-        elsewhere=_elsewhere(observed, spec, snapshot, store) if isinstance(snapshot, Snapshot) else None,
+        pinned=pinned,
+        # What is not pinned was just chosen of what the store has.
+        elsewhere=_elsewhere(observed, spec, snapshot, store) if pinned and isinstance(snapshot, Snapshot) else None,
         work=task.encode(_own_work(observed, spec, spec.container) if spec.container else _work(observed, spec)),
         limits=pods.resources(spec.resources, RESOURCES),
         timeout_text=spec.limits.timeout,
