@@ -164,7 +164,7 @@ def settle(
     return Settling(
         written=complete - begun,
         settled=requests[-1].at - begun,
-        cpu_written=next(c for at, c in samples if at >= complete) - cpu,
+        cpu_written=next((c for at, c in samples if at >= complete), samples[-1][1]) - cpu,
         cpu_settled=samples[-1][1] - cpu,
         peak=program.memory("VmHWM"),
         rest=program.memory("VmRSS"),
