@@ -100,15 +100,15 @@ def _from_store(task: SnapshotTask, folder: Path, variables: Mapping[str, str]) 
     return Fetched(paths, max(found.modified_at for found in objects), lambda: None)
 
 
-def check_address(host: str, field: str) -> None:
-    """TaskError where a server's name leads to a link-local or metadata address; a name is judged as it resolves now.
+def check_address(host: str, field: str) -> list[str]:
+    """The addresses that a server's name has now; TaskError where one is link-local or of a metadata service.
 
-    Loopback is no danger: nothing listens in this pod.
+    None where the name does not resolve.  Loopback is no danger: nothing listens in this pod.
     """
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
     except (OSError, UnicodeError):
-        return  # the client says so, in its own words
+        return []  # the client says so, in its own words
     addresses = [ip_address(str(info[4][0]).partition("%")[0]) for info in found]
     if any(is_denied(address) and not address.is_loopback for address in addresses):
         raise TaskError(
@@ -116,6 +116,7 @@ def check_address(host: str, field: str) -> None:
             f"{field}: {host!r} is a link-local or metadata address, which sources may not be read from; use the"
             " address of a real server",
         )
+    return [str(address) for address in addresses]
 
 
 def _credentials(task: SnapshotTask, scheme: str, variables: Mapping[str, str]) -> Mapping[str, str]:

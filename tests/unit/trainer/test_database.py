@@ -1,11 +1,14 @@
 """Rows of a real PostgreSQL: the same content as from a file is the same version; no secret is told."""
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from trainer_tasks import csv, run, snapshot, taken
 
+import postgres_server
 from modelmill_contracts import environment
 from modelmill_contracts.report import Report
 from modelmill_contracts.task import Column, SnapshotTask, StoreLocation
@@ -217,6 +220,13 @@ def test_a_password_that_expires(
         (f"postgresql://u:{PASSWORD}%@host/db", "SourceInvalid", NO_URL),
         (f"postgresql://u:{PASSWORD}@[host/db", "SourceInvalid", NO_URL),
         (f"postgresql://u:{PASSWORD}@host/db?unknown=1", "SourceInvalid", NO_URL),
+        (f"POSTGRESQL://u:{PASSWORD}@host/db", "SourceInvalid", NO_URL),
+        # What libpq reads otherwise than everybody else.
+        (f"postgresql://u:{PASSWORD}@169.254.169.254:80,x@example.com/db", "SourceInvalid", NO_URL),
+        ("postgresql://x?@169.254.169.254/db", "SourceInvalid", NO_URL),
+        (f"postgresql://u:{PASSWORD}@host/db#?host=169.254.169.254", "SourceInvalid", NO_URL),
+        (f"postgresql://u:{PASSWORD}@a,b/db?hostaddr=93.184.215.14,", "SourceInvalid", NO_URL),
+        (f"postgresql://u:{PASSWORD}@a:1,b:2,c:3/db?port=1,2", "SourceInvalid", NO_URL),
         (
             f"postgresql://u:{PASSWORD}@name.invalid/db",
             "SourceUnresolvable",
@@ -239,6 +249,8 @@ def test_a_password_that_expires(
                 "db.example,169.254.169.254/db",
                 "/db?host=169.254.169.254",
                 "db.example/db?hostaddr=169.254.169.254",
+                "169.254.169%2E254/db",
+                "db.example%2C169.254.169.254/db",
             )
         ),
     ],
@@ -249,6 +261,40 @@ def test_a_url_that_leads_nowhere(
     answer = _with_url(store, monkeypatch, url)
     assert (answer.reason, answer.message) == (reason, message)
     assert answer.retryable == (reason in ("SourceUnresolvable", "SourceUnreachable"))
+
+
+@pytest.mark.parametrize("place", ["[fd00:ec2::23]/db", "fd00%3Aec2%3A%3A23/db", "/db?host=fd00:ec2::23"])
+def test_a_url_that_leads_to_eks_pod_identity(
+    store: StoreLocation, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    answer = _with_url(store, monkeypatch, f"postgresql://u:{PASSWORD}@{place}")
+    assert answer.reason == "SourceAddressDenied"
+    assert answer.message.startswith("source.sql: 'fd00:ec2::23' is a link-local or metadata address")
+
+
+@pytest.fixture(scope="module")
+def at_an_address() -> Iterator[PostgresServer]:
+    """Another PostgreSQL, which is reached by an address, and not by others of this machine."""
+    with postgres_server.running("127.0.0.1") as server:
+        yield server
+
+
+def test_the_connection_goes_to_an_address_that_was_judged(
+    store: StoreLocation, at_an_address: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A name that only our question finds: the client must not ask again.  Nothing listens at its first address.
+    found = ["127.0.0.2", "127.0.0.1"]
+
+    def answer_all(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer_all)
+    url = at_an_address.url_of_others().replace("127.0.0.1", "moving.invalid")
+    assert _with_url(store, monkeypatch, url).ok
+    answer = _with_url(store, monkeypatch, at_an_address.url_of_others(password="wrong"))
+    assert answer.reason == "SourceRefused"
+    found.append("169.254.169.254")
+    assert _with_url(store, monkeypatch, url).reason == "SourceAddressDenied"
 
 
 def test_no_log_line_has_the_password(

@@ -103,6 +103,7 @@ def server(tmp_path: Path) -> Iterator[_Server]:
         "::",
         "fe80::1",
         "fd00:ec2::254",
+        "fd00:ec2::23",
         "::ffff:127.0.0.1",
         "::ffff:169.254.169.254",
         "64:ff9b::a9fe:a9fe",
