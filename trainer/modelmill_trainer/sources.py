@@ -22,6 +22,7 @@ from modelmill_trainer.mounted import MAX_FILES, WILDCARDS
 
 MAX_BYTES = 16 << 30  # of all files of a source together: they must fit the pod's scratch volume
 _STORE_SCHEMES = ("s3", "gs", "az")
+_NOT_OF_BUCKETS = "*?[]#@:%"
 
 
 class Fetched(NamedTuple):
@@ -74,16 +75,18 @@ def changed(what: str) -> TaskError:
 
 
 def _from_store(task: SnapshotTask, folder: Path, variables: Mapping[str, str]) -> Fetched:
-    parts = urlsplit(task.source)
-    key = parts.path.lstrip("/")
-    if not parts.netloc or not key:
+    # Not by urlsplit: ? and # are characters of keys.
+    scheme, _, rest = task.source.partition("://")
+    bucket, _, key = rest.partition("/")
+    key = key.lstrip("/")
+    if not bucket or not key or set(bucket) & set(_NOT_OF_BUCKETS):
         raise TaskError(
             "SourceInvalid", f"source.uri {task.source} must name a bucket and an object: s3://bucket/folder/file.csv"
         )
     asked = task.source_store or StoreLocation(uri="")
     check_address(urlsplit(asked.endpoint or "").hostname or "", "source.endpoint")
-    location = msgspec.structs.replace(asked, uri=f"{parts.scheme}://{parts.netloc}")
-    store = Store(location, _credentials(task, parts.scheme, variables))
+    location = msgspec.structs.replace(asked, uri=f"{scheme}://{bucket}")
+    store = Store(location, _credentials(task, scheme, variables))
     objects = _objects(store, key, task.source)
     paths, room = [], MAX_BYTES
     for number, found in enumerate(objects):
