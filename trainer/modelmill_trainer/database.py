@@ -32,6 +32,7 @@ _FIELD = "source.sql"
 # The first two characters of SQLSTATE, see the appendix "PostgreSQL Error Codes".
 _PASSING = ("08", "40", "53", "55", "57", "58")  # connection, rollback, resources, not ready, operator, system
 _OF_THE_QUERY = "42"  # names and syntax: what is quoted stands in the query
+_BUSY = ("too many", "connection slots")  # connections, clients; those that are left are an administrator's
 _LOST = ("server closed the connection", "terminating connection", "connection not open", "could not receive")
 
 
@@ -132,6 +133,8 @@ def _one_query(query: str) -> str:
 def _connect(url: str) -> dbapi.Connection:
     if "connect_timeout" not in url:
         url = _with(url, {"connect_timeout": str(_CONNECT_SECONDS)})
+    if "sslmode=verify-full" in url and "sslrootcert" not in url:
+        url = _with(url, {"sslrootcert": "system"})  # else libpq looks in a home folder, which pods have not
     return dbapi.connect(url)
 
 
@@ -173,7 +176,7 @@ def _plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _no_connection(text: str) -> TaskError:
-    lower = text.lower()
+    lower = redacted(text).lower()  # names, which are quoted, say nothing of what went wrong
     if "connection to server" not in lower and "could not parse network address" not in lower:
         return _no_url()
     if "connection to server" not in lower:
@@ -183,11 +186,24 @@ def _no_connection(text: str) -> TaskError:
             " DNS",
             retryable=True,
         )
+    if any(words in lower for words in _BUSY):
+        return TaskError(
+            "SourceUnavailable",
+            f"{_FIELD}: the database takes no more connections now; it is asked again later",
+            retryable=True,
+        )
     if "database" in lower and "does not exist" in lower:
         return TaskError("SourceNotFound", f"{_FIELD}: the server has no database of that name; check the Secret's URL")
     if any(word in lower for word in ("authentication", "password", "role", "pg_hba", "permission denied")):
         return TaskError(
             "SourceRefused", f"{_FIELD}: the database refuses the user or the password; check the Secret's URL"
+        )
+    if any(words in lower for words in ("certificate", "ssl error", "not support ssl")):
+        return TaskError(
+            "SourceCertificateInvalid",
+            f"{_FIELD}: there is no TLS with a certificate of a public authority for the name of the database's host,"
+            " which the Secret's URL asks for; give it one, or write sslmode=require, which encrypts and does not look"
+            " who answers",
         )
     return TaskError(
         "SourceUnreachable",

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import trustme
 from trainer_tasks import csv, run, snapshot, taken
 
 import postgres_server
@@ -273,9 +274,15 @@ def test_a_url_that_leads_to_eks_pod_identity(
 
 
 @pytest.fixture(scope="module")
-def at_an_address() -> Iterator[PostgresServer]:
-    """Another PostgreSQL, which is reached by an address, and not by others of this machine."""
-    with postgres_server.running("127.0.0.1") as server:
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def at_an_address(authority: trustme.CA) -> Iterator[PostgresServer]:
+    """Another PostgreSQL, which is reached by an address; with TLS, where `authority` vouches for its name."""
+    own = authority.issue_cert("localhost")
+    with postgres_server.running("127.0.0.1", own.private_key_and_cert_chain_pem.bytes()) as server:
         yield server
 
 
@@ -295,6 +302,50 @@ def test_the_connection_goes_to_an_address_that_was_judged(
     assert answer.reason == "SourceRefused"
     found.append("169.254.169.254")
     assert _with_url(store, monkeypatch, url).reason == "SourceAddressDenied"
+
+
+NO_TLS = (
+    "source.sql: there is no TLS with a certificate of a public authority for the name of the database's host, which"
+    " the Secret's URL asks for; give it one, or write sslmode=require, which encrypts and does not look who answers"
+)
+
+
+def test_tls_with_a_certificate_that_the_system_trusts(
+    store: StoreLocation,
+    at_an_address: PostgresServer,
+    authority: trustme.CA,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trusted = tmp_path / "trusted.pem"
+    authority.cert_pem.write_to_path(trusted)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))  # which stands for the image's authorities
+    monkeypatch.setenv("HOME", str(tmp_path))  # without ~/.postgresql/root.crt
+    url = at_an_address.url_of_others()
+    named = url.replace("127.0.0.1", "localhost")
+    assert _with_url(store, monkeypatch, f"{named}?sslmode=verify-full").ok
+    assert _with_url(store, monkeypatch, f"{named}?sslmode=verify-full&sslrootcert=system").ok
+    for other in (f"{url}?sslmode=verify-full", f"{named}?sslmode=verify-ca"):  # another name; a file that is not there
+        answer = _with_url(store, monkeypatch, other)
+        assert (answer.reason, answer.message, answer.retryable) == ("SourceCertificateInvalid", NO_TLS, False)
+
+
+def test_tls_with_a_certificate_of_an_authority_of_one_s_own(
+    store: StoreLocation, at_an_address: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = at_an_address.url_of_others().replace("127.0.0.1", "localhost")
+    answer = _with_url(store, monkeypatch, f"{named}?sslmode=verify-full")
+    assert (answer.reason, answer.message, answer.retryable) == ("SourceCertificateInvalid", NO_TLS, False)
+    assert _with_url(store, monkeypatch, f"{named}?sslmode=require").ok
+
+
+def test_a_database_that_is_busy_does_not_refuse_the_user(
+    store: StoreLocation, warehouse: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse.run("DROP ROLE IF EXISTS crowd; CREATE ROLE crowd LOGIN PASSWORD 'pass' CONNECTION LIMIT 0")
+    answer = _with_url(store, monkeypatch, warehouse.url("crowd", "pass"))
+    assert (answer.reason, answer.retryable) == ("SourceUnavailable", True)
+    assert answer.message == "source.sql: the database takes no more connections now; it is asked again later"
 
 
 def test_no_log_line_has_the_password(
