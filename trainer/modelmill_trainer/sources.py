@@ -34,8 +34,8 @@ class Fetched(NamedTuple):
 def fetch(task: SnapshotTask, folder: Path, variables: Mapping[str, str] | None = None) -> Fetched:
     """The local files of the task's source, in the order of their names; TaskError or StoreError."""
     variables = os.environ if variables is None else variables
-    scheme = urlsplit(task.source).scheme
-    if not scheme:
+    scheme, found, _ = task.source.partition("://")
+    if not found or "/" in scheme:
         return _mounted(task.source)
     if scheme not in task.schemes:
         raise TaskError(
