@@ -1,8 +1,8 @@
 """The content-addressed store: where things lie, and how they get there.
 
-Every object is written once under a name that is its content's digest, never overwritten.  What nothing refers to
-is moved from blobs/ to trash/ before it is deleted, so a blob is looked for in both.  This module is for pods: the
-operator never holds a store's credentials and never imports it.
+Every object is written once under a name that is its content's digest, and never overwritten, unless it is a blob
+that was damaged.  What nothing refers to is moved from blobs/ to trash/ before it is deleted, so a blob is looked for
+in both.  This module is for pods: the operator never holds a store's credentials and never imports it.
 """
 
 import os
@@ -100,28 +100,32 @@ class Store:
             self._store = from_url(location.uri.rstrip("/"), **options)
 
     def put_once(self, key: str, content: bytes | Path) -> bool:
-        """Write `content` under `key` unless something is there; whether this call wrote it.
+        """Write `content` under `key` unless it is there; whether this call wrote it.
 
-        A large file may be written twice where two writers come at the same moment: it is the same content.
+        A blob of another size is no content of its key's digest: it was damaged, and is written again.  A large file
+        may be written twice where two writers come at the same moment: it is the same content.
         """
-        large = isinstance(content, Path) and content.stat().st_size > _WHOLE
+        size = content.stat().st_size if isinstance(content, Path) else len(content)
+        large = isinstance(content, Path) and size > _WHOLE
         with self._explained(f"write {key}"):
-            try:
-                if not large:
+            if not large:
+                try:
                     obstore.put(self._store, key, content, mode="create", use_multipart=False)
-                elif self._is_there(key):
-                    return False
+                except exceptions.AlreadyExistsError:
+                    pass
                 else:
-                    obstore.put(
-                        self._store,
-                        key,
-                        content,
-                        use_multipart=True,
-                        chunk_size=_PART,
-                        max_concurrency=_PARTS_AT_ONCE,
-                    )
-            except exceptions.AlreadyExistsError:
+                    return True
+            found = self._size(key)
+            if found is not None and (found == size or not key.startswith(BLOBS)):
                 return False
+            obstore.put(
+                self._store,
+                key,
+                content,
+                use_multipart=large,
+                chunk_size=_PART,
+                max_concurrency=_PARTS_AT_ONCE,
+            )
         return True
 
     def get(self, key: str, limit: int) -> bytes:
@@ -176,12 +180,12 @@ class Store:
                 os.utime(Path(unquote(parts.path)) / target)
             obstore.delete(self._store, key)
 
-    def _is_there(self, key: str) -> bool:
+    def _size(self, key: str) -> int | None:
+        """Of the object at `key`, in bytes; None where there is none."""
         try:
-            obstore.head(self._store, key)
+            return _stored(obstore.head(self._store, key)).size
         except (FileNotFoundError, exceptions.NotFoundError):
-            return False
-        return True
+            return None
 
     def _open(self, key: str, tag: str | None = None) -> Any:
         options: Any = {"if_match": tag} if tag else {}

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from s3_server import S3Server
 
 from modelmill_contracts import environment
-from modelmill_contracts.store import Store, StoreError
+from modelmill_contracts import store as stores
+from modelmill_contracts.store import Store, StoreError, blob_key
 from modelmill_contracts.task import StoreLocation
 
 
@@ -61,6 +62,22 @@ def test_a_large_file_is_written_in_parts_and_never_overwritten(store: Store, tm
     (tmp_path / "in-parts").write_bytes(bytes(70 << 20))
     assert not store.put_once("in-parts", tmp_path / "in-parts")
     assert next(store.chunks("in-parts"))[:100] == content[:100]
+
+
+@pytest.mark.parametrize("whole", [5, 1 << 20])
+def test_a_blob_of_another_size_was_damaged_and_is_written_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: int
+) -> None:
+    monkeypatch.setattr(stores, "_WHOLE", whole)  # above it, a file is written in parts
+    key, content = blob_key(f"sha256:{whole:064x}"), tmp_path / "blob"
+    content.write_bytes(b"123456")
+    assert store.put_once(key, b"123")
+    assert store.put_once(key, content)
+    assert store.get(key, 10) == b"123456"
+    assert not store.put_once(key, content)
+    store.delete(key)
+    store.put_once(key, b"12345x")  # as long as it should be: that it is not the same is seen by who reads it
+    assert not store.put_once(key, content)
 
 
 def test_an_object_is_read_as_it_was_looked_at_or_not_at_all(store: Store) -> None:

@@ -157,3 +157,28 @@ def test_an_input_that_was_changed_is_not_given(store: StoreLocation, tmp_path: 
     answer = run(FetchTask(store, inputs, str(tmp_path)))
     assert (answer.ok, answer.reason) == (False, "DigestMismatch")
     assert answer.message.startswith(f"version {taken.version} of Dataset tumours: its file has digest sha256:")
+
+
+def test_a_file_that_was_cut_is_written_again_when_its_snapshot_is_taken_again(
+    store: StoreLocation, tmp_path: Path
+) -> None:
+    taken = snapshot(store, BREAST_CANCER)
+    asked = FetchTask(store, (SnapshotInput("tumours", taken.version, taken.file),), str(tmp_path))
+    path = tmp_path / "store" / blob_key(taken.file)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert run(asked).reason == "DigestMismatch"
+    assert snapshot(store, BREAST_CANCER) == taken
+    assert run(asked).ok
+
+
+def test_a_file_of_the_right_length_has_to_be_deleted(store: StoreLocation, tmp_path: Path) -> None:
+    taken = snapshot(store, BREAST_CANCER)
+    asked = FetchTask(store, (SnapshotInput("tumours", taken.version, taken.file),), str(tmp_path))
+    path = tmp_path / "store" / blob_key(taken.file)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert snapshot(store, BREAST_CANCER) == taken
+    answer = run(asked)
+    assert answer.message.endswith(f"; delete {blob_key(taken.file)} from the store, and take the snapshot again")
+    path.unlink()
+    assert snapshot(store, BREAST_CANCER) == taken
+    assert run(asked).ok
