@@ -27,6 +27,7 @@ _CONNECT_TIMEOUT = timedelta(seconds=5)
 _RETRY_TIMEOUT = timedelta(seconds=15)
 _WHOLE = 64 << 20  # bytes; larger files are written in parts, which are visible only when all are there
 _PART = 16 << 20  # S3 takes 10,000 parts
+_COPY = 5 << 30  # bytes; S3 copies no more in one request
 _PARTS_AT_ONCE = 2  # each is held in memory
 
 BLOBS, TRASH = "blobs/", "trash/"
@@ -175,10 +176,21 @@ class Store:
         """Move an object within the store; the moment of the move is its time of modification."""
         with self._explained(f"move {key}"):
             parts = urlsplit(self.location.uri)
-            obstore.copy(self._store, key, target)
+            found = self.look(key) if parts.scheme == "s3" else None
+            if found is not None and found.size > _COPY:
+                self._copy_in_parts(found, target)
+            else:
+                obstore.copy(self._store, key, target)
             if parts.scheme == "file":  # a copy there is a second link, with the times of the first
                 os.utime(Path(unquote(parts.path)) / target)
             obstore.delete(self._store, key)
+
+    def _copy_in_parts(self, found: StoredObject, target: str) -> None:
+        # Closed by hand: a context manager would, after a failure, finish what is half an object.
+        writer = obstore.open_writer(self._store, target, buffer_size=_PART, max_concurrency=_PARTS_AT_ONCE)
+        for chunk in self.chunks(found.key, found.tag):
+            writer.write(chunk)
+        writer.close()
 
     def _size(self, key: str) -> int | None:
         """Of the object at `key`, in bytes; None where there is none."""

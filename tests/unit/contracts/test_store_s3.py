@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import obstore
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -78,6 +79,20 @@ def test_a_blob_of_another_size_was_damaged_and_is_written_again(
     store.delete(key)
     store.put_once(key, b"12345x")  # as long as it should be: that it is not the same is seen by who reads it
     assert not store.put_once(key, content)
+
+
+def test_an_object_that_is_too_large_to_be_copied_is_moved_in_parts(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = random.Random(1).randbytes(40 << 20)  # three parts
+    (tmp_path / "large").write_bytes(content)
+    store.put_once("large-one", tmp_path / "large")
+    monkeypatch.setattr(stores, "_COPY", len(content) - 1)
+    monkeypatch.delattr(obstore, "copy")  # as S3 copies nothing of that size
+    store.move("large-one", "moved-one")
+    assert b"".join(store.chunks("moved-one")) == content
+    with pytest.raises(StoreError, match="no such object"):
+        store.look("large-one")
 
 
 def test_an_object_is_read_as_it_was_looked_at_or_not_at_all(store: Store) -> None:

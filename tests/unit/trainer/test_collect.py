@@ -10,6 +10,7 @@ from trainer_tasks import BREAST_CANCER, run, snapshot
 from modelmill_contracts.report import CollectResult, Report
 from modelmill_contracts.store import Store, StoreError, blob_key
 from modelmill_contracts.task import CollectTask, FetchTask, PreflightTask, SnapshotInput, StoreLocation
+from modelmill_trainer import collect
 
 OWNER = "0b5a3f9e-1111-4222-8333-944445555666"
 FIRST, SECOND, THIRD = (blob_key(f"sha256:{letter * 64}") for letter in "abc")
@@ -110,6 +111,42 @@ def test_a_pass_that_was_cut_short_is_made_up_for(place: StoreLocation, monkeypa
         patched.setattr(Store, "move", move)
         assert _collect(place, (), DAY + HOUR).retryable
     assert len(_blobs(place)) == 3
+
+
+def test_a_blob_that_cannot_be_moved_does_not_hold_up_the_others(
+    place: StoreLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Store.move
+
+    def move(self: Store, key: str, target: str) -> None:
+        if key == FIRST:
+            raise StoreError("StoreRequestInvalid", "could not move it", retryable=False)
+        real(self, key, target)
+
+    monkeypatch.setattr(Store, "move", move)
+    answer = _collect(place, (), DAY + HOUR)
+    assert (answer.ok, answer.reason, answer.retryable) == (False, "StoreRequestInvalid", False)
+    assert answer.message == (
+        "1 blobs were left where they are, the first for this: could not move it"
+        " (2 blobs moved to the trash, 0 back, 0 deleted)"
+    )
+    assert _blobs(place) == [FIRST, _trash(SECOND), _trash(THIRD)]
+
+
+def test_a_store_that_is_away_is_not_asked_for_every_blob(
+    place: StoreLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def move(_: Store, key: str, target: str) -> None:
+        asked.append((key, target))
+        raise StoreError("StoreUnreachable", "it is gone", retryable=True)
+
+    monkeypatch.setattr(collect, "_OUTAGE", 2)
+    monkeypatch.setattr(Store, "move", move)
+    answer = _collect(place, (), DAY + HOUR)
+    assert (answer.reason, answer.message, answer.retryable) == ("StoreUnreachable", "it is gone", True)
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("owner", ["somebody-else", ""])
