@@ -65,11 +65,15 @@ class Store:
 
     Credentials are the environment variables of `environment`, from `variables` where given (and then from
     nowhere else); without them the platform's own identity (a service account bound to a cloud role) is used.
+    `field` is where a manifest declares it.
     """
 
-    def __init__(self, location: StoreLocation, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, location: StoreLocation, variables: Mapping[str, str] | None = None, field: str = "spec.store"
+    ) -> None:
         variables = os.environ if variables is None else variables
         self.location = location
+        self._field = field
         scheme = urlsplit(location.uri).scheme
         if scheme not in SCHEMES:
             raise StoreError(
@@ -213,7 +217,7 @@ class Store:
             obstore.delete(self._store, key)
 
     def _explained(self, action: str) -> "_Explained":
-        return _Explained(self.location, action)
+        return _Explained(self.location, action, self._field)
 
 
 # What each scheme's client takes its keys from, and as what.
@@ -250,9 +254,10 @@ def _only(variables: Mapping[str, str]) -> Iterator[None]:
 class _Explained:
     """Turns the client's errors into StoreErrors that name the store, what was tried, and what to do."""
 
-    def __init__(self, location: StoreLocation, action: str) -> None:
+    def __init__(self, location: StoreLocation, action: str, field: str) -> None:
         self._where = location.uri + (f" at {location.endpoint}" if location.endpoint else "")
         self._action = action
+        self._field = field
 
     def __enter__(self) -> Self:
         return self
@@ -261,7 +266,7 @@ class _Explained:
         if error is None or isinstance(error, StoreError) or not isinstance(error, Exception):
             return
         text = _stable(str(error))
-        reason, advice, retryable = _diagnosis(error, text, self._action)
+        reason, advice, retryable = _diagnosis(error, text, self._action, self._field)
         raise StoreError(
             reason, f"could not {self._action} in {self._where}: {advice} ({text[:300]})", retryable=retryable
         ) from error
@@ -292,11 +297,11 @@ def _stable(text: str) -> str:
 _CLIENT_ERROR = re.compile(r"status code: 4(?!08|29)[0-9][0-9]")
 
 
-def _diagnosis(error: Exception, text: str, action: str) -> tuple[str, str, bool]:
+def _diagnosis(error: Exception, text: str, action: str, field: str) -> tuple[str, str, bool]:
     lower = text.lower()
     if _INSTANCE_METADATA in text:
         # Without keys the client asks the cloud for the pod's identity, and found none there.
-        return "StoreCredentialsMissing", "there are no keys for it; name a Secret in spec.store.secretRef", False
+        return "StoreCredentialsMissing", f"there are no keys for it; name a Secret in {field}.secretRef", False
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or any(
         word in lower for word in _REFUSALS
     ):

@@ -86,7 +86,7 @@ def _from_store(task: SnapshotTask, folder: Path, variables: Mapping[str, str]) 
     asked = task.source_store or StoreLocation(uri="")
     check_address(urlsplit(asked.endpoint or "").hostname or "", "source.endpoint")
     location = msgspec.structs.replace(asked, uri=f"{scheme}://{bucket}")
-    store = Store(location, _credentials(task, scheme, variables))
+    store = Store(location, _credentials(task, scheme, variables), "spec.source")
     objects = _objects(store, key, task.source)
     paths, room = [], MAX_BYTES
     for number, found in enumerate(objects):

@@ -49,8 +49,8 @@ def test_the_store_s_credentials_are_not_sent_elsewhere(
         monkeypatch.setenv(name, value)
     elsewhere = StoreLocation("s3://models", s3.endpoint.replace("127.0.0.1", "localhost"))
     answer = _take(elsewhere, "s3://lake/folder/data.csv", source_store=lake)
-    assert not answer.ok
-    assert answer.reason.startswith("Store")
+    assert (answer.ok, answer.reason) == (False, "StoreCredentialsMissing")
+    assert "name a Secret in spec.source.secretRef" in answer.message
 
 
 @pytest.mark.parametrize(
