@@ -31,7 +31,8 @@ _TEXT = 300  # characters of the server's words that are shown
 _FIELD = "source.sql"
 # The first two characters of SQLSTATE, see the appendix "PostgreSQL Error Codes".
 _PASSING = ("08", "40", "53", "55", "57", "58")  # connection, rollback, resources, not ready, operator, system
-_OF_THE_QUERY = "42"  # names and syntax: what is quoted stands in the query
+_OF_THE_QUERY = "42"  # names and syntax: what is quoted stands in the query, where the server points at it
+_VALUE = re.compile(r"[\"'0-9].*")  # from where a value may begin
 _BUSY = ("too many", "connection slots")  # connections, clients; those that are left are an administrator's
 _LOST = ("server closed the connection", "terminating connection", "connection not open", "could not receive")
 
@@ -221,10 +222,13 @@ def _refused(error: Exception) -> TaskError:
             "SourceUnavailable", f"{_FIELD}: the database ended the query; it is asked again later", retryable=True
         )
     said = text.partition("ERROR:")[2].strip().partition("\n")[0][:_TEXT] or "no reason was given"
-    if not state.startswith(_OF_THE_QUERY):
-        said = redacted(said)
+    if "\nCONTEXT:" in text:
+        said = "a function of the database fails, and what it says is not shown, as it may hold values of the data"
+    elif state != "42501" and not (state.startswith(_OF_THE_QUERY) and "\nLINE " in text):
+        # Not between quotes: they may stand in a value, too, and the value may have more lines.
+        said = _VALUE.sub("...", said)
     if state == "42501":
         return TaskError("SourceRefused", f"{_FIELD}.query: {said}; grant SELECT to the Secret's user")
-    if "in a read-only transaction" in said:  # also while rows come, where no state is given
+    if "in a read-only transaction" in text:  # also while rows come, where no state is given
         return TaskError("QueryDenied", f"{_FIELD}.query writes: {said}; a Dataset only reads")
     return TaskError("QueryInvalid", f"{_FIELD}.query fails: {said}")

@@ -137,6 +137,25 @@ def test_a_query_without_rows(store: StoreLocation) -> None:
             "source.sql.query fails: invalid input syntax for type integer: ...",
         ),
         (
+            "SELECT (name || E' \"the\\nsecond\"')::int FROM people",
+            "QueryInvalid",
+            "source.sql.query fails: invalid input syntax for type integer: ...",
+        ),
+        (
+            "SELECT chr(income::int * 2000) FROM people",
+            "QueryInvalid",
+            "source.sql.query fails: requested character too large for encoding: ...",
+        ),
+        (
+            "SELECT tell(name) FROM people",
+            "QueryInvalid",
+            (
+                "source.sql.query fails: a function of the database fails, and what it says is not shown, as it may"
+                " hold values of the data"
+            ),
+        ),
+        ("SELECT name::regclass::text AS x FROM people", "QueryInvalid", "source.sql.query fails: relation ..."),
+        (
             "SELECT 1 / (i - 150000) AS x FROM numbers",
             "QueryInvalid",
             "source.sql.query fails: division by zero",
@@ -148,7 +167,9 @@ def test_a_query_that_is_refused_or_fails(
     store: StoreLocation, warehouse: PostgresServer, query: str, reason: str, message: str
 ) -> None:
     warehouse.run(
-        "CREATE SEQUENCE IF NOT EXISTS counted; GRANT ALL ON counted TO reader; GRANT INSERT ON people TO reader"
+        "CREATE SEQUENCE IF NOT EXISTS counted; GRANT ALL ON counted TO reader; GRANT INSERT ON people TO reader;"
+        " CREATE OR REPLACE FUNCTION tell(who text) RETURNS int LANGUAGE plpgsql AS"
+        " 'BEGIN RAISE EXCEPTION ''this is %'', who; END'"
     )
     answer = run(SnapshotTask(store, query=query))
     assert (answer.reason, answer.message, answer.retryable) == (reason, message, False)
