@@ -118,13 +118,13 @@ def _check_delimiter(text: bytes, where: str) -> None:
 
 
 def _schema_of(path: Path, where: str, kind: str) -> pa.Schema:
-    if kind == "Parquet":
-        schema = _open_parquet(path, where).schema_arrow.remove_metadata()
-    else:
-        names = _open_csv(path, where, []).schema.names
-        schema = pa.schema([(name, pa.string()) for name in names])
-    check_names(schema.names, where)
-    return schema
+    found = _open_parquet(path, where).schema_arrow if kind == "Parquet" else _open_csv(path, where, []).schema
+    try:
+        names = found.names
+    except UnicodeDecodeError as error:
+        raise malformed("EncodingInvalid", f"{where}the header is not UTF-8; convert the file to UTF-8") from error
+    check_names(names, where)
+    return found.remove_metadata() if kind == "Parquet" else pa.schema([(name, pa.string()) for name in names])
 
 
 def _open_parquet(path: Path, where: str) -> pyarrow.parquet.ParquetFile:
