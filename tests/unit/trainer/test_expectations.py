@@ -106,6 +106,25 @@ def test_a_column_that_drifted(store: StoreLocation, tmp_path: Path, changed: di
     assert _take(store, source, max_drift="0.2").ok  # there is nothing to compare with
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["5"] * 1000, ["3"] * 1000),
+        (["5"] * 1000, ["7"] * 1000),
+        (["0"] * 950 + ["1.5"] * 50, ["-999"] * 950 + ["1.5"] * 50),
+        (["0"] * 950 + ["1.5"] * 50, ["0"] * 500 + ["-1e-300"] * 450 + ["1.5"] * 50),
+    ],
+    ids=["a constant that fell", "one that rose", "zeros that became a mark", "hardly less"],
+)
+def test_a_value_that_most_rows_share_and_that_changes(
+    store: StoreLocation, tmp_path: Path, before: list[str], after: list[str]
+) -> None:
+    previous = snapshot(store, csv(tmp_path / "before.csv", "x", before)).profile
+    assert _take(store, csv(tmp_path / "same.csv", "x", before[::-1]), previous, max_drift="0").ok
+    answer = _take(store, csv(tmp_path / "d.csv", "x", after), previous, max_drift="0.2")
+    assert [(problem.rule, problem.column) for problem in answer.problems] == [("Drifted", "x")]
+
+
 def test_a_key_that_grows_has_not_drifted(store: StoreLocation, tmp_path: Path) -> None:
     previous = _profile_of(store, tmp_path)
     source = csv(tmp_path / "d.csv", "id,age,city,day", _people(9000, 2))
