@@ -9,6 +9,7 @@ from trainer_tasks import csv, run, snapshot
 
 from modelmill_contracts.report import Report
 from modelmill_contracts.task import Column, Expectations, SnapshotTask, StoreLocation
+from modelmill_trainer import duck
 from modelmill_trainer.drift import effect
 
 
@@ -52,6 +53,21 @@ def test_a_key_over_row_groups(store: StoreLocation, tmp_path: Path) -> None:
     assert _take(store, csv(tmp_path / "good.csv", "a,b", rows), unique_key=("a",)).ok
     rows[299_999] = "7,x"
     assert _take(store, csv(tmp_path / "bad.csv", "a,b", rows), unique_key=("a",)).problems[0].rows == (300_000,)
+
+
+def test_a_key_that_takes_more_than_there_is(
+    store: StoreLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duck, "memory_limit", lambda: 24 << 20)
+    monkeypatch.setattr(duck, "SPILLED_BYTES", 1 << 20)
+    answer = _take(store, csv(tmp_path / "d.csv", "a", [f"{row:060}x" for row in range(500_000)]), unique_key=("a",))
+    assert (answer.reason, answer.message) == (
+        "ScratchFull",
+        (
+            "expectations.uniqueKey: to look for rows that repeat it takes more memory and scratch space than there is;"
+            " give spec.resources more memory, or name fewer columns"
+        ),
+    )
 
 
 def test_names_of_key_columns_are_no_sql(store: StoreLocation, tmp_path: Path) -> None:
