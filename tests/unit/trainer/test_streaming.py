@@ -237,9 +237,44 @@ def test_ten_times_the_rows_take_no_more_memory(store: StoreLocation, tmp_path: 
     assert peaks[1] - peaks[0] < 100, peaks
 
 
+def _repeated(path: Path, places: Any, texts: list[str]) -> Path:
+    """A Parquet file of texts that a dictionary has once, and each row by its place there."""
+    column = pa.DictionaryArray.from_arrays(pa.array(places, pa.int16()), texts)
+    pyarrow.parquet.write_table(pa.table({"text": column, "row": range(len(places))}), path, store_schema=False)
+    return path
+
+
+LONG = [
+    "",
+    *(f"{number:05000}" for number in range(99)),
+]  # 0.5 MB: larger dictionaries are given up by who writes the file
+
+
+@pytest.mark.parametrize("order", [np.arange, np.ones, lambda rows: np.arange(rows) // (rows - 10_000)])
+def test_texts_that_a_file_repeats_in_a_few_bits_are_read_in_small_batches(tmp_path: Path, order: Any) -> None:
+    places = (order(50_000) % 100).astype(int)
+    source = reading.read([_repeated(tmp_path / "d", places, LONG)])
+    assert (tmp_path / "d").stat().st_size < 1_000_000
+    rows = 0
+    for batch in source.batches():
+        assert batch.nbytes < 2 * reading.BATCH_BYTES
+        assert batch.column("row").to_pylist() == list(range(rows, rows + batch.num_rows))
+        rows += batch.num_rows
+    assert rows == 50_000
+
+
+def test_short_texts_that_a_file_repeats_are_read_as_many_as_numbers(tmp_path: Path) -> None:
+    source = reading.read([_repeated(tmp_path / "d", np.arange(200_000) % 3, ["Berlin", "Oslo", "Rome"])])
+    assert next(source.batches()).num_rows == reading.BATCH_ROWS
+
+
+def test_a_file_that_is_a_bomb_once_it_is_decoded_fits_memory(store: StoreLocation, tmp_path: Path) -> None:
+    assert _peak(store, _repeated(tmp_path / "d", np.arange(120_000) % 100, LONG)) < 700  # MiB; the texts are 600 MB
+
+
 def test_documents_of_megabytes_fit_memory(store: StoreLocation, tmp_path: Path) -> None:
     documents = pa.table({"text": ["x" * (2 << 20)] * 10})
     with pyarrow.parquet.ParquetWriter(tmp_path / "d", documents.schema, use_dictionary=False) as writer:
         for _ in range(30):
             writer.write_table(documents)
-    assert _peak(store, tmp_path / "d") < 700  # 600 MiB of text, once and not three times
+    assert _peak(store, tmp_path / "d") < 700  # MiB; the documents are 600
