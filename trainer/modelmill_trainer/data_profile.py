@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from modelmill_contracts import digest
 from modelmill_trainer import bins, casting
-from modelmill_trainer.sampling import Sample
+from modelmill_trainer.sampling import Sample, cells_of
 
 VERSION = 1
 EDGES = 10
@@ -79,7 +79,7 @@ class Profiler:
         self._types = types
         self._rows = 0
         self._columns = {name: _Column(kind) for name, kind in types.items()}
-        self._sample = Sample(len(types))
+        self._sample = Sample(cells_of(types.values()))
 
     def add(self, batch: pa.RecordBatch) -> None:
         self._rows += batch.num_rows

@@ -204,6 +204,27 @@ def test_a_profile_of_few_rows_is_exact() -> None:
     assert (texts.values, texts.counts, texts.other, texts.missing) == (("often",), (6,), 4, 3)
 
 
+_SAMPLED = """
+import pyarrow as pa
+from modelmill_trainer import sampling
+texts = pa.array(["x" * 100] * 1000)
+batch = pa.record_batch({f"c{place}": texts for place in range(500)})
+sample = sampling.Sample(sampling.cells_of(["String"] * 500))
+for _ in range(15):
+    sample.add(batch)
+found = sample.rows()
+assert found.num_rows == 2**23 // (9 * 500)
+assert found.column("c0")[0].as_py() == "x" * 64
+print(pa.default_memory_pool().max_memory())
+"""
+
+
+def test_a_sample_of_many_texts_fits_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", _SAMPLED], capture_output=True, check=True)
+    # 60 MiB of text are sampled, twice as much may be held, and 48 MiB come at a time, which are taken and shortened.
+    assert int(done.stdout) < 280 << 20
+
+
 _MEASURED = """
 import os
 from modelmill_contracts import task
