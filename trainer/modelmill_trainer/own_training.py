@@ -29,7 +29,7 @@ from modelmill_contracts.profile import Profile
 from modelmill_contracts.report import Metric, Report
 from modelmill_contracts.task import OwnTrainingTask
 from modelmill_trainer import artifact as artifacts
-from modelmill_trainer import conversion, data, facts, frozen, packing, profiling
+from modelmill_trainer import conversion, data, facts, frozen, packing, pins, profiling
 from modelmill_trainer.calibration import calibration
 from modelmill_trainer.confusion import confusion
 from modelmill_trainer.data import Data
@@ -71,7 +71,7 @@ def take(task: OwnTrainingTask) -> Report:
     with phase("check", model=file.name):
         made = _onnx(file, names, train, test) if file.name == artifact.ONNX else _skops(file, names, train, test)
     features = {feature.name: types[feature.name] for feature in made.manifest.features}
-    recipe = own_recipe(task, list(features), [metric.name for metric in metrics])
+    recipe = own_recipe(task, list(features), [metric.name for metric in metrics], pins.pinned(os.environ))
     tested = Data(made.tested, _truth(test, task.target, types[task.target]), features, task.target)
     rows = frozen.freeze(tested, np.arange(test.num_rows), {})
     manifest = msgspec.structs.replace(
