@@ -120,7 +120,10 @@ def _asked(observed: Observed, spec: DatasetSpec, settings: WorkspaceSpec, store
 
 
 def _not_allowed(what: str, allowed: tuple[str, ...]) -> Waiting:
-    said = f"{what}; Workspace {workspace.NAME} allows {', '.join(allowed)}"
+    said = (
+        f"{what}; Workspace {workspace.NAME} allows {', '.join(allowed) or 'none'}: add it to spec.allow.sources there,"
+        " or use another"
+    )
     return Waiting("SourceNotAllowed", said, stalled=True, failed=True)
 
 
