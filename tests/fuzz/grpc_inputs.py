@@ -84,7 +84,7 @@ def _message(r: Random, target: Target) -> bytes:
     if raw:
         parts += contents[: len(contents) - (r.random() < 0.02)]
     if r.random() < 0.02:
-        parts += r.choice(parts[1:] or parts) * r.choice([1, 2, 40])
+        parts += [r.choice(parts[1:] or parts)] * r.choice([1, 2, 40])
     if r.random() < 0.3:
         r.shuffle(parts)  # fields come in any order; only those of one number keep theirs
     return b"".join(parts)

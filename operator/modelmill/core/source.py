@@ -19,6 +19,8 @@ from modelmill.core.resources import DERIVED_FIELD, YES, dig, inputs_of
 from modelmill_contracts import digest, environment, task
 
 CYCLE = "DerivationCycle"
+# Why the source may not, or cannot, be read any more, whatever was read before.
+REFUSED = (CYCLE, "SourceNotAllowed", "ImageNotAllowed", "IdentityExposed", "InputNotFound")
 _URI_SCHEMES = ("s3", "gs", "az", "https")
 _DATABASE = "postgresql"
 
