@@ -193,14 +193,14 @@ def test_of_many_classes_the_frequent_ones_are_named() -> None:
 
 
 def test_of_more_than_two_classes_the_highest_probability_is_looked_at() -> None:
-    probabilities = np.array([[0.05, 0.9, 0.05], [0.95, 0.03, 0.02], [0.25, 0.35, 0.4]])
-    found = calibration(_predicted(["a", "a", "b"], ["b", "a", "c"], probabilities))
+    probabilities = np.array([[0.05, 0.9, 0.05], [0.95, 0.03, 0.02], [0.25, 0.35, 0.4], [0.2, 0.25, 0.55]])
+    found = calibration(_predicted(["a", "a", "b", "c"], ["b", "a", "c", "c"], probabilities))
     assert found is not None
     assert (found.of, [(one.rows, one.predicted, one.observed) for one in found.bins]) == (
         "Confidence",
-        [(1, 0.4, 0.0), (2, 0.925, 0.5)],
+        [(1, 0.4, 0.0), (1, 0.55, 1.0), (2, 0.925, 0.5)],
     )
-    assert found.error == pytest.approx((0.4 + 2 * 0.425) / 3)
+    assert found.error == pytest.approx((0.4 + 0.45 + 2 * 0.425) / 4)
 
 
 def _by_first(rows: pd.DataFrame, truth: Any) -> Predicted:
