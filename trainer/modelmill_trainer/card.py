@@ -1,6 +1,5 @@
 """The card: one page of Markdown for people on what a model is, how it was made, and what it is not."""
 
-import html
 from collections.abc import Iterable, Sequence
 
 from modelmill_contracts.artifact import Manifest
@@ -144,7 +143,7 @@ def _model(manifest: Manifest) -> list[str]:
 
 def _line(text: str) -> str:
     """A text on one line, which Markdown shows and does not obey."""
-    return html.escape(" ".join(text.split()), quote=False)
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _cell(text: str | None) -> str:

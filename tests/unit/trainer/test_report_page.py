@@ -95,7 +95,7 @@ def test_what_comes_from_the_data_is_text(hostile: Artifact) -> None:
     for text in (page, card):
         assert "<script" not in text.replace(f"`{LABEL}`", "")  # in Markdown, what is code is text
         assert "<b>city" not in text
-        assert html.escape(VALUE, quote=False)[:20] in text
+        assert "&lt;script" in text
     assert html.escape(CITY) in page
     assert "http" not in page.replace("http-equiv", "")
 
