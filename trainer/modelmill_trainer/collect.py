@@ -10,20 +10,24 @@ Readers look into trash/ too, so a blob is there until the moment it is deleted,
 somebody could have seen it in blobs/ last.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 
 from modelmill_contracts.report import CollectResult, Report
-from modelmill_contracts.store import BLOBS, OWNERS, TRASH, Store, StoredObject, blob_key
+from modelmill_contracts.store import BLOBS, OWNERS, TRASH, Store, StoredObject, StoreError, blob_key
 from modelmill_contracts.task import CollectTask
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import phase, say
 
 GRACE = timedelta(days=1)
+_OUTAGE = 5  # failures in a row that may heal: it is the store, not a blob
 
 
 def collect(task: CollectTask) -> Report:
-    """Move, restore and delete blobs; StoreError, or TaskError where the store is not the owner's alone."""
+    """Move, restore and delete blobs; StoreError, or TaskError where the store is not the owner's alone.
+
+    The report is of a failure where some could not be: the others are done.
+    """
     store = Store(task.store)
     if not is_owned(store, task.owner):
         raise TaskError(
@@ -33,12 +37,17 @@ def collect(task: CollectTask) -> Report:
         )
     now = datetime.fromisoformat(task.now)
     keep = {blob_key(content) for content in task.keep}
+    failures: list[StoreError] = []
     with phase("collect", kept=len(keep)):
         # The trash first: what is moved there now must stay for a day.
-        restored, deleted = _empty(store, keep, now)
-        moved = _clear(store, keep, now)
+        restored, deleted = _empty(store, keep, now, failures)
+        moved = _clear(store, keep, now, failures)
     result = CollectResult(len(moved), len(restored), len(deleted), sum(blob.size for blob in deleted))
     message = f"{result.moved} blobs moved to the trash, {result.restored} back, {result.deleted} deleted"
+    if failures:
+        first = failures[0]
+        message = f"{len(failures)} blobs were left where they are, the first for this: {first} ({message})"
+        return Report(False, first.reason, message, retryable=any(failure.retryable for failure in failures))
     return Report(True, "Collected", message, result=result)
 
 
@@ -47,25 +56,56 @@ def is_owned(store: Store, owner: str) -> bool:
     return bool(owner) and store.keys(OWNERS) == [OWNERS + owner]
 
 
-def _empty(store: Store, keep: Collection[str], now: datetime) -> tuple[list[StoredObject], list[StoredObject]]:
+def _empty(
+    store: Store, keep: Collection[str], now: datetime, failures: list[StoreError]
+) -> tuple[list[StoredObject], list[StoredObject]]:
     """Move back what is referred to again, and delete what was in the trash for a day."""
-    restored, deleted = [], []
-    for blob in list(store.objects(TRASH)):
-        home = BLOBS + blob.key.removeprefix(TRASH)
-        if home in keep:
-            store.move(blob.key, home)
-            restored.append(blob)
-        elif now - blob.modified_at >= GRACE:
-            store.delete(blob.key)
-            deleted.append(blob)
-            say("deleted", key=blob.key)
-    return restored, deleted
+
+    def restore(blob: StoredObject) -> None:
+        store.move(blob.key, _home(blob))
+
+    def delete(blob: StoredObject) -> None:
+        store.delete(blob.key)
+        say("deleted", key=blob.key)
+
+    found = list(store.objects(TRASH))
+    restored = _done(restore, [blob for blob in found if _home(blob) in keep], failures)
+    old = [blob for blob in found if _home(blob) not in keep and now - blob.modified_at >= GRACE]
+    return restored, _done(delete, old, failures)
 
 
-def _clear(store: Store, keep: Collection[str], now: datetime) -> list[StoredObject]:
+def _home(blob: StoredObject) -> str:
+    """The key that a blob in the trash had."""
+    return BLOBS + blob.key.removeprefix(TRASH)
+
+
+def _clear(store: Store, keep: Collection[str], now: datetime, failures: list[StoreError]) -> list[StoredObject]:
     """Move what was last written a day ago, and that nothing refers to, to the trash."""
-    old = [blob for blob in store.objects(BLOBS) if blob.key not in keep and now - blob.modified_at >= GRACE]
-    for blob in old:
+
+    def discard(blob: StoredObject) -> None:
         store.move(blob.key, TRASH + blob.key.removeprefix(BLOBS))
         say("moved to the trash", key=blob.key)
-    return old
+
+    old = [blob for blob in store.objects(BLOBS) if blob.key not in keep and now - blob.modified_at >= GRACE]
+    return _done(discard, old, failures)
+
+
+def _done(
+    act: Callable[[StoredObject], None], blobs: Iterable[StoredObject], failures: list[StoreError]
+) -> list[StoredObject]:
+    """The blobs that it could be done with: one with which it cannot must not hold up those after it."""
+    done: list[StoredObject] = []
+    in_a_row = 0
+    for blob in blobs:
+        try:
+            act(blob)
+        except StoreError as error:
+            say("left where it is", key=blob.key, reason=error.reason)
+            failures.append(error)
+            in_a_row += error.retryable
+            if in_a_row == _OUTAGE:
+                raise
+        else:
+            in_a_row = 0
+            done.append(blob)
+    return done

@@ -40,6 +40,7 @@ class Schema(BaseModel):
         populate_by_name=True,
         extra="ignore",
         frozen=True,
+        defer_build=True,  # until the first object of the kind: a restart does not wait for it
         use_attribute_docstrings=True,
     )
 
