@@ -68,7 +68,7 @@ def test_everything_that_is_wrong_is_told_at_once(store: StoreLocation, tmp_path
         extra_columns="Reject",
         expectations=Expectations(min_rows=3),
     )
-    assert [problem.rule for problem in found] == ["MissingColumn", "ExtraColumn", "NotBoolean", "TooFewRows"]
+    assert [problem.rule for problem in found] == ["MissingColumn", "ExtraColumn", "TooFewRows", "NotBoolean"]
     assert "radius" in found[0].message
 
 

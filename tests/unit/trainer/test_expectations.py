@@ -158,9 +158,9 @@ def test_declared_columns_and_expectations_are_told_together(store: StoreLocatio
     expected = Expectations(5, ("a",), "0.5")
     answer = run(SnapshotTask(store, str(source), columns=columns, expectations=expected))
     assert [problem.rule for problem in answer.problems] == [
-        "NotInteger",
         "TooFewRows",
         "TooManyNulls",
         "MissingValue",
         "NotUnique",
+        "NotInteger",
     ]
