@@ -102,6 +102,16 @@ class Profiler:
         return DataProfile(self._rows, sample.num_rows, columns), sample
 
 
+def of_rows(table: pa.Table, types: Mapping[str, str], rows: Any) -> tuple[DataProfile, pa.RecordBatch]:
+    """The profile of some rows of a typed table, in the columns that `types` names, and the sample it was made of."""
+    profiler, chosen, start = Profiler(types), np.zeros(table.num_rows, bool), 0
+    chosen[rows] = True
+    for batch in table.select(list(types)).to_batches():
+        profiler.add(batch.filter(pa.array(chosen[start : start + batch.num_rows])))
+        start += batch.num_rows
+    return profiler.profile()
+
+
 class _Column:
     """What is known of all rows: how many are missing and, of numbers, extremes and sum, with NaN as missing."""
 
