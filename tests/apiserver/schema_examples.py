@@ -225,12 +225,14 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "resources": RESOURCES,
                 },
                 "approval": "Manual",
+                "versionHistoryLimit": 20,
             },
             "status": {
                 **PROGRESS,
                 "lastVersion": 7,
                 "latestReady": 6,
                 "reservations": [{"version": 7, "trainingJob": "forest", "uid": "8a5f"}],
+                "retiring": [{"version": 1, "uid": "7b2e", "since": TIME}],
             },
         }
     ],

@@ -22,7 +22,7 @@ from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Guard, Guards, NoPods, Observed, Outcome, Subject, Unedited, Write
 from modelmill.core.pods import Resources, StoreAccess
 from modelmill.core.reproduction import Verdict
-from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig, model_dependencies
+from modelmill.core.resources import MANAGED_BY, MODEL_FIELD, Key, Manifest, dig, model_dependencies
 from modelmill_contracts import environment, report, task
 
 KIND = "TrainingJob"
@@ -693,7 +693,8 @@ def _version(facts: Facts, number: int, result: Result) -> Manifest:
     return {
         "apiVersion": API_VERSION,
         "kind": "ModelVersion",
-        "metadata": _named(facts, f"{facts.model}-{number}"),
+        # What has this label goes beyond its Model's versionHistoryLimit (core/retirement.py).
+        "metadata": {**_named(facts, f"{facts.model}-{number}"), "labels": dict(MANAGED_BY)},
         "spec": {
             "modelRef": {"name": facts.model},
             "version": number,
