@@ -34,7 +34,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "endpoint": "http://store:7070",
                     "region": "eu-central-1",
                     "secretRef": {"name": "store"},
-                    "collect": {"enabled": True},
+                    "collect": {"enabled": True, "artifacts": True},
                 },
                 "identity": {"serviceAccountName": "cloud", "podLabels": {"azure.workload.identity/use": "true"}},
                 "allow": {

@@ -681,7 +681,7 @@ class Cluster:
 def _empty(name: str) -> Manifest:
     """An object of which only the dependencies are asked: any spec has the same kinds."""
     reference = {"name": "any"}
-    store = {"collect": {"enabled": True}}
+    store = {"collect": {"enabled": True, "artifacts": True}}
     spec = {"data": {"datasetRef": reference}, "modelRef": reference, "model": reference, "store": store, "training": 1}
     spec |= {"modelVersionRef": reference, "versionHistoryLimit": 1}
     return {"metadata": {"name": name, "namespace": NAMESPACE, "uid": "any"}, "spec": spec}

@@ -1,20 +1,32 @@
-"""Collecting: blobs that nothing refers to leave the store in two passes, so that no moment is unsafe.
+"""Collecting: files that nothing refers to leave the store in two passes, so that no moment is unsafe.
 
-A version is referred to by an object's status, which is written after its blobs.  So a blob without a reference may
+What a Job writes is referred to by an object's status, which is written afterwards.  So a blob without a reference may
 be one that was just written, or that a Job is about to find "stored already".  Hence:
 
     blobs/ --[no reference, a day old]--> trash/ --[no reference, a day in it]--> deleted
        ^---------------[referred to again]--'
 
 Readers look into trash/ too, so a blob is there until the moment it is deleted, and that is a day and a pass after
-somebody could have seen it in blobs/ last.
+somebody could have seen it in blobs/ last.  Each file of an artifact goes the same way, from artifacts/; whether it is
+referred to, its artifact's digest says, which is in its name.
 """
 
-from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from modelmill_contracts.report import CollectResult, Report
-from modelmill_contracts.store import BLOBS, OWNERS, TRASH, Store, StoredObject, blob_key
+from modelmill_contracts.store import (
+    ARTIFACTS,
+    BLOBS,
+    OWNERS,
+    TRASH,
+    Store,
+    StoredObject,
+    artifact_key,
+    blob_key,
+    home_key,
+    trash_key,
+)
 from modelmill_contracts.task import CollectTask
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import phase, say
@@ -23,7 +35,7 @@ GRACE = timedelta(days=1)
 
 
 def collect(task: CollectTask) -> Report:
-    """Move, restore and delete blobs; StoreError, or TaskError where the store is not the owner's alone."""
+    """Move, restore and delete files; StoreError, or TaskError where the store is not the owner's alone."""
     store = Store(task.store)
     if not is_owned(store, task.owner):
         raise TaskError(
@@ -32,14 +44,38 @@ def collect(task: CollectTask) -> Report:
             " lies there; give each Workspace a bucket or a prefix of its own",
         )
     now = datetime.fromisoformat(task.now)
-    keep = {blob_key(content) for content in task.keep}
-    with phase("collect", kept=len(keep)):
+    keep = Kept.of(task)
+    with phase("collect", kept=len(keep.blobs) + len(keep.artifacts or ())):
         # The trash first: what is moved there now must stay for a day.
         restored, deleted = _empty(store, keep, now)
         moved = _clear(store, keep, now)
-    result = CollectResult(len(moved), len(restored), len(deleted), sum(blob.size for blob in deleted))
+    result = CollectResult(len(moved), len(restored), len(deleted), sum(file.size for file in deleted))
     message = f"{result.moved} blobs moved to the trash, {result.restored} back, {result.deleted} deleted"
     return Report(True, "Collected", message, result=result)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What stays: keys of blobs, and folders of artifacts; None: all artifacts."""
+
+    blobs: frozenset[str]
+    artifacts: frozenset[str] | None
+
+    @classmethod
+    def of(cls, task: CollectTask) -> "Kept":
+        artifacts = None if task.artifacts is None else frozenset(map(artifact_key, task.artifacts))
+        return cls(frozenset(map(blob_key, task.keep)), artifacts)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Where there may be something that does not stay."""
+        return (BLOBS,) if self.artifacts is None else (BLOBS, ARTIFACTS)
+
+    def has(self, key: str) -> bool:
+        """Whether the file stays that is, or was, at this key outside of the trash."""
+        if not key.startswith(ARTIFACTS):
+            return key in self.blobs
+        return self.artifacts is None or "/".join(key.split("/")[:2]) in self.artifacts
 
 
 def is_owned(store: Store, owner: str) -> bool:
@@ -47,25 +83,26 @@ def is_owned(store: Store, owner: str) -> bool:
     return bool(owner) and store.keys(OWNERS) == [OWNERS + owner]
 
 
-def _empty(store: Store, keep: Collection[str], now: datetime) -> tuple[list[StoredObject], list[StoredObject]]:
+def _empty(store: Store, keep: Kept, now: datetime) -> tuple[list[StoredObject], list[StoredObject]]:
     """Move back what is referred to again, and delete what was in the trash for a day."""
     restored, deleted = [], []
-    for blob in list(store.objects(TRASH)):
-        home = BLOBS + blob.key.removeprefix(TRASH)
-        if home in keep:
-            store.move(blob.key, home)
-            restored.append(blob)
-        elif now - blob.modified_at >= GRACE:
-            store.delete(blob.key)
-            deleted.append(blob)
-            say("deleted", key=blob.key)
+    for file in list(store.objects(TRASH)):
+        home = home_key(file.key)
+        if keep.has(home):
+            store.move(file.key, home)
+            restored.append(file)
+        elif now - file.modified_at >= GRACE:
+            store.delete(file.key)
+            deleted.append(file)
+            say("deleted", key=file.key)
     return restored, deleted
 
 
-def _clear(store: Store, keep: Collection[str], now: datetime) -> list[StoredObject]:
+def _clear(store: Store, keep: Kept, now: datetime) -> list[StoredObject]:
     """Move what was last written a day ago, and that nothing refers to, to the trash."""
-    old = [blob for blob in store.objects(BLOBS) if blob.key not in keep and now - blob.modified_at >= GRACE]
-    for blob in old:
-        store.move(blob.key, TRASH + blob.key.removeprefix(BLOBS))
-        say("moved to the trash", key=blob.key)
+    found = [file for folder in keep.folders for file in store.objects(folder)]
+    old = [file for file in found if not keep.has(file.key) and now - file.modified_at >= GRACE]
+    for file in old:
+        store.move(file.key, trash_key(file.key))
+        say("moved to the trash", key=file.key)
     return old
