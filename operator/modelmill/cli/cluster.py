@@ -40,7 +40,7 @@ class Cluster:
                 f"there is no cluster to ask ({error}); set KUBECONFIG, or name a file with --kubeconfig"
             ) from error
         chosen = next((c for c in contexts if c["name"] == context), active)
-        self.namespace: str = namespace or (chosen.get("context") or {}).get("namespace") or "default"
+        self.namespace: str = namespace or chosen["context"].get("namespace") or "default"
         self._host = configuration.host
         self._api = client.CustomObjectsApi(client.ApiClient(configuration))
 

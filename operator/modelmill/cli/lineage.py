@@ -167,7 +167,8 @@ def _lineage(version: Manifest) -> Manifest:
 
 
 def _data(version: Manifest) -> Manifest | None:
-    return _lineage(version).get("dataset")
+    found: Manifest | None = _lineage(version).get("dataset")
+    return found
 
 
 def _digits(digest: str) -> str:
