@@ -175,6 +175,12 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "datasetVersion": DIGEST,
                 "datasetFile": DIGEST,
                 "recipe": DIGEST,
+                "progress": {
+                    "percent": 40,
+                    "phase": "fold",
+                    "metrics": [{"name": "roc_auc", "value": "0.99"}],
+                    "at": TIME,
+                },
                 "artifact": {
                     "uri": "s3://models/artifacts/x",
                     "digest": DIGEST,

@@ -37,6 +37,7 @@ from modelmill_trainer.evaluation import decimal
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import phase, redacted
 from modelmill_trainer.own_onnx import own_onnx
+from modelmill_trainer.progress import METER
 from modelmill_trainer.recipe import own_recipe
 from modelmill_trainer.version import types_of
 
@@ -55,6 +56,8 @@ class _Made(NamedTuple):
 
 def take(task: OwnTrainingTask) -> Report:
     """Check the container's model and metrics, and publish them; TaskError says what is wrong with what it wrote."""
+    METER.plan(("container", 98), ("check", 1), ("publish", 1))
+    METER.begin("check")
     output = Path(task.output)
     written = _written(output)
     metrics = _metrics(output, written, task)

@@ -22,6 +22,7 @@ from modelmill.api.schema import (
     Rule,
     Schema,
     Status,
+    Timestamp,
     Uri,
     immutable,
     listmap,
@@ -294,6 +295,30 @@ class Metric(Schema):
     none."""
 
 
+class CurrentMetric(Schema):
+    """One metric as far as it is known by now."""
+
+    name: Annotated[str, Field(max_length=64)]
+    """The metric's name."""
+    value: Annotated[str, Field(max_length=64)]
+    """Its value: a decimal in quotes with six significant digits."""
+
+
+class Progress(Schema):
+    """How far the training is that runs now, the second one of reproduce included. Absent: none runs, or its pod has
+    not said. A container of the user's says it itself."""
+
+    percent: Annotated[int, Field(ge=0, le=100)]
+    """How much of it is done. It moves as phases and folds end: a single fit says nothing of itself."""
+    phase: Annotated[str, Field(max_length=32)] | None = None
+    """What it does: fetch, fit, evaluate, fold, convert, check or publish, or a word of the container's own."""
+    metrics: Annotated[tuple[CurrentMetric, ...], Field(max_length=32, json_schema_extra=listmap("name"))] = ()
+    """Metrics so far: with cross-validation their means over the folds that are done, else those on the test rows; or
+    what the container says."""
+    at: Timestamp
+    """When the pod said that."""
+
+
 class WorstSlice(Schema):
     """Where a metric is worst among the slices of the test rows."""
 
@@ -327,6 +352,7 @@ class TrainingJobStatus(Status):
     recipe: Digest | None = None
     """Digest of everything that decides the model's bytes: data, pipeline, seed, software. Equal recipes give equal
     models."""
+    progress: Progress | None = None
     artifact: PublishedArtifact | None = None
     reproduction: Reproduction | None = None
     metrics: Annotated[tuple[Metric, ...], Field(max_length=32, json_schema_extra=listmap("name"))] = ()
@@ -347,6 +373,7 @@ class TrainingJob(Resource):
     columns: ClassVar = (
         ("Succeeded", "string", '.status.conditions[?(@.type=="Succeeded")].status'),
         ("Reason", "string", '.status.conditions[?(@.type=="Succeeded")].reason'),
+        ("Progress", "integer", ".status.progress.percent"),
         ("Version", "string", ".status.modelVersion"),
         ("Metric", "string", ".status.metrics[0].name"),
         ("Value", "string", ".status.metrics[0].value"),

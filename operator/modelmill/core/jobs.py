@@ -101,11 +101,7 @@ def _observe(observed: Observed, name: str, asked: str) -> Run:
     annotations = tuple(sorted((dig(job, "metadata", "annotations") or {}).items()))
     if dict(annotations).get(TASK_ANNOTATION) != asked:
         return Run("Outdated", uid)
-    its_pods = sorted(
-        (p for p in observed.find("Pod", OWNER_LABEL, observed.uid) if is_owned(p, uid)),
-        key=lambda p: (p["metadata"].get("creationTimestamp", ""), p["metadata"]["name"]),
-    )
-    newest = its_pods[-1] if its_pods else None
+    newest = newest_pod(observed, uid)
     ended, failure = _end(job)
     if ended is None:
         trouble = _holding_up(observed, job, newest)
@@ -126,6 +122,15 @@ def _observe(observed: Observed, name: str, asked: str) -> Run:
         why = Trouble("ReportInvalid", "the pod succeeded, but its report cannot be read; do the images fit together?")
         return Run("Failed", uid, None, why, ended, annotations)
     return Run("Lost", uid, ended=ended, annotations=annotations)
+
+
+def newest_pod(observed: Observed, job: str) -> Manifest | None:
+    """Of the pods of the Job with that UID the one that was made last."""
+    return max(
+        (pod for pod in observed.find("Pod", OWNER_LABEL, observed.uid) if is_owned(pod, job)),
+        key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]),
+        default=None,
+    )
 
 
 def _exhausted(pod: Manifest | None) -> Trouble | None:

@@ -228,6 +228,13 @@ def exists(pod: Manifest) -> bool:
     return not pod["metadata"].get("deletionTimestamp") and pod["status"].get("phase") not in ("Succeeded", "Failed")
 
 
+def address(pod: Manifest) -> str | None:
+    """The IP address at which the pod can be asked something: one of its containers runs, and nobody deleted it."""
+    statuses = (*_statuses(pod, "initContainerStatuses"), *_statuses(pod, "containerStatuses"))
+    runs = any((status.get("state") or {}).get("running") is not None for status in statuses)
+    return pod["status"].get("podIP") if runs and not pod["metadata"].get("deletionTimestamp") else None
+
+
 def ended_well(pod: Manifest) -> bool:
     """Whether the pod ended, and every container of it with exit code 0."""
     states = [(status.get("state") or {}).get("terminated") for status in _statuses(pod, "containerStatuses")]

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from modelmill.api.schema import API_VERSION, parse_duration
 from modelmill.api.trainingjob import Container, Split, TrainingJobSpec
-from modelmill.core import admission, conditions, jobs, pods, reproduction, retry, training_data, workspace
+from modelmill.core import admission, conditions, jobs, pods, progress, reproduction, retry, training_data, workspace
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Guard, Guards, NoPods, Observed, Outcome, Subject, Unedited, Write
@@ -98,6 +98,7 @@ class Facts:
     queued: Waiting | None  # the namespace trains as much as it may
     reserved: int | None  # the number that the Model keeps for this run, unless somebody else used it meanwhile
     version_name: str | None  # of the ModelVersion that this run made
+    so_far: progress.Progress | None  # how far it is, where it runs; nothing is decided by it
     ended: Ended | None
 
 
@@ -172,6 +173,7 @@ def observe(observed: Observed) -> Facts:
         queued=_queued(observed),
         reserved=_reserved(found, observed.uid, {v["spec"]["version"] for v in versions}),
         version_name=mine[0]["metadata"]["name"] if mine else observed.status.get("modelVersion"),
+        so_far=progress.observe(observed, run if result is None else second),
         ended=_end_said(observed.object),
     )
 
@@ -391,6 +393,8 @@ def render(facts: Facts, decision: Decision) -> Outcome:
             "usage": {"cpuSeconds": result.cpu_seconds},
         }
     status["reproduction"] = reproduction.status_of(facts.verdict)
+    if decision.stage in ("Training", reproduction.RUNNING):
+        status["progress"] = progress.status_of(facts.so_far)
     return Outcome(
         status=status,
         conditions=_conditions(facts, decision),

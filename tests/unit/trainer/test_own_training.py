@@ -22,10 +22,12 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from trainer_tasks import csv, run, snapshot
 
 from modelmill_contracts import artifact, digest, evaluation, folder, task
+from modelmill_contracts.progress import Progress
 from modelmill_contracts.report import Report, TrainingResult
 from modelmill_contracts.store import Store
 from modelmill_contracts.task import OwnContainer, OwnTrainingTask, Split, StoreLocation
 from modelmill_trainer import own_training
+from modelmill_trainer.progress import METER
 
 ROOT = Path(__file__).parents[3]
 HEADER = "age,size,patient,day,label"
@@ -114,6 +116,13 @@ def test_what_it_wrote_is_an_artifact_like_any_other(store: StoreLocation, tmp_p
     labels = session.run(None, {session.get_inputs()[0].name: matrix})[0]
     assert (labels == frozen.column("target").to_numpy()).mean() > 0.8
     assert "the container" in (tmp_path / "got" / artifact.CARD).read_text()
+
+
+def test_who_asks_our_containers_is_told_that_they_bring_the_rows_and_take_the_model(place: Place) -> None:
+    assert METER.now == Progress(0, "fetch")
+    place.train()
+    assert place.take().ok
+    assert METER.now == Progress(99, "publish")
 
 
 def test_a_skops_file_is_checked_and_converted(place: Place) -> None:
