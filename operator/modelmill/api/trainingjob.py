@@ -12,13 +12,13 @@ from modelmill.api.schema import (
     NAME_PATTERN,
     OPAQUE,
     SET,
+    AcceleratedResources,
     ColumnName,
     Digest,
     Duration,
     Fraction,
     ObjectReference,
     Resource,
-    ResourceRequirements,
     Rule,
     Schema,
     Status,
@@ -31,6 +31,7 @@ from modelmill.api.schema import (
 StepName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z](_?[a-zA-Z0-9])*$")]
 ModelName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, pattern=NAME_PATTERN)]
 FileName = Annotated[str, Field(max_length=64)]
+QueueName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=2000, json_schema_extra=ATOMIC)]
 
 
@@ -228,6 +229,13 @@ class TrainingJobSpec(Schema):
             ".reproduce",
             "FieldValueForbidden",
         ),
+        Rule(
+            "has(self.queueName) == has(oldSelf.queueName)"
+            " && (!has(self.queueName) || self.queueName == oldSelf.queueName)",
+            IMMUTABLE,
+            ".queueName",
+            "FieldValueForbidden",
+        ),
         *map(immutable, ("data", "seed", "evaluation", "resources", "limits")),
     )
 
@@ -241,10 +249,13 @@ class TrainingJobSpec(Schema):
     """Where all randomness starts: the split's, and every random_state that params leave open."""
     evaluation: Evaluation = Evaluation()
     reproduce: Reproduce | None = None
-    resources: ResourceRequirements = ResourceRequirements()
-    """CPU and memory of the training pod. Default: 500m of cpu and 512Mi of memory are requested, memory is limited to
-    2Gi."""
+    resources: AcceleratedResources = AcceleratedResources()
+    """CPU, memory and accelerators of the training pod; those only the container has, where there is one. Default: 500m
+    of cpu and 512Mi of memory are requested, memory is limited to 2Gi."""
     limits: Limits = Limits()
+    queue_name: QueueName | None = None
+    """Name of a LocalQueue of Kueue's in this namespace: the Job starts when Kueue admits it. It has no effect where
+    Kueue is not installed. Absent: Kueue is not asked."""
     suspend: bool = False
     """True: do not start or, where it is running, stop and throw away what it did so far. False: go on."""
 
@@ -339,6 +350,8 @@ class Usage(Schema):
 
     cpu_seconds: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
     """CPU time of the training process in seconds."""
+    accelerator_seconds: Annotated[int, Field(ge=0, json_schema_extra=INT64)] | None = None
+    """The number of accelerators times the seconds for which the pod had them that did it. Absent: it had none."""
 
 
 class TrainingJobStatus(Status):

@@ -54,6 +54,7 @@ class Result:
     metrics: tuple[report.Metric, ...]
     slices: tuple[report.WorstSlice, ...]
     cpu_seconds: int
+    accelerator_seconds: int
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Facts:
     elsewhere: Waiting | None  # the version is in another store than the one that is declared now
     work: str  # the task as JSON without the snapshot: hashable
     limits: Resources
+    queue: str | None
     timeout_text: str
     retries: int
     first: Round
@@ -143,7 +145,8 @@ def observe(observed: Observed) -> Facts:
     store = _store(observed, spec)
     snapshot = training_data.choose(observed, spec, run, store)
     pinned = "datasetVersion" in observed.status or run.annotation(VERSION_ANNOTATION) is not None
-    result = _known_result(observed.status) or _reported_result(run)
+    limits = pods.resources(spec.resources, RESOURCES)
+    result = _known_result(observed.status) or _reported_result(run, pods.accelerators(limits))
     second_job = reproduction.job_name(subject.name)
     second = jobs.observe(observed, second_job, observed.uid) if spec.reproduce else jobs.Run("Absent")
     mine = [v for v in versions if dig(v, "spec", "lineage", "trainingJob", "uid") == observed.uid]
@@ -162,7 +165,8 @@ def observe(observed: Observed) -> Facts:
         if pinned and isinstance(snapshot, Snapshot)
         else None,
         work=task.encode(_own_work(observed, spec, spec.container) if spec.container else _work(observed, spec)),
-        limits=pods.resources(spec.resources, RESOURCES),
+        limits=limits,
+        queue=spec.queue_name,
         timeout_text=spec.limits.timeout,
         retries=spec.limits.retries,
         first=Round(job, run),
@@ -281,17 +285,19 @@ def _known_result(status: Manifest) -> Result | None:
             for w in status.get("slices", ())
         ),
         dig(status, "usage", "cpuSeconds") or 0,
+        dig(status, "usage", "acceleratorSeconds") or 0,
     )
 
 
-def _reported_result(run: jobs.Run) -> Result | None:
+def _reported_result(run: jobs.Run, accelerators: int) -> Result | None:
     if run.state != "Succeeded" or run.report is None or not isinstance(run.report.result, report.TrainingResult):
         return None
     result = run.report.result
     metrics = tuple({metric.name: metric for metric in result.metrics}.values())
     slices = tuple({worst.metric: worst for worst in result.slices}.values())
     files = tuple({file.name: file.digest for file in result.files}.items())
-    return Result(result.recipe, result.uri, result.artifact, files, metrics, slices, result.cpu_seconds)
+    taken = accelerators * run.seconds
+    return Result(result.recipe, result.uri, result.artifact, files, metrics, slices, result.cpu_seconds, taken)
 
 
 def _compared(second: jobs.Run, result: Result) -> Verdict | None:
@@ -340,6 +346,9 @@ def _failed_for_good(run: jobs.Run) -> Waiting | None:
 def _train(facts: Facts, this: Round, now: datetime) -> Decision:
     """It trains, for the first time or again, or waits for what it needs."""
     run, stage = this.run, this.stage
+    if run.held and facts.queue is not None:
+        waits = f"Job {this.job} waits in queue {facts.queue} (spec.queueName) until Kueue admits it"
+        return Decision("Queued", Waiting(admission.QUEUED, waits))
     if run.state in ("Active", "Leaving"):
         works = "trains a second time" if this.again else "is training"
         does = works if run.state == "Active" else "of a former run is being cleaned up"
@@ -390,7 +399,7 @@ def render(facts: Facts, decision: Decision) -> Outcome:
                 {"name": m.name, "value": m.value, **({"stddev": m.stddev} if m.stddev else {})} for m in result.metrics
             ],
             "slices": [_worst(found) for found in result.slices] or None,
-            "usage": {"cpuSeconds": result.cpu_seconds},
+            "usage": _usage(result),
         }
     status["reproduction"] = reproduction.status_of(facts.verdict)
     if decision.stage in ("Training", reproduction.RUNNING):
@@ -407,6 +416,11 @@ def render(facts: Facts, decision: Decision) -> Outcome:
 def _artifact(result: Result) -> dict[str, Any]:
     files = [{"name": name, "digest": digest} for name, digest in result.files]
     return {"uri": result.uri, "digest": result.digest, **({"files": files} if files else {})}
+
+
+def _usage(result: Result) -> dict[str, Any]:
+    taken = result.accelerator_seconds
+    return {"cpuSeconds": result.cpu_seconds, **({"acceleratorSeconds": taken} if taken else {})}
 
 
 def _worst(found: report.WorstSlice) -> dict[str, Any]:
@@ -447,7 +461,7 @@ def _conditions(facts: Facts, decision: Decision) -> tuple[Condition, ...]:
             succeeded,
             unknown("Failed", waiting.reason),
             true("PreflightPassed", *_GATES["PreflightPassed"]),
-            true("DataReady", "VersionFound", "there is a valid version of the data; it is pinned at the start"),
+            true("DataReady", *(_GATES["DataReady"] if facts.pinned else _TO_BE_PINNED)),
             unknown("Trained", waiting.reason, waiting.message),
             reproducible(Waiting(waiting.reason, "")),
             *conditions.progress(succeeded, None),
@@ -472,6 +486,7 @@ def _conditions(facts: Facts, decision: Decision) -> tuple[Condition, ...]:
     )
 
 
+_TO_BE_PINNED = ("VersionFound", "there is a valid version of the data; it is pinned at the start")
 _GATES = {
     "PreflightPassed": ("StoreWorks", "the store works"),
     "DataReady": ("VersionPinned", "a valid version of the data is pinned"),
@@ -571,6 +586,7 @@ def _job(facts: Facts, this: Round, store: StoreAccess, snapshot: Snapshot) -> M
         retries=facts.retries,
         annotations={VERSION_ANNOTATION: snapshot.version, FILE_ANNOTATION: snapshot.file},
         transform=_transform(work, snapshot) if isinstance(work, task.OwnTrainingTask) else None,
+        queue=facts.queue,
     )
 
 

@@ -409,7 +409,7 @@ def test_a_second_run_that_waits_for_its_turn_says_so() -> None:
         f"Succeeded Unknown {queued}",
         "Failed Unknown Queued",
         "PreflightPassed True StoreWorks: the store works",
-        "DataReady True VersionFound: there is a valid version of the data; it is pinned at the start",
+        "DataReady True VersionPinned: a valid version of the data is pinned",
         f"Trained Unknown {queued}",
         "Reproducible Unknown Queued",
         "Reconciling False Queued",
