@@ -2,7 +2,8 @@
 
 python -m tests.mutation                  all; goes on where it was stopped, if nothing changed since
 python -m tests.mutation --again          only those that are new, or survived last time and are not listed
-python -m tests.mutation --only MODULE    those of a module, or of several; nothing is kept of it
+python -m tests.mutation --only NAME      those of a module or of one of its functions, or of several (trainingjob
+                                          progress._decimals); nothing is kept of it
 """
 
 import argparse
@@ -10,7 +11,6 @@ import gc
 import hashlib
 import json
 import os
-import re
 import resource
 import sys
 import time
@@ -90,13 +90,16 @@ def _fails_anew() -> bool:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("--again", action="store_true", help="those that are new, or survived and are not listed")
-    parser.add_argument("--only", nargs="+", default=[], metavar="MODULE", help="of operator/modelmill/core")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="a module of the core, or MODULE.FUNCTION"
+    )
     asked = parser.parse_args(arguments)
     only = frozenset(asked.only)
     begun = time.monotonic()
-    paths = [path for path in sorted(mutants.CORE.glob("*.py")) if not only or path.stem in only]
+    modules = {name.partition(".")[0] for name in only}
+    paths = [path for path in sorted(mutants.CORE.glob("*.py")) if not only or path.stem in modules]
     found = [mutants.of_module(path) for path in paths]
-    everything = [mutant for of_file, _ in found for mutant in of_file]
+    everything = [mutant for of_file, _ in found for mutant in of_file if _is_asked(mutant.change, only)]
     print(f"{len(everything):,} mutants; {sum(left for _, left in found)} that only change a sentence are left out")
     again = asked.again
     state = _state()
@@ -121,8 +124,13 @@ def main(arguments: list[str]) -> int:
     ended = pytest.main(OPTIONS, [Trial(suspects, verdict)])
     if ended != 0:
         return int(ended)
-    listed = {entry for entry in _listed() if not only or re.split(r"[.\n]", entry)[0] in only}
+    listed = {entry for entry in _listed() if _is_asked(entry, only)}
     return _judge([mutant for mutant in everything if not verdicts[mutant.id]], len(everything), listed)
+
+
+def _is_asked(change: str, only: frozenset[str]) -> bool:
+    name = change.partition("\n")[0]
+    return not only or name in only or name.partition(".")[0] in only
 
 
 def _state() -> str:

@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
         from modelmill_trainer import packing  # noqa: PLC0415
         from modelmill_trainer.failure import TaskError  # noqa: PLC0415
     except ImportError as error:
-        return _refuse(f"{error}: install it with pip install 'modelmill[trainer]'")
+        return _refuse(f"{error}: install it with its extra trainer (in a clone: pip install '.[trainer]')")
     if options.trusted:
         print("warning: a pickle is opened, which runs whatever code its maker put into it", file=sys.stderr)
     asked = packing.Asked(

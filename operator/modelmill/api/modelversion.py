@@ -167,7 +167,6 @@ class ModelVersion(Resource):
         ("Model", "string", ".spec.modelRef.name"),
         ("Version", "integer", ".spec.version"),
         ("Tested", "string", '.status.conditions[?(@.type=="Tested")].status'),
-        ("Tested", "string", '.status.conditions[?(@.type=="Tested")].status'),
         ("Approved", "string", '.status.conditions[?(@.type=="Approved")].status'),
         ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason'),
         ("Age", "date", ".metadata.creationTimestamp"),
