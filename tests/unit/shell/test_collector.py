@@ -168,6 +168,23 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "_LOOK", 0.01)
 
 
+class Clock:
+    """The collector's monotonic clock, which a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(collector, "monotonic", made)
+    return made
+
+
 ALL = [(outcome, name) for outcome, ways in WAYS.items() for name in ways]
 
 
@@ -191,6 +208,7 @@ async def test_a_pod_that_answers_is_heard_among_those_that_do_not(pods: Pods) -
     assert pods.woken == [key("good")]
 
 
+@pytest.mark.usefixtures("clock")  # it stands still: nobody is asked a second time
 async def test_no_more_than_so_many_are_asked_at_once_and_who_waits_for_that_is_not_silent(
     pods: Pods, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,23 +231,6 @@ async def test_the_pods_of_one_object_are_asked_together_and_wake_it_once(pods: 
         await until(lambda: bool(pods.woken))
     assert sorted(m.value.percent for m in pods.measured("x")) == [40, 50]
     assert pods.woken == [key("x")]
-
-
-class Clock:
-    """The collector's monotonic clock, which a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(collector, "monotonic", made)
-    return made
 
 
 async def some_looks() -> None:
