@@ -40,6 +40,7 @@ from modelmill_trainer.frozen import Frozen
 from modelmill_trainer.importance import Ask, importance
 from modelmill_trainer.log import phase, redacted, say
 from modelmill_trainer.own_onnx import feeds, own_onnx
+from modelmill_trainer.progress import METER
 from modelmill_trainer.recipe import own_recipe
 from modelmill_trainer.version import types_of
 
@@ -60,6 +61,8 @@ class _Made(NamedTuple):
 
 def take(task: OwnTrainingTask) -> Report:
     """Check the container's model and metrics, and publish them; TaskError says what is wrong with what it wrote."""
+    METER.plan(("container", 98), ("check", 1), ("publish", 1))
+    METER.begin("check")
     output = Path(task.output)
     written = _written(output)
     metrics = _metrics(output, written, task)

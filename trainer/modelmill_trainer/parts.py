@@ -14,6 +14,7 @@ from modelmill_contracts.report import FetchResult, Report
 from modelmill_contracts.task import PartsTask
 from modelmill_trainer import data
 from modelmill_trainer.log import phase
+from modelmill_trainer.progress import METER
 from modelmill_trainer.splitting import Splitter
 from modelmill_trainer.version import types_of
 
@@ -24,6 +25,7 @@ def parts(task: PartsTask) -> Report:
     Both have the features, the target and the column of the split.  Training rows are in the data's order, test rows in
     the split's: as they were drawn, or the newest first.
     """
+    METER.plan(("fetch", 1), ("container", 99))
     folder = Path(task.folder)
     with tempfile.TemporaryDirectory() as name, phase("fetch"):
         table = data.load(task, Path(name))

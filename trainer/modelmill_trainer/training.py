@@ -31,14 +31,17 @@ from modelmill_trainer import (
 from modelmill_trainer.conversion import expect
 from modelmill_trainer.data import Data
 from modelmill_trainer.log import phase, say
+from modelmill_trainer.progress import METER
 from modelmill_trainer.recipe import recipe
 from modelmill_trainer.splitting import Splitter
 
 _RESULT_BYTES = 3072  # of a report, so that there is room for its message
+_FIT = 10.0  # about how long one takes, where fetching and evaluating take 1
 
 
 def train(task: TrainingTask) -> Report:
     """Fetch the snapshot, train, evaluate, convert, publish; TaskError, StoreError."""
+    METER.plan(*_phases(task.evaluation.folds))
     # Before any data is fetched: the declaration alone can be wrong.  The names of features are not known yet.
     draft = pipeline.build(task.estimator, pipeline.selected(task.estimator), task.seed, task.packages)
     classifier = is_classifier(draft)
@@ -60,6 +63,8 @@ def train(task: TrainingTask) -> Report:
             test = prepared.features.iloc[parts.test]
             predicted = evaluation.predict(estimator, test, prepared.target[parts.test])
             measured = evaluation.measure(predicted, metrics)
+            if not turns:  # what is chosen by the folds is not to be chosen by the test rows
+                METER.measured({metric.name: float(metric.value) for metric in measured})
             profile = profiling.profile(
                 estimator, prepared.features.iloc[parts.train], prepared.types, expect(estimator, test)
             )
@@ -84,6 +89,12 @@ def train(task: TrainingTask) -> Report:
         written = artifact.write(trained, task, folder)
     say("published" if task.publish else "compared only", artifact=written.digest, runtime=written.runtime)
     return _report(task, trained, written, folds.summary(validated, metrics) or measured)
+
+
+def _phases(folds: int) -> list[tuple[str, float]]:
+    """What will be done, and about how long each takes."""
+    fold = _FIT * (folds - 1) / folds if folds else 0.0
+    return [("fetch", 1), ("fit", _FIT), ("evaluate", 1), *[("fold", fold)] * folds, ("convert", 2), ("publish", 1)]
 
 
 def _builder(task: TrainingTask, prepared: Data) -> Callable[[], Pipeline]:

@@ -23,10 +23,12 @@ from trainer_tasks import csv, run, snapshot
 
 from modelmill_contracts import artifact, digest, evaluation, folder, task
 from modelmill_contracts.evaluation import Evaluation
+from modelmill_contracts.progress import Progress
 from modelmill_contracts.report import Report, TrainingResult
 from modelmill_contracts.store import Store
 from modelmill_contracts.task import OwnContainer, OwnTrainingTask, Split, StoreLocation
 from modelmill_trainer import own_training
+from modelmill_trainer.progress import METER
 
 ROOT = Path(__file__).parents[3]
 HEADER = "age,size,patient,day,label"
@@ -146,6 +148,13 @@ def _evaluation(place: Place, tmp_path: Path) -> Evaluation:
     assert answer.ok, answer
     folder.fetch(Store(place.asked.store), answer.result.artifact, tmp_path / "found")
     return evaluation.decode((tmp_path / "found" / evaluation.RESULTS).read_bytes())
+
+
+def test_who_asks_our_containers_is_told_that_they_bring_the_rows_and_take_the_model(place: Place) -> None:
+    assert METER.now == Progress(0, "fetch")
+    place.train()
+    assert place.take().ok
+    assert METER.now == Progress(99, "publish")
 
 
 def test_a_skops_file_is_checked_and_converted(place: Place) -> None:
