@@ -1,8 +1,8 @@
 """The content-addressed store: where things lie, and how they get there.
 
 Every object is written once under a name that is its content's digest, and never overwritten, unless it is a blob
-that was damaged.  What nothing refers to is moved from blobs/ to trash/ before it is deleted, so a blob is looked for
-in both.  This module is for pods: the operator never holds a store's credentials and never imports it.
+that was damaged.  What nothing refers to is moved from blobs/ or artifacts/ to trash/ before it is deleted, so it is
+looked for in both.  This module is for pods: the operator never holds a store's credentials and never imports it.
 """
 
 import os
@@ -30,7 +30,7 @@ _PART = 16 << 20  # S3 takes 10,000 parts
 _COPY = 5 << 30  # bytes; S3 copies no more in one request
 _PARTS_AT_ONCE = 2  # each is held in memory
 
-BLOBS, TRASH = "blobs/", "trash/"
+BLOBS, ARTIFACTS, TRASH = "blobs/", "artifacts/", "trash/"
 OWNERS = "owners/"  # an empty object for each owner that tried the store
 
 
@@ -50,7 +50,18 @@ def blob_key(content: str) -> str:
 
 def artifact_key(content: str) -> str:
     """The key (a prefix) of an artifact directory by its manifest's digest."""
-    return f"artifacts/sha256-{digest.hex_of(content)}"
+    return f"{ARTIFACTS}sha256-{digest.hex_of(content)}"
+
+
+def trash_key(key: str) -> str:
+    """Where the file at `key`, of a blob or in an artifact's folder, is moved to before it is deleted."""
+    return TRASH + key.removeprefix(BLOBS)
+
+
+def home_key(key: str) -> str:
+    """Where the file at `key` in trash/ was before."""
+    rest = key.removeprefix(TRASH)
+    return rest if rest.startswith(ARTIFACTS) else BLOBS + rest
 
 
 class StoredObject(NamedTuple):
@@ -208,9 +219,9 @@ class Store:
         try:
             return obstore.get(self._store, key, options=options)
         except (FileNotFoundError, exceptions.NotFoundError):
-            if not key.startswith(BLOBS):
+            if not key.startswith((BLOBS, ARTIFACTS)):
                 raise
-            return obstore.get(self._store, TRASH + key.removeprefix(BLOBS), options=options)
+            return obstore.get(self._store, trash_key(key), options=options)
 
     def delete(self, key: str) -> None:
         with self._explained(f"delete {key}"):

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from adbc_driver_postgresql import StatementOptions, dbapi
 
 from modelmill_contracts import environment
+from modelmill_trainer import casting
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import redacted
 from modelmill_trainer.reading import Source, check_names
@@ -153,9 +154,9 @@ def _ask(cursor: dbapi.Cursor, query: str) -> Source:
 
 
 def _kind_of(kind: pa.DataType) -> pa.DataType:
-    """The type that a column is read as: numeric, which has no bounds, as Float."""
-    if isinstance(kind, pa.OpaqueType) and kind.type_name == "numeric":
-        return pa.float64()
+    """The type that a column is read as: numeric as it is, whose text is cast exactly to what is declared."""
+    if casting.is_numeric(kind):
+        return kind
     return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 

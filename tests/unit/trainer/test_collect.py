@@ -8,7 +8,7 @@ from s3_server import S3Server
 from trainer_tasks import BREAST_CANCER, run, snapshot
 
 from modelmill_contracts.report import CollectResult, Report
-from modelmill_contracts.store import Store, StoreError, blob_key
+from modelmill_contracts.store import Store, StoreError, artifact_key, blob_key
 from modelmill_contracts.task import CollectTask, FetchTask, PreflightTask, SnapshotInput, StoreLocation
 from modelmill_trainer import collect
 
@@ -147,6 +147,54 @@ def test_a_store_that_is_away_is_not_asked_for_every_blob(
     answer = _collect(place, (), DAY + HOUR)
     assert (answer.reason, answer.message, answer.retryable) == ("StoreUnreachable", "it is gone", True)
     assert len(asked) == 2
+
+
+A, B = (artifact_key(f"sha256:{letter * 64}") for letter in "45")
+
+
+def _artifacts(place: StoreLocation) -> list[str]:
+    return [key for key in Store(place).keys("") if "artifacts/" in key]
+
+
+def _collect_artifacts(place: StoreLocation, keep: tuple[str, ...] | None, after: timedelta) -> Report:
+    now = (datetime.now(UTC) + after).isoformat()
+    everything = tuple(map(_digest, (FIRST, SECOND, THIRD)))
+    kept = None if keep is None else tuple(key.replace("artifacts/sha256-", "sha256:") for key in keep)
+    return run(CollectTask(place, OWNER, everything, now, kept))
+
+
+def _files(*folders: str) -> list[str]:
+    return sorted(f"{folder}/{name}" for folder in folders for name in ("manifest.json", "model.onnx"))
+
+
+@pytest.fixture
+def trained(place: StoreLocation) -> StoreLocation:
+    for key in _files(A, B):
+        Store(place).put_once(key, b"123")
+    return place
+
+
+def test_artifacts_stay_unless_somebody_asks_for_them(trained: StoreLocation) -> None:
+    assert _collect_artifacts(trained, None, 400 * DAY).result == CollectResult(0, 0, 0, 0)
+    assert _artifacts(trained) == _files(A, B)
+
+
+def test_an_artifact_that_nothing_refers_to_goes_in_two_passes_and_a_kept_one_never(trained: StoreLocation) -> None:
+    assert _collect_artifacts(trained, (A,), DAY - HOUR).result == CollectResult(0, 0, 0, 0)
+    assert _collect_artifacts(trained, (A,), DAY + HOUR).result == CollectResult(2, 0, 0, 0)
+    assert _artifacts(trained) == [*_files(A), *_files(f"trash/{B}")]
+    # Whoever serves it, or starts again, finds it there.
+    assert Store(trained).get(f"{B}/model.onnx", 3) == b"123"
+    assert _collect_artifacts(trained, (A,), DAY + HOUR).result == CollectResult(0, 0, 2, 6)
+    assert _artifacts(trained) == _files(A)
+    assert len(_blobs(trained)) == 3
+
+
+@pytest.mark.parametrize("keep", [(B,), None], ids=["it is referred to again", "artifacts are to stay"])
+def test_an_artifact_comes_back(trained: StoreLocation, keep: tuple[str, ...] | None) -> None:
+    _collect_artifacts(trained, (A,), DAY + HOUR)
+    assert _collect_artifacts(trained, keep, timedelta()).result == CollectResult(0, 2, 0, 0)
+    assert _artifacts(trained) == _files(A, B)
 
 
 @pytest.mark.parametrize("owner", ["somebody-else", ""])

@@ -48,6 +48,23 @@ def test_a_query_and_a_file_of_the_same_rows_are_the_same_version(store: StoreLo
 
 
 @pytest.mark.usefixtures("warehouse")
+def test_numeric_that_is_declared_integer_is_exact(store: StoreLocation, tmp_path: Path) -> None:
+    columns = (Column("x", "Integer"),)
+    query = "SELECT * FROM (VALUES (1, 9007199254740993::numeric), (2, -3.00), (3, NULL)) AS t(i, x) ORDER BY i"
+    from_file = snapshot(store, csv(tmp_path / "d.csv", "i,x", ["1,9007199254740993", "2,-3", "3,"]), columns=columns)
+    assert taken(SnapshotTask(store, query=query, columns=columns)) == from_file
+
+
+@pytest.mark.usefixtures("warehouse")
+@pytest.mark.parametrize(("kind", "rule"), [("Integer", "NotInteger"), ("String", "NotText")])
+def test_numeric_that_is_not_what_is_declared(store: StoreLocation, kind: str, rule: str) -> None:
+    query = "SELECT * FROM (VALUES (1.5::numeric), (9223372036854775808), ('NaN')) AS t(x)"
+    answer = run(SnapshotTask(store, query=query, columns=(Column("x", kind),)))
+    assert [(problem.rule, problem.rows) for problem in answer.problems] == [(rule, (1, 2, 3))]
+    assert "9223372036854775808" not in answer.message
+
+
+@pytest.mark.usefixtures("warehouse")
 def test_rows_are_checked_as_those_of_a_file(store: StoreLocation) -> None:
     columns = (Column("id", "Integer", max="199999"), Column("name", "String"))
     query = "SELECT i AS id, hash AS name FROM numbers ORDER BY i"

@@ -12,7 +12,7 @@ from trainer_tasks import csv, run, snapshot, taken
 from modelmill_contracts.report import Report, SnapshotResult
 from modelmill_contracts.store import blob_key
 from modelmill_contracts.task import Column, Derivation, SnapshotInput, SnapshotTask, StoreLocation
-from modelmill_trainer import duck
+from modelmill_trainer import duck, sources
 
 
 def _input(name: str, found: SnapshotResult) -> SnapshotInput:
@@ -231,13 +231,31 @@ def test_whole_numbers_that_do_not_fit(store: StoreLocation, inputs: tuple[Snaps
     assert answer.message == "column 'x' holds whole numbers of more than 64 bits; CAST it AS DOUBLE"
 
 
+SORT = "SELECT md5(i::VARCHAR) AS h, md5((i + 1)::VARCHAR) AS g FROM t, range(3000000) r(i) ORDER BY h"  # 200 MB
+
+
 def test_a_sort_that_does_not_fit_memory_spills(
     store: StoreLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(duck, "memory_limit", lambda: 128 << 20)
     found = _input("t", snapshot(store, csv(tmp_path / "d.csv", "x", ["1"])))
-    sql = "SELECT md5(i::VARCHAR) AS h, md5((i + 1)::VARCHAR) AS g FROM t, range(3000000) r(i) ORDER BY h"  # 200 MB
-    assert taken(_task(store, (found,), sql)).rows == 3_000_000
+    assert taken(_task(store, (found,), SORT)).rows == 3_000_000
+    # As much as it likes it may not.
+    monkeypatch.setattr(duck, "SPILLED_BYTES", 8 << 20)
+    answer = _derive(store, (found,), SORT)
+    assert (answer.reason, answer.retryable) == ("QueryTooLarge", False)
+
+
+def test_rows_without_end_do_not_fill_the_disk(
+    store: StoreLocation, inputs: tuple[SnapshotInput, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "MAX_BYTES", 1 << 20)
+    answer = _derive(store, inputs, "SELECT random() AS x FROM range(1000000000000)")
+    assert (answer.reason, answer.message) == (
+        "SourceTooLarge",
+        "the snapshot has more than 1048576 bytes, which is the limit",
+    )
+    assert not answer.retryable
 
 
 def test_the_same_query_gives_the_same_version(store: StoreLocation, tmp_path: Path) -> None:
