@@ -91,12 +91,13 @@ class FetchTask(msgspec.Struct, frozen=True, tag="Fetch"):
     folder: str
 
 
-class CollectTask(msgspec.Struct, frozen=True, tag="Collect"):
-    """Collect blobs that nothing refers to, in two passes at least a day apart.
+class CollectTask(msgspec.Struct, frozen=True, tag="Collect", omit_defaults=True):
+    """Collect blobs and artifacts that nothing refers to, in two passes at least a day apart.
 
     A blob that is not in `keep` and was last written a day before `now` is moved from blobs/ to trash/.  What was
     moved a day before `now` is deleted if it is still not in `keep`, and moved back if it is.  Readers look into
-    trash/ for what is not in blobs/, so that no moment is unsafe.  The store must have the mark of `owner`
+    trash/ for what is not in blobs/, so that no moment is unsafe.  The same is done with each file under artifacts/,
+    unless `artifacts` is None: then what of them is in trash/ is moved back.  The store must have the mark of `owner`
     and of nobody else.
     """
 
@@ -104,6 +105,7 @@ class CollectTask(msgspec.Struct, frozen=True, tag="Collect"):
     owner: str  # UID of the Workspace
     keep: tuple[str, ...]  # digests
     now: str  # RFC 3339
+    artifacts: tuple[str, ...] | None = None  # digests of those that stay
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):

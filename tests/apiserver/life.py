@@ -28,6 +28,7 @@ _REPORTS: dict[str, report.Result] = {  # by the end of the Job's name
     "train": report.TrainingResult(SNAPSHOT, ARTIFACT, URI, "onnx", (report.Metric("roc_auc", "0.99"),)),
     "verify": report.VerificationResult(ARTIFACT, (), (), 100),
 }
+_GO = ("ModelDeployment", "ModelVersion")  # kinds that are deleted in this life, and their children with them
 SHOWN = (*(resource.kind for resource in OWN), "Job", "Deployment", "Service", "NetworkPolicy")
 
 
@@ -129,12 +130,12 @@ class Life:
 
     async def play(self) -> bool:
         """Everything that they have to do now; whether that was anything."""
-        view = await self.view(("ModelDeployment", "Job", "Deployment", "Service", "NetworkPolicy"))
-        uids = {manifest["metadata"]["uid"] for manifest in view.all("ModelDeployment")}
+        view = await self.view((*_GO, "Job", "Deployment", "Service", "NetworkPolicy"))
+        uids = {manifest["metadata"]["uid"] for kind in _GO for manifest in view.all(kind)}
         acted = False
         for (kind, name), manifest in view.objects.items():
             owners = manifest["metadata"].get("ownerReferences", ())
-            if any(owner["kind"] == "ModelDeployment" and owner["uid"] not in uids for owner in owners):
+            if any(owner["kind"] in _GO and owner["uid"] not in uids for owner in owners):
                 await self.delete(kind, name)
             elif kind == "Job" and not (manifest.get("status") or {}).get("conditions"):
                 await self._end_job(manifest)
@@ -155,7 +156,7 @@ class Life:
         template = job["spec"]["template"]
         labels = template["metadata"]["labels"]
         metadata = {"name": name, "labels": labels, "ownerReferences": [owner | {"controller": True}]}
-        said = report.Report(True, "Done", result=_REPORTS[name.rpartition("-")[2]])
+        said = report.Report(True, "Done", result=self.result(name))
         terminated = {
             "exitCode": 0,
             "reason": "Completed",
@@ -178,12 +179,16 @@ class Life:
         status = {"startTime": now, "completionTime": now, "succeeded": 1, "ready": 0, "terminating": 0}
         await self.patch("Job", name, {"status": status | {"conditions": complete}}, "status")
 
+    def result(self, job: str) -> report.Result:
+        """What the pod of the Job of that name answers."""
+        return _REPORTS[job.rpartition("-")[2]]
+
     # What users do.
 
     def steps(self) -> tuple[Step, ...]:
         return (
-            Step("the store is declared", self._store, lambda v: v.says("Workspace", "default", "Ready")),
-            Step("data is declared", self._data, lambda v: v.get("Job", "tumours-data") is not None, pods_end=False),
+            Step("the store is declared", self.store, lambda v: v.says("Workspace", "default", "Ready")),
+            Step("data is declared", self.data, lambda v: v.get("Job", "tumours-data") is not None, pods_end=False),
             Step(
                 "it is declared anew while it is read",
                 lambda: self.patch("Dataset", "tumours", {"spec": {"source": {"configMapRef": {"key": "new.csv"}}}}),
@@ -202,6 +207,12 @@ class Life:
                 self._memory,
                 lambda v: v.serves(3, 2) and len(v.all("Deployment")) == 2,
             ),
+            Step(
+                "the model is to keep one version",
+                lambda: self.patch("Model", "triage", {"spec": {"versionHistoryLimit": 1}}),
+                lambda v: len(((v.get("Model", "triage") or {}).get("status") or {}).get("retiring", ())) == 2,
+            ),
+            Step("ten minutes pass", self._long_ago, lambda v: len(v.all("ModelVersion")) == 1 and v.serves(3, 2)),
             Step("there are to be more pods, and somebody edits the Service", self._edits, self._mended),
             Step(
                 "the deployment is deleted and made anew at once",
@@ -215,21 +226,21 @@ class Life:
             ),
         )
 
-    async def _store(self) -> None:
+    async def store(self) -> None:
         store = {"uri": "s3://models", "endpoint": "http://store:7070", "secretRef": {"name": "store"}}
         await self.create("Workspace", "default", {"store": store})
 
-    async def _data(self) -> None:
+    async def data(self) -> None:
         await self.create("Dataset", "tumours", {"source": {"configMapRef": {"name": "tumours", "key": "old.csv"}}})
 
     async def _run(self) -> None:
-        await self._train("run-a")
+        await self.train("run-a")
         await self.create("ModelDeployment", "triage", self._deployment(replicas=2))
 
     def _deployment(self, **more: Any) -> dict[str, Any]:
         return {"model": {"name": "triage"}, "revisionHistoryLimit": 1, **more}
 
-    async def _train(self, name: str) -> None:
+    async def train(self, name: str) -> None:
         spec = {
             "modelRef": {"name": "triage"},
             "data": {"datasetRef": {"name": "tumours"}, "target": "benign"},
@@ -239,8 +250,8 @@ class Life:
 
     async def _two_runs(self) -> None:
         await self.patch("ModelDeployment", "triage", {"spec": {"model": {"version": 1}}})
-        await self._train("run-b")
-        await self._train("run-c")
+        await self.train("run-b")
+        await self.train("run-c")
 
     async def _newest(self) -> None:
         await self.patch("ModelDeployment", "triage", {"spec": {"model": {"version": None}}})
@@ -248,6 +259,12 @@ class Life:
     async def _memory(self) -> None:
         resources = {"requests": {"memory": "1Gi"}, "limits": {"memory": "1Gi"}}
         await self.patch("ModelDeployment", "triage", {"spec": {"server": {"resources": resources}}})
+
+    async def _long_ago(self) -> None:
+        """What is to go was written down long ago."""
+        (model,) = (await self.view(("Model",))).all("Model")
+        retiring = [{**entry, "since": "2026-01-01T00:00:00Z"} for entry in model["status"]["retiring"]]
+        await self.patch("Model", "triage", {"status": {"retiring": retiring}}, "status")
 
     async def _edits(self) -> None:
         await self.patch("ModelDeployment", "triage", {"spec": {"replicas": 3}})

@@ -34,7 +34,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "endpoint": "http://store:7070",
                     "region": "eu-central-1",
                     "secretRef": {"name": "store"},
-                    "collect": {"enabled": True},
+                    "collect": {"enabled": True, "artifacts": True},
                 },
                 "identity": {"serviceAccountName": "cloud", "podLabels": {"azure.workload.identity/use": "true"}},
                 "allow": {
@@ -235,12 +235,14 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "resources": RESOURCES,
                 },
                 "approval": "Manual",
+                "versionHistoryLimit": 20,
             },
             "status": {
                 **PROGRESS,
                 "lastVersion": 7,
                 "latestReady": 6,
                 "reservations": [{"version": 7, "trainingJob": "forest", "uid": "8a5f"}],
+                "retiring": [{"version": 1, "uid": "7b2e", "since": TIME}],
             },
         }
     ],
@@ -255,6 +257,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "trainingJob": {"name": "forest", "uid": "8a5f"},
                     "recipe": DIGEST,
                     "dataset": {"name": "tumours", "version": DIGEST, "file": DIGEST},
+                    "gitCommit": "9f2c1e0b4d5a69788796a5b4c3d2e1f00f1e2d3c",
                 },
             },
             "status": {
@@ -479,6 +482,7 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
         ["sklearn.svm.SVC", "a._b.C9"],
         ["SVC", "os.system('x')", "sklearn..SVC", ".svm.SVC", "sklearn.", "sklearn.9a", "a-b.c", "a b.c", "a:b.c"],
     ),
+    "^[0-9a-f]{7,64}$": (["9f2c1e0", "0" * 64], ["9f2c1e", "9F2C1E0", "main", "9f2c1e0g", "sha1:9f2c1e0"]),
     "^[a-z][a-z0-9_]*$": (["f1", "roc_auc"], ["ROC", "roc auc", "1f", "_f", "roc-auc"]),
     "^[A-Za-z]+$": (["Ready", "a"], ["Not Ready", "Ready2", "a.b/C", "a-b"]),
     "^[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9_])?$": (["Found", "A", "A_1"], ["not found", "1A", "_A", "A:B", "A,b", "A-b"]),

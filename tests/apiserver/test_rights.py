@@ -15,6 +15,7 @@ from conftest import LEASE_NAMESPACE, Operator
 from test_operator import DIGEST, deployment, end_job, with_store, workspace
 
 from live import API_VERSION, ROOT, Kubectl, eventually
+from modelmill.core.resources import MANAGED_BY
 from modelmill_contracts import report
 
 NAME = "modelmill-operator"  # of the service account, the roles and the lease
@@ -62,6 +63,7 @@ class Scenario:
         self.somebody_makes_the_model_at_the_same_moment()
         self.somebody_takes_the_versions_number_at_the_same_moment()
         self.somebody_approves()
+        self.a_version_is_one_too_many()
         self.a_model_is_served_and_the_next_one_takes_over()
 
     def children_of_somebody_elses_are_in_the_way(self) -> None:
@@ -134,6 +136,34 @@ class Scenario:
         metadata = {"name": "triage-1"}
         self.kubectl.apply({"apiVersion": API_VERSION, "kind": "ModelApproval", "metadata": metadata, "spec": spec})
         self.kubectl.wait_for("mappr", "triage-1", "Ready")
+
+    def a_version_is_one_too_many(self) -> None:
+        model = {"apiVersion": API_VERSION, "kind": "Model", "metadata": {"name": "kept"}}
+        self.kubectl.apply(model | {"spec": {"versionHistoryLimit": 1}})
+        for number in (1, 2):
+            spec = {
+                "modelRef": {"name": "kept"},
+                "version": number,
+                "artifact": {"uri": "s3://models/artifacts/x", "digest": DIGEST},
+                "lineage": {"trainingJob": {"name": "run", "uid": f"run-{number}"}},
+            }
+            metadata = {"name": f"kept-{number}", "labels": MANAGED_BY}
+            version = {"apiVersion": API_VERSION, "kind": "ModelVersion", "metadata": metadata, "spec": spec}
+            self.kubectl.apply(version)
+            verified = report.VerificationResult(DIGEST, (), (), 100)
+            end_job(self.kubectl, f"kept-{number}-verify", report.Report(True, "Verified", result=verified))
+            self.kubectl.wait_for("mver", f"kept-{number}", "Ready")
+
+        def retiring() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = (self.kubectl.get("mdl", "kept") or {})["status"].get("retiring", [])
+            return found
+
+        (first,) = eventually(retiring, "version 1 is written down to go")
+        assert first["version"] == 1
+        long_ago = json.dumps({"status": {"retiring": [first | {"since": "2026-01-01T00:00:00Z"}]}})
+        self.kubectl.run("patch", "mdl", "kept", "--subresource=status", "--type=merge", "-p", long_ago)
+        eventually(lambda: self.kubectl.get("mver", "kept-1") is None, "version 1 is deleted")
+        assert self.kubectl.get("mver", "kept-2") is not None
 
     def require(self, resource: str, verb: str) -> None:
         right = Right("modelmill.dev", resource, verb)

@@ -423,3 +423,38 @@ def test_the_operator_may_not_make_its_own_somebody_elses_and_may_give_a_label_b
         assert operator_asks(all_powerful, "patch", kind, "ours", {"metadata": {"labels": MADE}}) == ""
     finally:
         all_powerful.run("label", kind.lower(), "ours", "app.kubernetes.io/managed-by=modelmill")
+
+
+# Versions by what they have of what the operator gives those that it makes.
+MADE_BY = {"lineage": {"trainingJob": {"name": "run", "uid": "8a5f"}}}
+VERSIONS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    "made": (MADE, MADE_BY),
+    "theirs": ({}, {}),
+    "taken": ({}, MADE_BY),
+    "named": (MADE, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def versions(children: Kubectl) -> Kubectl:
+    account = {"kind": "ServiceAccount", "name": "modelmill-operator", "namespace": LEASE_NAMESPACE}
+    rule = {"apiGroups": ["modelmill.dev"], "resources": ["modelversions"], "verbs": ["*"]}
+    children.apply(*role("every-version", account, rule))
+    for model, (labels, more) in VERSIONS.items():
+        artifact = {"uri": "s3://models/artifacts/x", "digest": "sha256:" + "1" * 64}
+        spec = {"modelRef": {"name": model}, "version": 1, "artifact": artifact, **more}
+        metadata = {"name": f"{model}-1", "labels": labels}
+        children.apply({"apiVersion": API_VERSION, "kind": "ModelVersion", "metadata": metadata, "spec": spec})
+    eventually(
+        lambda: "was not made" in operator_asks(children, "delete", "modelversion", "theirs-1"), "the policy holds", 20
+    )
+    return children
+
+
+def test_the_operator_may_delete_a_version_that_it_made_and_no_other(versions: Kubectl) -> None:
+    refused = {m: operator_asks(versions, "delete", "modelversion", f"{m}-1") for m in VERSIONS}
+    assert refused.pop("made") == ""
+    for said in refused.values():
+        assert "was not made for a TrainingJob by the operator" in said
+    words = ("delete", "modelversion", "theirs-1", "--dry-run=server")
+    assert asked(versions, "modelmill-admin", *words, "--as-group=system:masters") == ""

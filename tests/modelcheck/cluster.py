@@ -28,6 +28,7 @@ from modelmill.core.plan import (
     Create,
     Delete,
     Guards,
+    Listed,
     NoPods,
     Outcome,
     Record,
@@ -665,7 +666,7 @@ class Cluster:
 
     def _read_by(self, guard: AnyGuard, state: State) -> tuple[int, ...]:
         """The objects that a guard looks at."""
-        if isinstance(guard, NoPods):
+        if isinstance(guard, NoPods | Listed):
             return tuple(n for n in state.live if n and self._kind(n) == guard.kind)
         return (state.live[self.objects.slot(guard.kind, guard.name)],)
 
@@ -673,13 +674,15 @@ class Cluster:
         manifests = self.objects.manifests
         if isinstance(guard, NoPods):
             return not any(is_owned(manifests[number], guard.job) for number in read)
+        if isinstance(guard, Listed):
+            return guard.holds(tuple(manifests[number] for number in read))
         return guard.holds(manifests[read[0]] if read[0] else None)
 
 
 def _empty(name: str) -> Manifest:
     """An object of which only the dependencies are asked: any spec has the same kinds."""
     reference = {"name": "any"}
-    store = {"collect": {"enabled": True}}
+    store = {"collect": {"enabled": True, "artifacts": True}}
     spec = {"data": {"datasetRef": reference}, "modelRef": reference, "model": reference, "store": store, "training": 1}
-    spec["modelVersionRef"] = reference
+    spec |= {"modelVersionRef": reference, "versionHistoryLimit": 1}
     return {"metadata": {"name": name, "namespace": NAMESPACE, "uid": "any"}, "spec": spec}

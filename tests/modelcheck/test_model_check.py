@@ -16,6 +16,8 @@ from modelmill_contracts import task
 
 STATES = 1_000_000  # for each kind
 SHARE = {
+    "Model": 800_000,
+    "Model: retirement": 200_000,
     "ModelDeployment: rollout": 500_000,
     "ModelDeployment: loss": 300_000,
     "ModelDeployment: withdrawal": 200_000,
@@ -57,7 +59,10 @@ def test_every_state_is_safe_and_converges(name: str, reports: dict[str, Future[
     assert report.complete or report.states >= SHARE.get(name, STATES)
 
 
-NO_GUARD_OF = {kind: Weakness(guards=lambda guard, kind=kind: guard.kind == kind) for kind in ("Deployment", "Service")}
+NO_GUARD_OF = {
+    kind: Weakness(guards=lambda guard, kind=kind: guard.kind == kind)
+    for kind in ("Deployment", "Service", "ModelVersion", "ModelDeployment", "TrainingJob")
+}
 NO_GUARD_THAT = {
     end: Weakness(guards=lambda guard, end=end: guard.meaning.endswith(end))
     for end in ("has no artifact", "was compared", "are gone", "is suspended", "is as it was read")
@@ -69,6 +74,10 @@ WEAKENED = [
         "the Service leaves ready pods for a revision that has none",
     ),
     (NO_GUARD_OF["Service"], "ModelDeployment: rollout", "the revision that the Service selects loses its pods"),
+    (NO_GUARD_OF["ModelDeployment"], "Model: retirement", "what is served or named is deleted"),
+    (NO_GUARD_OF["ModelVersion"], "Model: retirement", "what is tested, or compared with, is deleted"),
+    (NO_GUARD_OF["TrainingJob"], "Model: retirement", "what is trained again is deleted"),
+    (NO_GUARD_THAT["is as it was read"], "Model: retirement", "a version is deleted though all are to stay"),
     (NO_GUARD_THAT["has no artifact"], "TrainingJob", "what was trained is trained again"),
     (NO_GUARD_THAT["was compared"], "TrainingJob: reproduction", "what ended is trained again"),
     (

@@ -1,10 +1,10 @@
 """Writes in words, and as what they are told apart by."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from modelmill.core.plan import Apply, Create, Delete, Guard, Guards, Outcome, SetStatus, Write
+from modelmill.core.plan import Apply, Create, Delete, Guard, Guards, Listed, Outcome, Record, SetStatus, Write
 
 
 def title(write: Write) -> str:
@@ -36,6 +36,8 @@ def plain(write: Write) -> Any:
             return [what, uid, _compared(guards)]
         case SetStatus(status):
             return status
+        case Record(type_, reason, message):
+            return [type_, reason, message]
     raise AssertionError(write)
 
 
@@ -47,8 +49,12 @@ def comparable(outcome: Outcome) -> Any:
 def _compared(guards: Guards) -> list[Any]:
     """What guards read, and what they compare it with: that is in their closures."""
     return [
-        [guard.kind, guard.name, guard.meaning, *(repr(cell.cell_contents) for cell in guard.holds.__closure__ or ())]
-        if isinstance(guard, Guard)
+        [guard.kind, getattr(guard, "name", ""), guard.meaning, *_closure(guard.holds)]
+        if isinstance(guard, Guard | Listed)
         else repr(guard)
         for guard in guards
     ]
+
+
+def _closure(holds: Callable[..., bool]) -> list[str]:
+    return [repr(cell.cell_contents) for cell in holds.__closure__ or ()]

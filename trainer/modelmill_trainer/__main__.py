@@ -53,7 +53,10 @@ def carry_out(variables: MutableMapping[str, str], port: int | None = None) -> R
         return Report(False, error.reason, str(error))
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            message = "the pod's scratch volume is full: the data does not fit it; give it more room, or read less"
+            message = (
+                "the node's disk, which has the pod's scratch volume, is full: read fewer rows or columns, or give the"
+                " nodes more disk"
+            )
             return Report(False, "ScratchFull", message)
         log.crash("unexpected error")
         # The type alone: the text of an unknown error may hold values of the data.

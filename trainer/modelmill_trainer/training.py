@@ -5,18 +5,21 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
-from modelmill_contracts import digest, report
+from modelmill_contracts import report
 from modelmill_contracts.evaluation import Evaluation
-from modelmill_contracts.report import FileDigest, Metric, Report, TrainingResult
-from modelmill_contracts.store import artifact_key
+from modelmill_contracts.report import Metric, Report
 from modelmill_contracts.task import TrainingTask
 from modelmill_trainer import (
     artifact,
+    calibration,
+    confusion,
     data,
     evaluation,
+    facts,
     fitting,
     folds,
     frozen,
@@ -76,10 +79,13 @@ def train(task: TrainingTask) -> Report:
             folds=validated,
             slices=slices,
             left_out=left_out,
+            confusion=confusion.confusion(predicted),
+            calibration=calibration.calibration(predicted),
         )
         made = recipe(task, list(prepared.types), metrics, pins.pinned(os.environ))
         rows = frozen.freeze(prepared, parts.order, texts)
-        trained = artifact.Trained(estimator, prepared, parts, made, evaluated, rows, profile, notes)
+        described = facts.rows_of(table, prepared.types, parts.train, parts.test)
+        trained = artifact.Trained(estimator, prepared, parts, made, evaluated, rows, profile, described, notes)
         written = artifact.write(trained, task, folder)
     say("published" if task.publish else "compared only", artifact=written.digest, runtime=written.runtime)
     return _report(task, trained, written, folds.summary(validated, metrics) or measured)
@@ -104,19 +110,10 @@ def _builder(task: TrainingTask, prepared: Data) -> Callable[[], Pipeline]:
 def _report(
     task: TrainingTask, trained: artifact.Trained, written: artifact.Written, metrics: tuple[Metric, ...]
 ) -> Report:
-    times, evaluated = os.times(), trained.evaluation
-    result = TrainingResult(
-        recipe=digest.of_json(trained.recipe),
-        artifact=written.digest,
-        uri=f"{task.store.uri.rstrip('/')}/{artifact_key(written.digest)}",
-        runtime=written.runtime,
-        metrics=metrics,
-        train_rows=len(trained.parts.train),
-        test_rows=len(trained.parts.test),
-        # Processes that a parallel fit started count too.
-        cpu_seconds=round(times.user + times.system + times.children_user + times.children_system),
+    evaluated = trained.evaluation
+    result = msgspec.structs.replace(
+        artifact.result(task, written, trained.recipe, metrics, trained.rows),
         slices=slicing.worst(evaluated.slices, list(evaluated.metrics)),
-        files=tuple(FileDigest(file.name, file.digest) for file in written.files),
     )
     message = (
         f"trained on {result.train_rows} rows, tested on {result.test_rows}: {_listed(evaluated.metrics)}"

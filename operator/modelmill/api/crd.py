@@ -47,6 +47,7 @@ def definition(kind: type[Resource]) -> dict[str, Any]:
             *({"name": n, "type": t, "jsonPath": p} for n, t, p in kind.columns),
             *({"name": n, "type": t, "jsonPath": p, "priority": 1} for n, t, p in kind.wide),
         ],
+        **({"selectableFields": [{"jsonPath": path} for path in kind.selectable]} if kind.selectable else {}),
         "subresources": {"status": {}} | ({"scale": kind.scale} if kind.scale else {}),
         "schema": {"openAPIV3Schema": _root(kind)},
     }

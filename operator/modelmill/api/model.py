@@ -18,6 +18,7 @@ from modelmill.api.schema import (
     Rule,
     Schema,
     Status,
+    Timestamp,
     listmap,
 )
 
@@ -117,6 +118,9 @@ class ModelSpec(Schema):
     the answer is there, the former one counts. Absent: nothing is tested."""
     approval: Literal["Automatic", "Manual"] = "Automatic"
     """Manual: a version is Ready only while a ModelApproval of its digest approves it. Automatic: it needs none."""
+    version_history_limit: Annotated[int | None, Field(ge=1, le=1000)] = None
+    """How many versions made by TrainingJobs stay, the newest; the others are deleted but for what serves, is named by
+    a ModelDeployment, tested, waiting for an approval, or the newest that is Ready. Absent: all stay."""
 
 
 class Reservation(Schema):
@@ -130,8 +134,19 @@ class Reservation(Schema):
     """UID of the TrainingJob: another one of the same name gets another number."""
 
 
+class Retiring(Schema):
+    """A version that is to be deleted."""
+
+    version: Annotated[int, Field(ge=1, json_schema_extra=INT64)]
+    """Its number."""
+    uid: Annotated[str, Field(max_length=64)]
+    """UID of the ModelVersion: another one of the same name is not meant."""
+    since: Timestamp
+    """When that was found. It is deleted ten minutes later, unless somebody needs it by then."""
+
+
 class ModelStatus(Status):
-    """The numbers given so far. Conditions: Ready, Reconciling, Stalled."""
+    """The numbers given so far, and what is about to be deleted. Conditions: Ready, Reconciling, Stalled."""
 
     last_version: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
     """The highest number ever given; 0 before the first. No number is given twice."""
@@ -139,6 +154,8 @@ class ModelStatus(Status):
     """The highest version that is Ready: what a ModelDeployment without a version serves. Absent: none is."""
     reservations: Annotated[tuple[Reservation, ...], Field(max_length=256, json_schema_extra=listmap("uid"))] = ()
     """Numbers given to training runs whose versions do not exist yet."""
+    retiring: Annotated[tuple[Retiring, ...], Field(max_length=256, json_schema_extra=listmap("uid"))] = ()
+    """Versions beyond spec.versionHistoryLimit that nobody needs, the oldest first: they are about to be deleted."""
 
 
 class Model(Resource):

@@ -173,6 +173,7 @@ class ModelDeployment(Resource):
         ("URL", "string", ".status.url"),
         ("Message", "string", '.status.conditions[?(@.type=="Ready")].message'),
     )
+    selectable: ClassVar = (".spec.model.name", ".spec.model.digest")
     scale: ClassVar = {
         "specReplicasPath": ".spec.replicas",
         "statusReplicasPath": ".status.replicas",

@@ -47,6 +47,8 @@ class Lineage(Schema):
     recipe: Digest | None = None
     """Digest of everything that decided the model's bytes: data, pipeline, seed, software."""
     dataset: DatasetLineage | None = None
+    git_commit: Annotated[str | None, Field(max_length=64, pattern=r"^[0-9a-f]{7,64}$")] = None
+    """The Git commit that asked for it: the TrainingJob's annotation modelmill.dev/git-commit when it began."""
 
 
 class ModelVersionSpec(Schema):
@@ -170,6 +172,15 @@ class ModelVersion(Resource):
         ("Approved", "string", '.status.conditions[?(@.type=="Approved")].status'),
         ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason'),
         ("Age", "date", ".metadata.creationTimestamp"),
+    )
+    selectable: ClassVar = (
+        ".spec.modelRef.name",
+        ".spec.artifact.digest",
+        ".spec.lineage.trainingJob.name",
+        ".spec.lineage.recipe",
+        ".spec.lineage.dataset.name",
+        ".spec.lineage.dataset.version",
+        ".spec.lineage.gitCommit",
     )
     wide: ClassVar = (
         ("Digest", "string", ".spec.artifact.digest"),

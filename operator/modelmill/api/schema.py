@@ -40,6 +40,7 @@ class Schema(BaseModel):
         populate_by_name=True,
         extra="ignore",
         frozen=True,
+        defer_build=True,  # until the first object of the kind: a restart does not wait for it
         use_attribute_docstrings=True,
     )
 
@@ -53,6 +54,7 @@ class Resource(Schema):
     short: ClassVar[str]
     columns: ClassVar[tuple[tuple[str, str, str], ...]]  # printer columns: (name, type, JSON path)
     wide: ClassVar[tuple[tuple[str, str, str], ...]] = ()  # only with -o wide
+    selectable: ClassVar[tuple[str, ...]] = ()  # JSON paths of what kubectl get --field-selector may ask: eight at most
     scale: ClassVar[dict[str, str] | None] = None
     name_pattern: ClassVar[str] = NAME_PATTERN
     name_length: ClassVar[int] = NAME_LENGTH

@@ -393,6 +393,14 @@ class TrainingJob(Resource):
         ("Age", "date", ".metadata.creationTimestamp"),
     )
     wide: ClassVar = (("Message", "string", '.status.conditions[?(@.type=="Succeeded")].message'),)
+    selectable: ClassVar = (
+        ".spec.modelRef.name",
+        ".spec.data.datasetRef.name",
+        ".status.datasetVersion",
+        ".status.recipe",
+        ".status.artifact.digest",
+        ".status.modelVersion",
+    )
 
     spec: TrainingJobSpec
     status: TrainingJobStatus = TrainingJobStatus()

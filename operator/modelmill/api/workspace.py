@@ -27,6 +27,9 @@ class Collect(Schema):
     enabled: bool = False
     """True: once a day a Job sets aside what no Dataset's history, TrainingJob or ModelVersion refers to, and deletes
     what it set aside a day before; only where the store is this Workspace's alone. False: nothing is deleted."""
+    artifacts: bool = False
+    """True: the same of artifacts that no ModelVersion, ModelDeployment or TrainingJob without a version refers to; one
+    that was put there by hand needs its ModelVersion within a day. False: artifacts stay."""
 
 
 class Store(Schema):

@@ -22,6 +22,7 @@ PERIOD = timedelta(days=1)
 PAUSE = timedelta(hours=1)  # after a failure
 TIMEOUT = timedelta(hours=1)
 _KINDS = ("Dataset", "TrainingJob", "ModelVersion")
+_SERVING = "ModelDeployment"
 MAX_KEPT = 10_000  # digests: what a Job is told is part of it, and etcd takes 1.5 MiB
 
 
@@ -37,10 +38,18 @@ class Done:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Digests of what somebody refers to."""
+
+    blobs: tuple[str, ...]
+    artifacts: tuple[str, ...] | None  # None: all stay
+
+
+@dataclass(frozen=True)
 class Facts:
     asked: str
     run: jobs.Run
-    keep: tuple[str, ...] | Waiting
+    keep: Kept | Waiting
     done: Done | None
 
 
@@ -53,21 +62,44 @@ class Decision:
     requeue_after: timedelta | None = None
 
 
-def dependencies(namespace: str, uid: str) -> tuple[Key, ...]:
-    return (*jobs.dependencies(namespace, uid, JOB), *(Key(kind, namespace, ALL_FIELD, YES) for kind in _KINDS))
+def dependencies(namespace: str, uid: str, *, artifacts: bool) -> tuple[Key, ...]:
+    kinds = (*_KINDS, _SERVING) if artifacts else _KINDS
+    return (*jobs.dependencies(namespace, uid, JOB), *(Key(kind, namespace, ALL_FIELD, YES) for kind in kinds))
 
 
-def observe(observed: Observed, store: str) -> Facts:
-    """What there is to know; `store` is the digest of how the store is reached."""
+def observe(observed: Observed, store: str, *, artifacts: bool) -> Facts:
+    """What there is to know.
+
+    `store` is the digest of how the store is reached, `artifacts` whether they are collected, too.
+    """
     asked = digest.of_json([store, observed.uid])
     said = observed.status.get("collected")
     done = None
     if said is not None:
         done = Done(said["at"], *(said.get(key, 0) for key in ("moved", "restored", "deleted", "freed")))
-    return Facts(asked, jobs.observe(observed, JOB, asked), _keep(observed), done)
+    return Facts(asked, jobs.observe(observed, JOB, asked), _keep(observed, artifacts=artifacts), done)
 
 
-def _keep(observed: Observed) -> tuple[str, ...] | Waiting:
+def _keep(observed: Observed, *, artifacts: bool) -> Kept | Waiting:
+    blobs = _blobs(observed)
+    if isinstance(blobs, Waiting):
+        return blobs
+    kept = _artifacts(observed) if artifacts else None
+    if isinstance(kept, Waiting):
+        return kept
+    number = len(blobs) + len(kept or ())
+    if number > MAX_KEPT:
+        return Waiting(
+            "TooMuchToKeep",
+            f"{number} files are referred to, and a Job can be told of {MAX_KEPT}; nothing is collected: lower"
+            " versionHistoryLimit of Datasets, or delete what nobody needs",
+            stalled=True,
+            failed=True,
+        )
+    return Kept(tuple(sorted(blobs)), None if kept is None else tuple(sorted(kept)))
+
+
+def _blobs(observed: Observed) -> set[str] | Waiting:
     """The blobs that somebody refers to; or who refers to what cannot be told."""
     files: dict[tuple[str, str], str] = {}
     keep: set[str] = set()
@@ -94,15 +126,38 @@ def _keep(observed: Observed) -> tuple[str, ...] | Waiting:
                 failed=True,
             )
         keep.add(file)
-    if len(keep) > MAX_KEPT:
-        return Waiting(
-            "TooMuchToKeep",
-            f"{len(keep)} files are referred to, and a Job can be told of {MAX_KEPT}; nothing is collected: lower"
-            " versionHistoryLimit of Datasets, or delete what nobody needs",
-            stalled=True,
-            failed=True,
-        )
-    return tuple(sorted(keep))
+    return keep
+
+
+def _artifacts(observed: Observed) -> set[str] | Waiting:
+    """The artifacts that somebody refers to; or who serves what cannot be told."""
+    keep: set[str] = set()
+    numbered: set[tuple[str, int]] = set()
+    for version in observed.find("ModelVersion", ALL_FIELD, YES):
+        keep |= {version["spec"]["artifact"]["digest"], dig(version, "status", "baseline", "artifact", "digest")}
+        numbered.add((version["spec"]["modelRef"]["name"], version["spec"]["version"]))
+    for job in observed.find("TrainingJob", ALL_FIELD, YES):
+        # What became a version is that version's.
+        if dig(job, "status", "modelVersion") is None:
+            keep.add(dig(job, "status", "artifact", "digest"))
+    for deployment in observed.find(_SERVING, ALL_FIELD, YES):
+        chosen = deployment["spec"]["model"]
+        keep.add(chosen.get("digest"))
+        for promoted in dig(deployment, "status", "history") or ():
+            found = dig(promoted, "artifact", "digest")
+            keep.add(found)
+            # A history that an older operator wrote has numbers only.
+            number = (promoted.get("model", chosen.get("name")), promoted.get("version"))
+            if found is None and number not in numbered:
+                whose = f"revision {promoted['revision']} of {_SERVING} {deployment['metadata']['name']}"
+                return Waiting(
+                    "ArtifactUnknown",
+                    f"what {whose} serves or served is not in its history, and there is no such ModelVersion; nothing"
+                    " is collected until that revision is beyond its revisionHistoryLimit",
+                    stalled=True,
+                    failed=True,
+                )
+    return {digest_ for digest_ in keep if digest_ is not None}
 
 
 def decide(facts: Facts, now: datetime) -> Decision:
@@ -164,6 +219,7 @@ def writes(
     if decision.start is None or isinstance(facts.keep, Waiting):
         return ()
     limits = pods.resources(ResourceRequirements(), jobs.DEFAULT_RESOURCES)
-    work = task.CollectTask(store.location, subject.uid, facts.keep, decision.start)
+    keep = facts.keep
+    work = task.CollectTask(store.location, subject.uid, keep.blobs, decision.start, keep.artifacts)
     job = jobs.render(subject, kind, JOB, facts.asked, work, store, limits=limits, timeout=TIMEOUT, retries=0)
     return (Create(job, (declared,)),)

@@ -2,13 +2,15 @@
 
 A TrainingJob that has an artifact and no version gets the next number: it is written down here first, as a
 reservation for the job's UID, and only then the job creates the ModelVersion.  This object alone numbers, so
-two jobs cannot get the same number, and a crash between the two steps finds the reservation again.
+two jobs cannot get the same number, and a crash between the two steps finds the reservation again.  Versions beyond
+`versionHistoryLimit` go (`core/retirement.py`), their numbers do not come back.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from modelmill.core import conditions
+from modelmill.api.model import ModelSpec
+from modelmill.core import conditions, retirement
 from modelmill.core.conditions import true
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Observed, Outcome, Subject
@@ -40,6 +42,7 @@ class Facts:
     unnumbered: frozenset[str]  # UIDs of this model's TrainingJobs that do not say yet which version they became
     last: int
     reservations: tuple[Reservation, ...]
+    retirement: retirement.Facts
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Decision:
     last: int
     reservations: tuple[Reservation, ...]
     latest_ready: int | None
+    retirement: retirement.Decision
 
 
 def depends(manifest: Manifest) -> tuple[Key, ...]:
@@ -54,11 +58,13 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
     return (
         Key("TrainingJob", namespace, MODEL_FIELD, name),
         Key("ModelVersion", namespace, MODEL_FIELD, name),
+        *retirement.dependencies(manifest),
     )
 
 
 def observe(observed: Observed) -> Facts:
     name = observed.subject.name
+    spec = ModelSpec.model_validate(observed.object["spec"])
     jobs = observed.find("TrainingJob", MODEL_FIELD, name)
     return Facts(
         subject=observed.subject,
@@ -84,10 +90,11 @@ def observe(observed: Observed) -> Facts:
         reservations=tuple(
             Reservation(r["version"], r["trainingJob"], r["uid"]) for r in observed.status.get("reservations", ())
         ),
+        retirement=retirement.observe(observed, spec.version_history_limit),
     )
 
 
-def decide(facts: Facts, now: datetime) -> Decision:  # noqa: ARG001 - no decision here depends on time
+def decide(facts: Facts, now: datetime) -> Decision:
     taken = {version.number: version.trained_by for version in facts.versions}
     made = {uid for uid in taken.values() if uid}
     last = max([facts.last, *taken])
@@ -101,10 +108,11 @@ def decide(facts: Facts, now: datetime) -> Decision:  # noqa: ARG001 - no decisi
             last += 1
             kept.append(Reservation(last, job, uid))
     ready = [version.number for version in facts.versions if version.ready]
-    return Decision(last, tuple(kept), max(ready) if ready else None)
+    latest_ready = max(ready) if ready else None
+    return Decision(last, tuple(kept), latest_ready, retirement.decide(facts.retirement, now))
 
 
-def render(facts: Facts, decision: Decision) -> Outcome:  # noqa: ARG001 - a Model makes no children
+def render(facts: Facts, decision: Decision) -> Outcome:
     ready = true("Ready", "Numbering", f"the last version given is {decision.last}")
     return Outcome(
         status={
@@ -112,9 +120,12 @@ def render(facts: Facts, decision: Decision) -> Outcome:  # noqa: ARG001 - a Mod
             "latestReady": decision.latest_ready,
             "reservations": [{"version": r.number, "trainingJob": r.job, "uid": r.uid} for r in decision.reservations]
             or None,
+            "retiring": retirement.status(decision.retirement),
         },
         conditions=(ready, *conditions.progress(ready, None)),
         headline=(),  # a number that was given is the TrainingJob's news
+        writes=retirement.writes(facts.retirement, decision.retirement),
+        requeue_after=decision.retirement.requeue_after,
     )
 
 

@@ -149,7 +149,16 @@ class Unedited:
         return live is not None and Unedited.of(self.kind, live) == self
 
 
-AnyGuard = Guard | NoPods | Unedited
+@dataclass(frozen=True)
+class Listed:
+    """A guard, too: about all objects of a kind in the namespace, read fresh from the API server."""
+
+    kind: str
+    holds: Callable[[tuple[Manifest, ...]], bool]
+    meaning: str
+
+
+AnyGuard = Guard | NoPods | Unedited | Listed
 Guards = tuple[AnyGuard, ...]
 
 

@@ -188,6 +188,7 @@ def _involved(manifest: Manifest) -> str:
 
 MODEL_FIELD = "spec.modelRef.name"
 SERVES_FIELD = "spec.model.name"
+MODELS_FIELD = "models"  # of a ModelDeployment: the Models that it is to serve, or whose versions its history has
 APPROVAL_FIELD = "spec.modelVersionRef.name"
 INVOLVED_FIELD = "involvedObject"
 
@@ -218,6 +219,12 @@ def _ever_inputs(dataset: Manifest) -> tuple[str, ...]:
     return tuple(sorted({*inputs_of(dataset), *former}))
 
 
+def _ever_models(deployment: Manifest) -> tuple[str, ...]:
+    history = dig(deployment, "status", "history") or ()
+    named = {dig(deployment, "spec", "model", "name"), *(promoted.get("model") for promoted in history)}
+    return tuple(sorted(name for name in named if name is not None))
+
+
 def _all(_: Manifest) -> str:
     return YES
 
@@ -238,7 +245,11 @@ _OWN_FIELDS: dict[str, dict[str, Callable[[Manifest], str | tuple[str, ...] | No
         LINEAGE_FIELD: _path("spec", "lineage", "dataset", "name"),
         ALL_FIELD: _all,
     },
-    "ModelDeployment": {SERVES_FIELD: _path("spec", "model", "name")},
+    "ModelDeployment": {
+        SERVES_FIELD: _path("spec", "model", "name"),
+        MODELS_FIELD: _ever_models,
+        ALL_FIELD: _all,
+    },
     "ModelApproval": {APPROVAL_FIELD: _path("spec", "modelVersionRef", "name")},
 }
 

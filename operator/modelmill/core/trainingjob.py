@@ -16,7 +16,18 @@ from msgspec.structs import replace
 
 from modelmill.api.schema import API_VERSION, parse_duration
 from modelmill.api.trainingjob import Container, Split, TrainingJobSpec
-from modelmill.core import admission, conditions, jobs, pods, progress, reproduction, retry, training_data, workspace
+from modelmill.core import (
+    admission,
+    conditions,
+    jobs,
+    lineage,
+    pods,
+    progress,
+    reproduction,
+    retry,
+    training_data,
+    workspace,
+)
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Guard, Guards, NoPods, Observed, Outcome, Subject, Unedited, Write
@@ -100,6 +111,7 @@ class Facts:
     queued: Waiting | None  # the namespace trains as much as it may
     reserved: int | None  # the number that the Model keeps for this run, unless somebody else used it meanwhile
     version_name: str | None  # of the ModelVersion that this run made
+    commit: str | None  # that asked for it when it began, if somebody said so
     so_far: progress.Progress | None  # how far it is, where it runs; nothing is decided by it
     ended: Ended | None
 
@@ -177,9 +189,14 @@ def observe(observed: Observed) -> Facts:
         queued=_queued(observed),
         reserved=_reserved(found, observed.uid, {v["spec"]["version"] for v in versions}),
         version_name=mine[0]["metadata"]["name"] if mine else observed.status.get("modelVersion"),
+        commit=lineage.commit_of(dict(run.annotations)) or lineage.commit_of(_annotations(observed.object)),
         so_far=progress.observe(observed, run if result is None else second),
         ended=_end_said(observed.object),
     )
+
+
+def _annotations(manifest: Manifest) -> dict[str, str]:
+    return dict(manifest["metadata"].get("annotations") or {})
 
 
 def _queued(observed: Observed) -> Waiting | None:
@@ -584,7 +601,11 @@ def _job(facts: Facts, this: Round, store: StoreAccess, snapshot: Snapshot) -> M
         limits=facts.limits,
         timeout=parse_duration(facts.timeout_text),
         retries=facts.retries,
-        annotations={VERSION_ANNOTATION: snapshot.version, FILE_ANNOTATION: snapshot.file},
+        annotations={
+            VERSION_ANNOTATION: snapshot.version,
+            FILE_ANNOTATION: snapshot.file,
+            **({lineage.COMMIT_ANNOTATION: facts.commit} if facts.commit is not None else {}),
+        },
         transform=_transform(work, snapshot) if isinstance(work, task.OwnTrainingTask) else None,
         queue=facts.queue,
     )
@@ -598,24 +619,32 @@ def _transform(work: task.OwnTrainingTask, snapshot: Snapshot) -> jobs.Training:
 
 
 def _version(facts: Facts, number: int, result: Result) -> Manifest:
-    snapshot = facts.snapshot
-    dataset = (
-        {"dataset": {"name": facts.dataset, "version": snapshot.version, "file": snapshot.file}}
-        if isinstance(snapshot, Snapshot)
-        else {}
+    snapshot, model = facts.snapshot, str(facts.model)
+    known = snapshot if isinstance(snapshot, Snapshot) else None
+    labels = lineage.labels(
+        model=model,
+        artifact=result.digest,
+        training_job=facts.subject.name,
+        recipe=result.recipe,
+        dataset=(facts.dataset, known.version) if known is not None else None,
+        commit=facts.commit,
     )
+    dataset = {}
+    if known is not None:
+        dataset = {"dataset": {"name": facts.dataset, "version": known.version, "file": known.file}}
     return {
         "apiVersion": API_VERSION,
         "kind": "ModelVersion",
-        "metadata": _named(facts, f"{facts.model}-{number}"),
+        "metadata": {**_named(facts, f"{model}-{number}"), "labels": labels},
         "spec": {
-            "modelRef": {"name": facts.model},
+            "modelRef": {"name": model},
             "version": number,
             "artifact": {"uri": result.uri, "digest": result.digest},
             "lineage": {
                 "trainingJob": {"name": facts.subject.name, "uid": facts.subject.uid},
                 "recipe": result.recipe,
                 **dataset,
+                **({"gitCommit": facts.commit} if facts.commit is not None else {}),
             },
         },
     }

@@ -130,12 +130,17 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
     namespace, uid = metadata["namespace"], metadata["uid"]
     uri = dig(manifest, "spec", "store", "uri") or ""
     claim = _volume(uri)[0] if uri.startswith(_VOLUME) else None
+    collect = dig(manifest, "spec", "store", "collect") or {}
     return (
         *((Key("PersistentVolumeClaim", namespace, "metadata.name", claim),) if claim is not None else ()),
         *jobs.dependencies(namespace, uid, JOB),
         Key("NetworkPolicy", namespace, OWNER_LABEL, uid),
         # Only who asks for it is woken by everything in the namespace.
-        *(collection.dependencies(namespace, uid) if dig(manifest, "spec", "store", "collect", "enabled") else ()),
+        *(
+            collection.dependencies(namespace, uid, artifacts=bool(collect.get("artifacts")))
+            if collect.get("enabled")
+            else ()
+        ),
         *((admission.dependency(namespace),) if dig(manifest, "spec", "training") else ()),
     )
 
@@ -174,7 +179,7 @@ class Decision:
 def observe(observed: Observed) -> Facts:
     spec = WorkspaceSpec.model_validate(observed.object["spec"])
     access = store_access(spec)
-    asked = asked_of(access)
+    asked, collect = asked_of(access), spec.store.collect
     parallel = spec.training.max_parallel if spec.training else None
     return Facts(
         subject=observed.subject,
@@ -187,7 +192,7 @@ def observe(observed: Observed) -> Facts:
         passed=observed.status.get("preflight") == asked,
         owned=observed.status.get("owned") == asked,
         failing=retry.failing(observed, "PreflightPassed"),
-        collecting=collection.observe(observed, asked) if spec.store.collect.enabled else None,
+        collecting=collection.observe(observed, asked, artifacts=collect.artifacts) if collect.enabled else None,
         parallel=parallel,
         candidates=admission.candidates(observed) if parallel is not None else (),
         admitted=frozenset(a["uid"] for a in observed.status.get("admitted", ())),

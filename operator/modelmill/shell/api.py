@@ -189,6 +189,10 @@ class Api:
                 return
             params["continue"] = page.metadata.continue_
 
+    async def every(self, resource: ResourceType, namespace: str) -> tuple[dict[str, Any], ...]:
+        """All objects of a kind in a namespace as they are now, each as far as the core reads it."""
+        return tuple([resource.project(item) async for items, _ in self.pages(resource, namespace) for item in items])
+
     async def any(self, resource: ResourceType, namespace: str, label_selector: str) -> bool:
         """Whether there is an object with these labels now."""
         params = {"limit": "1", "labelSelector": label_selector}

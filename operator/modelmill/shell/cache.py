@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from modelmill.core.controller import Controller
+from modelmill.core.measurement import Source, source_of
 from modelmill.core.plan import Measurement, Observed, Settings
 from modelmill.core.resources import OWNER_LABEL, TYPES, Key, Manifest
 
@@ -35,6 +36,7 @@ class Cache:
         self._dependencies: dict[ObjectKey, tuple[Key, ...]] = {}
         self._foreign: dict[ObjectKey, set[tuple[str, str]]] = {}
         self._refused: dict[ObjectKey, dict[tuple[str, str], str]] = {}
+        self._askable: dict[ObjectKey, Source] = {}  # pods; a look at all of them each second would cost too much
         self._measured: dict[str, Measurement] = {}  # by the UID of a pod that is known
         self._newest: dict[str, int] = {}  # resource version of each kind
         # UIDs of ours that are gone, until the kind is listed anew: a list that began before may still show them.  (A
@@ -47,6 +49,10 @@ class Cache:
     def objects(self, kind: str) -> list[Manifest]:
         """All objects of a kind."""
         return [manifest for (kind_, _, _), manifest in self._objects.items() if kind_ == kind]
+
+    def askable(self) -> list[tuple[Source, Manifest]]:
+        """The pods that can be asked how they are doing, each with what it is asked."""
+        return [(source, self._objects[key]) for key, source in self._askable.items()]
 
     def newest(self, kind: str) -> int:
         """The newest resource version of that kind's objects that was seen."""
@@ -71,6 +77,8 @@ class Cache:
         if old is not None and _number(old) >= number:
             return set()
         self._objects[key] = new
+        if kind == "Pod":
+            self._ask(key, source_of(new))
         if old is not None and old["metadata"]["uid"] != metadata["uid"]:
             self._measured.pop(old["metadata"]["uid"], None)
         if old is not None and _without_version(old) == _without_version(new):
@@ -98,6 +106,7 @@ class Cache:
         self._foreign.pop(key, None)
         self._refused.pop(key, None)
         self._measured.pop(old["metadata"]["uid"], None)
+        self._ask(key, None)
         return self._wake(self._unindex(key, old))
 
     def keep_only(
@@ -120,6 +129,12 @@ class Cache:
             woken |= self.remove(kind, namespace_, name)
         self._gone[kind].clear()
         return woken
+
+    def _ask(self, key: ObjectKey, source: Source | None) -> None:
+        if source is not None:
+            self._askable[key] = source
+        else:
+            self._askable.pop(key, None)
 
     def measured(self, namespace: str, owner: str, answers: Mapping[str, Measurement]) -> set[ObjectKey]:
         """Remember what pods of the object with that UID answered, by their UIDs; who is to be reconciled for it.

@@ -15,7 +15,7 @@ from time import monotonic
 import aiohttp
 
 from modelmill.core import pods
-from modelmill.core.measurement import Source, source_of
+from modelmill.core.measurement import Source
 from modelmill.core.plan import Measurement
 from modelmill.core.resources import OWNER_LABEL, Manifest
 from modelmill.shell.cache import Cache
@@ -85,11 +85,9 @@ class Collector:
     def _due(self) -> list[tuple[Owner, Source, list[Manifest]]]:
         """Whose pods are to be asked now; who has none any more is forgotten when it would be its turn."""
         askable: defaultdict[tuple[Owner, Source], list[Manifest]] = defaultdict(list)
-        for pod in self._cache.objects("Pod"):
-            source = source_of(pod)
-            if source is not None:
-                metadata = pod["metadata"]
-                askable[(metadata["namespace"], metadata["labels"].get(OWNER_LABEL, "")), source].append(pod)
+        for source, pod in self._cache.askable():
+            metadata = pod["metadata"]
+            askable[(metadata["namespace"], metadata["labels"].get(OWNER_LABEL, "")), source].append(pod)
         now, known = monotonic(), {owner for owner, _ in askable}
         self._turns = {o: turn for o, turn in self._turns.items() if o in known or turn.asking or turn.due > now}
         due = []

@@ -13,6 +13,7 @@ from modelmill.core.plan import (
     Create,
     Delete,
     Guards,
+    Listed,
     NoPods,
     Observed,
     Plan,
@@ -173,6 +174,8 @@ class Executor:
         for guard in guards:
             if isinstance(guard, NoPods):
                 holds = not await self._api.any(TYPES["Pod"], key[1], f"{_JOB_UID_LABEL}={guard.job}")
+            elif isinstance(guard, Listed):
+                holds = guard.holds(await self._api.every(TYPES[guard.kind], key[1]))
             else:
                 name = (guard.kind, guard.name)
                 if name not in read:

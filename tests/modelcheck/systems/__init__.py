@@ -12,6 +12,7 @@ from modelcheck.systems.modelversion import ModelVersionSystem
 from modelcheck.systems.moved import MovedStoreSystem
 from modelcheck.systems.refresh import RefreshSystem
 from modelcheck.systems.reproduction import ReproductionSystem
+from modelcheck.systems.retirement import RetirementSystem
 from modelcheck.systems.testing import TestingSystem
 from modelcheck.systems.trainingjob import TrainingJobSystem
 from modelcheck.systems.workspace import WorkspaceSystem
@@ -23,5 +24,6 @@ def systems() -> dict[str, System]:
         rollout(), loss(), withdrawal(), TrainingJobSystem(), ModelSystem(), DatasetSystem(), TwoReplicasSystem(),
         RefreshSystem(), DerivationSystem(), ModelVersionSystem(), WorkspaceSystem(), CollectionSystem(),
         AdmissionSystem(), ApprovalSystem(), TestingSystem(), MovedStoreSystem(), ReproductionSystem(),
+        RetirementSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}

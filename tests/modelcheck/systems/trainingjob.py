@@ -124,7 +124,7 @@ class TrainingJobSystem(System):
                 for type_ in ("Succeeded", "Failed"):
                     if _said(present, type_) and not _said(then, type_):
                         return f"{name} ended, and then did not"
-        return _unsafe_numbers(before.get("Model", MODEL), after.get("Model", MODEL))
+        return unsafe_numbers(before.get("Model", MODEL), after.get("Model", MODEL))
 
     def _unsafe_delete(self, write: Delete, before: Live) -> str | None:
         name = next(name for name in self.names if job_name(name) == write.name)
@@ -180,7 +180,7 @@ def _unsafe_create(write: Create, before: Live) -> str | None:
     return None
 
 
-def _unsafe_numbers(before: Manifest | None, after: Manifest | None) -> str | None:
+def unsafe_numbers(before: Manifest | None, after: Manifest | None) -> str | None:
     if before is None or after is None or before["metadata"]["uid"] != after["metadata"]["uid"]:
         return None
     then, now = before["status"], after["status"]

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from test_retention import look, model_version
-from world import World, digest_of, training_spec
+from world import World, digest_of, training_spec, with_version
 
 from modelmill.core import collection
 from modelmill.core.plan import Create
@@ -271,3 +271,98 @@ def test_what_holds_it_up_is_told() -> None:
     world.pod_of_job(JOB, conditions=[{"type": "PodScheduled", "status": "False", "message": "none"}])
     reconcile(world)
     assert said(world) == ("False", "Unschedulable")
+
+
+ARTIFACTS = {"collect": {"enabled": True, "artifacts": True}}
+PROMOTED = {"revision": "3fa94c1b", "promotedAt": "2026-01-01T00:00:00Z"}
+
+
+def kept(world: World) -> tuple[str, ...] | None:
+    """The artifacts that stay, each as its letter."""
+    reconcile(world)
+    found = work(world).artifacts
+    return None if found is None else tuple(digest[-1] for digest in found)
+
+
+def artifact_of(letter: str) -> dict[str, Any]:
+    return {"artifact": {"uri": f"s3://models/{letter}", "digest": digest_of(letter)}}
+
+
+def served(world: World, model: dict[str, Any], *history: dict[str, Any]) -> None:
+    promoted = [{**PROMOTED, **more} for more in history]
+    world.put("ModelDeployment", "triage", spec={"model": model}, status={"history": promoted})
+
+
+def test_artifacts_stay_where_nobody_asks_for_it() -> None:
+    world = with_collection()
+    assert kept(world) is None
+    pod = world.get("Job", JOB)["spec"]["template"]["spec"]
+    assert "artifacts" not in pod["containers"][0]["env"][0]["value"]
+
+
+def test_artifacts_that_nobody_refers_to_are_collected_if_that_is_asked() -> None:
+    assert kept(with_collection(**ARTIFACTS)) == ()
+
+
+def test_the_artifact_of_a_version_stays_and_what_it_is_compared_with() -> None:
+    world = with_version(with_collection(**ARTIFACTS), 1)
+    live = world.get("ModelVersion", "triage-1")
+    baseline = {"deployment": "triage", "artifact": {"uri": "s3://models/2", "digest": digest_of("2")}}
+    world.store("ModelVersion", "triage-1", {**live, "status": {**live["status"], "baseline": baseline}})
+    world.remove("Job", JOB)
+    assert kept(world) == ("1", "2")
+    world.remove("ModelVersion", "triage-1")
+    world.remove("Job", JOB)
+    assert kept(world) == ()
+
+
+def test_the_artifact_of_a_run_stays_while_it_is_no_version() -> None:
+    world = with_collection(**ARTIFACTS)
+    world.remove("Job", JOB)
+    world.put("TrainingJob", "lr", spec=training_spec(), status=artifact_of("3"))
+    world.put("TrainingJob", "running", spec=training_spec())
+    assert kept(world) == ("3",)
+    world.put("TrainingJob", "lr", spec=training_spec(), status={**artifact_of("3"), "modelVersion": "triage-3"})
+    world.remove("Job", JOB)
+    assert kept(world) == ()
+
+
+def test_what_serves_or_can_be_gone_back_to_stays() -> None:
+    world = with_collection(**ARTIFACTS)
+    served(world, {"uri": "s3://models/7", "digest": digest_of("7")}, artifact_of("6"), artifact_of("5"))
+    world.remove("Job", JOB)
+    assert kept(world) == ("5", "6", "7")
+
+
+def test_a_history_of_numbers_is_enough_while_the_versions_are_there() -> None:
+    world = with_version(with_collection(**ARTIFACTS), 1)
+    served(world, {"name": "triage"}, {"version": 1})
+    world.remove("Job", JOB)
+    assert kept(world) == ("1",)
+    world.remove("Job", JOB)
+    world.remove("ModelVersion", "triage-1")
+    reconcile(world)
+    assert not world.has("Job", JOB)
+    assert said(world) == ("False", "ArtifactUnknown")
+    assert world.message("Workspace", "default", "Collected") == (
+        "what revision 3fa94c1b of ModelDeployment triage serves or served is not in its history, and there is no such"
+        " ModelVersion; nothing is collected until that revision is beyond its revisionHistoryLimit"
+    )
+    served(world, {"name": "triage"}, {"version": 1, "model": "triage", **artifact_of("1")})
+    assert kept(world) == ("1",)
+
+
+def test_another_models_version_of_that_number_is_no_answer() -> None:
+    world = with_version(with_collection(**ARTIFACTS), 1)
+    served(world, {"name": "triage"}, {"version": 1, "model": "other"})
+    world.remove("Job", JOB)
+    reconcile(world)
+    assert said(world) == ("False", "ArtifactUnknown")
+
+
+def test_artifacts_count_among_what_a_job_can_be_told_of(monkeypatch: Any) -> None:
+    world = with_version(with_collection(**ARTIFACTS), 1)
+    world.remove("Job", JOB)
+    monkeypatch.setattr(collection, "MAX_KEPT", 0)
+    reconcile(world)
+    assert said(world) == ("False", "TooMuchToKeep")

@@ -13,6 +13,7 @@ from modelmill.core.plan import (
     Create,
     Delete,
     Guards,
+    Listed,
     Measurement,
     NoPods,
     Observed,
@@ -235,6 +236,8 @@ class World:
         for guard in guards:
             if isinstance(guard, NoPods):
                 holds = not any(k == "Pod" and is_owned(pod, guard.job) for (k, _), pod in self.objects.items())
+            elif isinstance(guard, Listed):
+                holds = guard.holds(tuple(m for (kind, _), m in self.objects.items() if kind == guard.kind))
             else:
                 holds = guard.holds(self.objects.get((guard.kind, guard.name)))
             assert holds, guard.meaning

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from modelmill.core.kinds import CONTROLLERS
-from modelmill.core.plan import Create, Delete, Plan, Record, SetStatus, Settings
+from modelmill.core.plan import Create, Delete, Listed, Plan, Record, SetStatus, Settings
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache
 from modelmill.shell.executor import Executor, Stale
@@ -227,3 +227,21 @@ async def test_a_long_event_has_as_many_bytes_as_the_api_server_takes(api: Api, 
     faults.answers["POST"] = {}
     await carried_out(api, cache, DEPLOYMENT, Record("Normal", "Serving", "x" + "\u00e4" * 1000))
     assert faults.asked[-1][1]["note"] == "x" + "\u00e4" * 511
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_what_everybody_says_is_read_fresh_before_a_write(
+    api: Api, cache: Cache, faults: Faults, others: int
+) -> None:
+    item = {"metadata": {"name": "triage", "managedFields": ["what nobody reads"]}, "spec": {"model": {"version": 1}}}
+    faults.answers = {"GET": {"metadata": {"resourceVersion": "7"}, "items": [item] * others}, "DELETE": {}}
+    seen = list[Any]()
+
+    def nobody(found: tuple[Any, ...]) -> bool:
+        seen.extend(found)
+        return not found
+
+    guard = Listed("ModelDeployment", nobody, "no ModelDeployment needs triage-1")
+    await carried_out(api, cache, KEY, Delete("ModelVersion", "triage-1", "u", (guard,)))
+    assert [method for method, _ in faults.asked] == ["GET", *(["DELETE"] if not others else [])]
+    assert seen == [{"metadata": {"name": "triage"}, "spec": {"model": {"version": 1}}, "status": {}}] * others
