@@ -53,7 +53,12 @@ def pod() -> Iterator[Pod]:
 def starts(kubectl: Kubectl, job: str) -> None:
     """Play the kubelet: the Job's pod runs at that address."""
     selector = f"batch.kubernetes.io/job-name={job}"
-    found = eventually(lambda: next(iter(kubectl.list("pods", selector)), None), f"a pod of {job}")
+
+    def seen_by_the_scheduler() -> dict[str, Any] | None:
+        """Before it has written that there is no node, it would write over what is written here."""
+        return next((p for p in kubectl.list("pods", selector) if p["status"].get("conditions")), None)
+
+    found = eventually(seen_by_the_scheduler, f"a pod of {job}")
     container = {"name": "trainer", "ready": True, "restartCount": 0, "image": "i", "imageID": "i"}
     running = {**container, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
     status = {"phase": "Running", "podIP": ADDRESS, "podIPs": [{"ip": ADDRESS}], "containerStatuses": [running]}
@@ -82,7 +87,7 @@ def test_what_a_pod_says_of_its_training_is_shown_while_it_runs(
 
     pod.says = {"percent": 40.5, "phase": "fold", "metrics": {"roc_auc": 0.98765432, "loss": 1e300}}
     starts(kubectl, "lr-train")
-    eventually(lambda: says().get("percent") == 40, "it is at 40 %", 30, lambda: kubectl.describe("tjob", "lr"))
+    eventually(lambda: says().get("percent") == 40, "it is at 40 %", 90, lambda: kubectl.describe("tjob", "lr"))
     assert says() == {
         "percent": 40,
         "phase": "fold",
@@ -92,7 +97,7 @@ def test_what_a_pod_says_of_its_training_is_shown_while_it_runs(
     assert "40" in kubectl.output("get", "tjob", "lr", "--no-headers").split()
     pod.says = {"percent": 70}
     asked = pod.asked
-    eventually(lambda: says().get("percent") == 70, "it is at 70 %", 30, lambda: kubectl.describe("tjob", "lr"))
+    eventually(lambda: says().get("percent") == 70, "it is at 70 %", 90, lambda: kubectl.describe("tjob", "lr"))
     assert pod.asked <= asked + 2
     pod.says = {"percent": "all"}
     training = report.TrainingResult(
