@@ -18,7 +18,7 @@ import coverage
 ROOT = Path(__file__).resolve().parents[2]
 PARSERS = ("v1", "v2", "tensors", "framing", "grpc_codec", "protobuf")
 GRPC = 4  # of so many inputs, one
-MEASURED = 20_000  # inputs for the coverage: measuring makes them slow
+MEASURED = 40_000  # inputs for the coverage: measuring makes them slow
 BRANCHES = 95.0  # per cent
 GROWTH = 32 << 20  # bytes, after all that is cached is cached
 
