@@ -84,7 +84,7 @@ class Recorder:
     def pods_at(self, moment: float) -> list[dict[str, Any]]:
         """The pods that had been made by then and were not gone, as they were last."""
         found = []
-        for versions in self.objects["pods"].values():
+        for versions in list(self.objects["pods"].values()):  # a thread adds to them
             last = next((v.manifest for v in reversed(versions) if v.manifest is not None), None)
             ended = versions[-1].since if versions[-1].manifest is None else float("inf")
             if last is not None and versions[0].since - _KNOWN_BY <= moment <= ended and _addresses(last):

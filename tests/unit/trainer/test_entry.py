@@ -60,9 +60,10 @@ def test_who_is_told_to_end_does_so_at_once_and_asks_for_another_try(tmp_path: P
         variables = {**os.environ, **keys, "MILL_REPORT": str(tmp_path / "report"), task.ENVIRONMENT: asked}
         silent.settimeout(30)
         running = subprocess.Popen([sys.executable, "-m", "modelmill_trainer"], env=variables)
-        silent.accept()
-        running.terminate()
-        assert running.wait(20) == report.EXIT_RETRYABLE
+        connection, _ = silent.accept()
+        with connection:
+            running.terminate()
+            assert running.wait(20) == report.EXIT_RETRYABLE
     answer = report.decode((tmp_path / "report").read_text())
     assert (answer.ok, answer.reason, answer.retryable) == (False, "Interrupted", True)
 
