@@ -93,7 +93,7 @@ class Recorder:
 
     def at(self, kind: str, moment: float) -> Iterator[dict[str, Any]]:
         """The objects of that kind as they were by then."""
-        for versions in self.objects[kind].values():
+        for versions in list(self.objects[kind].values()):
             by_then = [v for v in versions if v.since <= moment + _KNOWN_BY]
             if by_then and (manifest := by_then[-1].manifest or versions[0].manifest):
                 yield manifest
