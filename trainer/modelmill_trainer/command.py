@@ -17,11 +17,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _sign(options: argparse.Namespace) -> int:
-    from modelmill_contracts.folder import ArtifactError  # noqa: PLC0415 - what the other command does not need
-    from modelmill_contracts.store import ARTIFACTS, Store, StoreError  # noqa: PLC0415
-    from modelmill_contracts.task import StoreLocation  # noqa: PLC0415
-
-    try:
+    try:  # what the other command does not need
+        from modelmill_contracts.folder import ArtifactError  # noqa: PLC0415
+        from modelmill_contracts.store import ARTIFACTS, Store, StoreError  # noqa: PLC0415
+        from modelmill_contracts.task import StoreLocation  # noqa: PLC0415
         from modelmill_trainer import signing  # noqa: PLC0415
         from modelmill_trainer.failure import TaskError  # noqa: PLC0415
     except ImportError as error:
