@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,17 @@ def kubeconfig(name: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+@cache
+def kubectl_program() -> str:
+    """The user's own kubectl, or the one that came with the cluster."""
+    if found := shutil.which("kubectl"):
+        return found
+    sys.path.append(str(ROOT / "hack"))
+    from local_cluster.kubectl import ensure_kubectl
+
+    return str(ensure_kubectl())
+
+
 class Kubectl:
     """kubectl in one namespace of one cluster."""
 
@@ -26,7 +40,7 @@ class Kubectl:
         self.namespace = namespace
 
     def run(self, *words: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = ["kubectl", "--kubeconfig", self.config, "--namespace", self.namespace, *words]
+        command = [kubectl_program(), "--kubeconfig", self.config, "--namespace", self.namespace, *words]
         result = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=300, check=False)
         if check and result.returncode != 0:
             raise AssertionError(f"kubectl {' '.join(words)}: {result.stderr.strip()}")

@@ -104,9 +104,8 @@ def link_flags(item: Component) -> str:
 def check_go(needed: str) -> None:
     if find("go") is None:
         raise ClusterError(
-            f"Go {needed} or newer is needed to build Kubernetes' components, and `go` is not on PATH.\n"
-            "Install it (https://go.dev/doc/install, or your distribution's backports), or start Docker: "
-            "then kind is used."
+            f"Go {needed} or newer is needed to build what has no package, and `go` is not on PATH.\n"
+            "Install it (https://go.dev/doc/install, or your distribution's backports)."
         )
     found = go_version(run(["go", "version"]).stdout)
     switches = run(["go", "env", "GOTOOLCHAIN"]).stdout.strip() != "local"

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from local_cluster import images
 from local_cluster.commands import find, run
 from local_cluster.console import ClusterError, say
 
@@ -45,7 +46,13 @@ def load(names: Sequence[str]) -> None:
     current = context()
     say(f"CLUSTER=current: images cannot be loaded into {current!r} from here.")
     if current.startswith("kind-"):
-        say(f"Load them with kind: kind load docker-image {' '.join(names)} --name {current[len('kind-') :]}")
+        for name in names:
+            what = (
+                f"image-archive {images.store_archive()}"
+                if name == images.reference(images.STORE)
+                else f"docker-image {name}"
+            )
+            say(f"Load it with kind: kind load {what} --name {current[len('kind-') :]}")
     else:
         say(f"Push them to a registry that its nodes can pull from: {' '.join(names)}")
 

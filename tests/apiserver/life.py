@@ -28,6 +28,7 @@ _REPORTS: dict[str, report.Result] = {  # by the end of the Job's name
     "train": report.TrainingResult(SNAPSHOT, ARTIFACT, URI, "onnx", (report.Metric("roc_auc", "0.99"),)),
     "verify": report.VerificationResult(ARTIFACT, (), (), 100),
 }
+_GO = ("ModelDeployment", "ModelVersion")  # kinds that are deleted in this life, and their children with them
 SHOWN = (*(resource.kind for resource in OWN), "Job", "Deployment", "Service", "NetworkPolicy")
 
 
@@ -129,12 +130,12 @@ class Life:
 
     async def play(self) -> bool:
         """Everything that they have to do now; whether that was anything."""
-        view = await self.view(("ModelDeployment", "Job", "Deployment", "Service", "NetworkPolicy"))
-        uids = {manifest["metadata"]["uid"] for manifest in view.all("ModelDeployment")}
+        view = await self.view((*_GO, "Job", "Deployment", "Service", "NetworkPolicy"))
+        uids = {manifest["metadata"]["uid"] for kind in _GO for manifest in view.all(kind)}
         acted = False
         for (kind, name), manifest in view.objects.items():
             owners = manifest["metadata"].get("ownerReferences", ())
-            if any(owner["kind"] == "ModelDeployment" and owner["uid"] not in uids for owner in owners):
+            if any(owner["kind"] in _GO and owner["uid"] not in uids for owner in owners):
                 await self.delete(kind, name)
             elif kind == "Job" and not (manifest.get("status") or {}).get("conditions"):
                 await self._end_job(manifest)
@@ -202,6 +203,12 @@ class Life:
                 self._memory,
                 lambda v: v.serves(3, 2) and len(v.all("Deployment")) == 2,
             ),
+            Step(
+                "the model is to keep one version",
+                lambda: self.patch("Model", "triage", {"spec": {"versionHistoryLimit": 1}}),
+                lambda v: len(((v.get("Model", "triage") or {}).get("status") or {}).get("retiring", ())) == 2,
+            ),
+            Step("ten minutes pass", self._long_ago, lambda v: len(v.all("ModelVersion")) == 1 and v.serves(3, 2)),
             Step("there are to be more pods, and somebody edits the Service", self._edits, self._mended),
             Step(
                 "the deployment is deleted and made anew at once",
@@ -248,6 +255,12 @@ class Life:
     async def _memory(self) -> None:
         resources = {"requests": {"memory": "1Gi"}, "limits": {"memory": "1Gi"}}
         await self.patch("ModelDeployment", "triage", {"spec": {"server": {"resources": resources}}})
+
+    async def _long_ago(self) -> None:
+        """What is to go was written down long ago."""
+        (model,) = (await self.view(("Model",))).all("Model")
+        retiring = [{**entry, "since": "2026-01-01T00:00:00Z"} for entry in model["status"]["retiring"]]
+        await self.patch("Model", "triage", {"status": {"retiring": retiring}}, "status")
 
     async def _edits(self) -> None:
         await self.patch("ModelDeployment", "triage", {"spec": {"replicas": 3}})

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from live import API_VERSION, Kubectl, eventually
+from live import API_VERSION, Kubectl, eventually, kubectl_program
 from modelmill.api.crd import KINDS
 
 PLURALS = {kind.__name__: kind.plural for kind in KINDS}
@@ -73,7 +73,9 @@ class Recorder:
         version = json.loads(self._kubectl.output("get", "--raw", self._paths[kind]))["metadata"]["resourceVersion"]
         path = f"{self._paths[kind]}?watch=true&resourceVersion={version}"
         with self._files[kind].open("wb") as out:
-            return subprocess.Popen(["kubectl", "--kubeconfig", self._kubectl.config, "get", "--raw", path], stdout=out)
+            return subprocess.Popen(
+                [kubectl_program(), "--kubeconfig", self._kubectl.config, "get", "--raw", path], stdout=out
+            )
 
     def seen(self, kind: str) -> list[Manifest]:
         """Every version of every object of the kind, in the order of their change; a deletion has the last one."""

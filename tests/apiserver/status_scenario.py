@@ -17,7 +17,7 @@ import kubelet
 from conftest import Operator
 from recording import PLURALS, Checkpoint, Manifest, Recorder, Recording
 
-from live import API_VERSION, Kubectl, eventually
+from live import API_VERSION, Kubectl, eventually, kubectl_program
 from modelmill_contracts.report import (
     CollectResult,
     Metric,
@@ -464,7 +464,14 @@ class Scenario:
 
     def _kubectl_waits(self, names: list[str]) -> dict[str, int]:
         """The exit codes of `kubectl wait`, all at the same time."""
-        command = ["kubectl", "--kubeconfig", self.kubectl.config, "--namespace", self.kubectl.namespace, "wait"]
+        command = [
+            kubectl_program(),
+            "--kubeconfig",
+            self.kubectl.config,
+            "--namespace",
+            self.kubectl.namespace,
+            "wait",
+        ]
         running = {}
         for name in names:
             condition = HEADLINE.get(name.split("/")[0], "Ready")

@@ -156,14 +156,15 @@ def settle(
     finally:
         ended.set()
         sampler.join()
-    for found in connection.ask("GET", collection)["items"]:
-        if str(found["status"]["observedGeneration"]) != str(found["metadata"]["generation"]):
-            raise RuntimeError(f"{found['metadata']['name']}: its status is of another generation")
+    while behind := [o["metadata"]["name"] for o in connection.ask("GET", collection)["items"] if not up_to_date(o)]:
+        if time.time() - begun > 300:
+            raise RuntimeError(f"{len(behind)} statuses are of another generation, such as that of {behind[0]}")
+        time.sleep(1)  # it wrote a status that does not tell: counted for it all the same
     complete, cpu = max(first_of_each(contender, requests).values()), samples[0][1]
     return Settling(
         written=complete - begun,
         settled=requests[-1].at - begun,
-        cpu_written=next(c for at, c in samples if at >= complete) - cpu,
+        cpu_written=next((c for at, c in samples if at >= complete), samples[-1][1]) - cpu,
         cpu_settled=samples[-1][1] - cpu,
         peak=program.memory("VmHWM"),
         rest=program.memory("VmRSS"),
@@ -172,15 +173,20 @@ def settle(
     )
 
 
+def up_to_date(found: dict[str, Any]) -> bool:
+    """Whether the status tells of the object's generation (Argo Rollouts writes it as text)."""
+    return str(found.get("status", {}).get("observedGeneration")) == str(found["metadata"]["generation"])
+
+
 def first_of_each(contender: Contender, requests: list[Request]) -> dict[tuple[str, str], float]:
     """When each child was created and each status first written.
 
-    Both controllers write observedGeneration with every status, and the objects are not edited meanwhile.
+    The objects are not edited meanwhile, so that a status tells of their generation, if it tells of any.
     """
     first: dict[tuple[str, str], float] = {}
     for r in requests:
         child = r.verb == "create" and r.resource != "events"
-        status = r.verb in ("patch", "update") and r.resource in (contender.plural, f"{contender.plural}/status")
+        status = r.verb in ("patch", "update") and r.resource == f"{contender.plural}/status"
         if r.namespace == NAMESPACE and 200 <= r.code < 300 and (child or status):
             first.setdefault((contender.plural if status else r.resource, r.name), r.at)
     return first

@@ -35,7 +35,7 @@ WORKLOADS = (
 )
 ALONE = Workload("JSON, 1 row, 1 connection", "json", 1, 1)
 _STARTS = 5
-_PAIRS = 8  # of processes, with counters and without: what one process costs differs by 4 % from the next one's
+_PAIRS = 24  # of processes, with counters and without: what one process costs differs by 4 % from the next one's
 _START_PORT = 18590
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from live import Kubectl
+from live import Kubectl, kubectl_program
 from networkpolicy import Flow, Pod, Verdict, allowed
 
 _WATCHED = ("pods", "networkpolicies", "namespaces")
@@ -47,7 +47,7 @@ class Recorder:
     def start(self) -> "Recorder":
         for kind in _WATCHED:
             words = ("get", kind, "-A", "-o", "json", "--watch", "--output-watch-events")
-            self._read(["kubectl", "--kubeconfig", self._kubectl.config, *words], self._objects_of, kind)
+            self._read([kubectl_program(), "--kubeconfig", self._kubectl.config, *words], self._objects_of, kind)
         self._read(_conntrack(), self._connections, "")
         return self
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import last_line, run_script
 
-from live import Kubectl, eventually
+from live import ROOT, Kubectl, eventually
 
 
 def infer(kubectl: Kubectl, body: dict[str, Any], name: str = "triage") -> dict[str, Any]:
@@ -111,3 +111,13 @@ def test_from_apply_to_the_first_prediction(team: Kubectl) -> None:
     infer(team, {"inputs": [{"name": "input", "shape": [1, 30], "datatype": "FP32", "data": [[1.0] * 30]}]}, "quick")
     print(f"\nfrom apply to prediction: {time.monotonic() - begun:.1f} s")
     team.run("delete", "mdep/quick", "tjob/quick")
+
+
+def test_a_first_model_of_ones_own_data_as_the_readme_has_it(team: Kubectl) -> None:
+    section = (ROOT / "README.md").read_text().partition("## Your own data")[2]
+    manifests = section.partition("<<'END'\n")[2].partition("\nEND\n")[0]
+    team.run("create", "configmap", "mine", f"--from-file=mine.csv={ROOT}/examples/breast-cancer/breast-cancer.csv")
+    team.run("apply", "-f", "-", stdin=manifests.replace("LABEL", "benign"))
+    team.run("wait", "--for=condition=Ready", "mdep/mine", "--timeout=180s")
+    row = {"name": "input", "shape": [1, 30], "datatype": "FP32", "data": [1.0] * 30}
+    assert infer(team, {"inputs": [row]}, "mine")["model_version"] == "1"

@@ -140,7 +140,7 @@ def _request(r: Random, target: Target) -> Request:
         headers.append((b"inference-header-content-length", r.choice([b"", b"-1", b"x", b"9" * 16, b"9" * 5000])))
     if r.random() < 0.01:
         headers.append((b"content-encoding", r.choice([b"gzip", b"identity", MARK.encode()])))
-    return Request(path, headers, _damaged(r, text + raw))
+    return Request(path, headers, damaged(r, text + raw))
 
 
 def _v2(r: Random, target: Target) -> tuple[Any, bytes]:
@@ -217,7 +217,7 @@ def _raw(r: Random, datatype: str, count: int) -> bytes:
     if datatype == "BYTES":
         texts = [str(_value(r, datatype)).encode("utf-8", "surrogatepass") for _ in range(count)]
         raw = b"".join(struct.pack("<I", len(text)) + text for text in texts)
-        return _damaged(r, raw) if r.random() < 0.2 else raw
+        return damaged(r, raw) if r.random() < 0.2 else raw
     size = np.dtype(NUMPY_TYPES.get(datatype, np.float32)).itemsize * count
     if r.random() < 0.3:
         return r.getrandbits(8 * size).to_bytes(size, "little")
@@ -286,7 +286,7 @@ def _json(r: Random, document: Any) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _damaged(r: Random, data: bytes) -> bytes:
+def damaged(r: Random, data: bytes) -> bytes:
     if r.random() < 0.85 or not data:
         return data
     damaged = bytearray(data)

@@ -11,14 +11,15 @@ children's names it knows to be taken or refused.  One step is one of:
     time passes, or the clock is set back
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from modelcheck.objects import NAMESPACE, NEW, NOW, Objects, Slot, created, earlier, later, leaving
+import msgspec
+
+from modelcheck.objects import NAMESPACE, NEW, NOW, Objects, Slot, as_text, created, earlier, later, leaving
 from modelcheck.writes import comparable, plain, title
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import (
@@ -390,9 +391,9 @@ class Cluster:
     def _map_write(self, change: Callable[[str], str], planned: WriteOf) -> int:
         write = planned.write
         if isinstance(write, SetStatus):
-            write = SetStatus(json.loads(change(json.dumps(write.status))))
-        elif isinstance(write, Create) and (text := json.dumps(write.manifest)) != change(text):
-            write = replace(write, manifest=json.loads(change(text)))
+            write = SetStatus(msgspec.json.decode(change(as_text(write.status))))
+        elif isinstance(write, Create) and (text := as_text(write.manifest)) != change(text):
+            write = replace(write, manifest=msgspec.json.decode(change(text)))
         return self._write(replace(planned, write=write))
 
     # Planning.
@@ -495,7 +496,7 @@ class Cluster:
 
     def _write(self, planned: WriteOf) -> int:
         told_apart = (planned.controller, planned.uid, planned.expects, planned.doomed)
-        text = json.dumps([type(planned.write).__name__, plain(planned.write), *told_apart], sort_keys=True)
+        text = as_text([type(planned.write).__name__, plain(planned.write), *told_apart])
         known = self._write_numbers.get(text)
         if known is None:
             known = self._write_numbers[text] = len(self._writes)

@@ -4,12 +4,13 @@ What would make the number of versions endless is written in few names: times ar
 generation that nobody mentions any more is used again.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
+
+import msgspec
 
 from modelmill.core import collection
 from modelmill.core.conditions import timestamp
@@ -37,6 +38,11 @@ _TIMED = {
 _SORTED_BY_AGE = {"Deployment", "Pod"}
 
 Slot = tuple[str, str]  # kind, name
+
+
+def as_text(value: Any) -> str:
+    """Equal values are equal texts; a tuple is a list."""
+    return msgspec.json.encode(value, order="sorted").decode()
 
 
 def uid(kind: str, name: str, number: int = 0) -> str:
@@ -96,7 +102,7 @@ class Objects:
         return self._number(slot, kind, version)
 
     def _number(self, slot: int, kind: str, version: dict[str, Any]) -> int:
-        text = json.dumps([slot, version], sort_keys=True)
+        text = as_text([slot, version])
         known = self._numbers.get(text)
         if known is None:
             known = self._numbers[text] = len(self.manifests)
@@ -113,7 +119,7 @@ class Objects:
         return self._mapped[change].__getitem__
 
     def with_times(self, change: Callable[[str], str], number: int) -> int:
-        slot, version = json.loads(change(self._texts[number]))
+        slot, version = msgspec.json.decode(change(self._texts[number]))
         return self._number(slot, self.slots[slot][0], version)
 
     def by_slot(self, mentioned: frozenset[str]) -> dict[int, frozenset[str]]:
@@ -128,11 +134,11 @@ class Objects:
     def template(self, kind: str, manifest: Manifest) -> int:
         """The number of a manifest that asks for a new UID or generation."""
         slot = self.slot(kind, manifest["metadata"]["name"])
-        text = json.dumps([slot, manifest], sort_keys=True)
+        text = as_text([slot, manifest])
         known = self._template_numbers.get(text)
         if known is None:
             known = self._template_numbers[text] = len(self.templates)
-            self.templates.append((slot, json.loads(text)[1]))
+            self.templates.append((slot, msgspec.json.decode(text)[1]))
         return known
 
     def named(self, template: int, mentioned: frozenset[str]) -> int:
@@ -164,7 +170,7 @@ class _Mapped(dict[int, int]):
 
 
 def _canonical(kind: str, manifest: Manifest) -> dict[str, Any]:
-    whole = json.loads(json.dumps(manifest))
+    whole = msgspec.json.decode(msgspec.json.encode(manifest))
     version: dict[str, Any] = TYPES[kind].project(whole)
     if kind == "Job" and whole["metadata"]["name"] == collection.JOB and "template" in whole.get("spec", {}):
         # The operator does not read it, but what becomes of the store depends on what it asked for.

@@ -32,6 +32,8 @@ def main() -> int:
         reason=answer.reason,
         seconds=round(time.monotonic() - started, 3),
     )
+    for problem in answer.problems:  # of which the report has those that it has room for
+        log.say(problem.message, phase="report", rule=problem.rule, column=problem.column, count=problem.count)
     report.write(answer, path)
     return report.exit_code(answer)
 

@@ -72,15 +72,16 @@ class Checks:
             yield pa.record_batch(columns, names=list(self._columns))
 
     def raise_problems(self, more: Sequence[Problem] = ()) -> None:
-        """TaskError `DataInvalid` with every problem, `more` at the end, where a rule is broken."""
-        problems = list(self._before)
-        for name in self._names:
-            if name in self._wrong:
-                problems.append(self._wrong[name])
-            elif name in self._columns:
-                problems.extend(self._columns[name].problems())
+        """TaskError `DataInvalid` with every problem, the worst first, where a rule is broken.
+
+        Columns that are missing or should not be there come first, then what is wrong with the whole, `more` included,
+        and then the columns by how many of their values are wrong: a report has not always room for all.
+        """
+        problems = [*self._before, *(self._wrong[name] for name in self._names if name in self._wrong)]
         problems.extend(self._of_the_whole())
         problems.extend(more)
+        of_columns = [found for column in self._columns.values() for found in column.problems()]
+        problems.extend(sorted(of_columns, key=lambda problem: -problem.count))
         if problems:
             rest = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
             raise TaskError("DataInvalid", problems[0].message + rest, problems=tuple(problems))

@@ -48,7 +48,7 @@ def _pack(options: argparse.Namespace) -> int:
         from modelmill_trainer import packing  # noqa: PLC0415
         from modelmill_trainer.failure import TaskError  # noqa: PLC0415
     except ImportError as error:
-        return _refuse(f"{error}: install it with pip install 'modelmill[trainer]'")
+        return _refuse(f"{error}: install it with its extra trainer (in a clone: pip install '.[trainer]')")
     if options.trusted:
         print("warning: a pickle is opened, which runs whatever code its maker put into it", file=sys.stderr)
     asked = packing.Asked(

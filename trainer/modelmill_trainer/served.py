@@ -14,7 +14,8 @@ from modelmill_contracts.artifact import NUMERIC_INPUT, Manifest
 from modelmill_trainer.evaluation import Predicted
 from modelmill_trainer.failure import TaskError
 
-_BATCH = 500  # rows of a request: of the widest frozen rows that is some MB
+_BATCH = 500  # rows of a request, fewer where they are wide
+_LARGEST = 1 << 20  # bytes of a body: more the server refuses, unless it is told otherwise
 _PATIENCE = 120.0  # seconds until the server has loaded its model
 _TIMEOUT = 60.0  # seconds for one answer
 _SCORES = ("predict_proba", "decision_function")
@@ -48,7 +49,7 @@ class ServedModel:
                 raise TaskError(
                     "ServerNotReady",
                     f"the server that is tested did not load the model within {patience:g} s; its log says why (kubectl"
-                    " logs -c server), and spec.tests.resources of the Model gives it more memory",
+                    " logs job/VERSION-test -c server), and spec.tests.resources of the Model gives it more memory",
                     retryable=True,
                 )
             sleep(0.1)
@@ -79,7 +80,11 @@ class ServedModel:
         return taken
 
     def _ask(self, rows: pd.DataFrame) -> dict[str, Any]:
-        answer = self._infer(*self._body(rows))
+        body, headers = self._body(rows)
+        if len(body) > _LARGEST and len(rows) > 1:
+            parts = [self._ask(half) for half in (rows.iloc[: len(rows) // 2], rows.iloc[len(rows) // 2 :])]
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        answer = self._infer(body, headers)
         found = {}
         for output in answer["outputs"]:
             values = np.array(output["data"], dtype=str if output["datatype"] == "BYTES" else None)
@@ -95,7 +100,9 @@ class ServedModel:
             status, answer = self._send("POST", f"/v2/models/{self._name}/infer", body, headers)
         except OSError as error:
             message = f"the server that is tested broke off ({type(error).__name__}); its log says why"
-            raise TaskError("ServerLost", f"{message} (kubectl logs -c server)", retryable=True) from error
+            raise TaskError(
+                "ServerLost", f"{message} (kubectl logs job/VERSION-test -c server)", retryable=True
+            ) from error
         document = json.loads(answer)
         if status != 200:
             raise RefusedError(f"the server refuses the rows with {status}: {document.get('error', '')}"[:400])

@@ -41,7 +41,7 @@ class Sql(Schema):
 
 
 class DerivedContainer(Schema):
-    """A program of the user's. It has neither credentials nor an identity; it runs as any user that is not root, with
+    """A program of the user's. It has neither credentials nor an identity; it runs as user 65532, with
     nothing to write to but $MILL_OUTPUT and /tmp."""
 
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$")]
@@ -119,7 +119,7 @@ class Source(Schema):
     sql: Sql | None = None
     derive: Derive | None = None
     config_map_ref: KeyReference | None = None
-    """A key of a ConfigMap, ending in .csv: for small examples."""
+    """A key of a ConfigMap, for small examples: CSV, JSON lines or Parquet."""
 
 
 class Column(Schema):

@@ -31,7 +31,7 @@ class MetricTest(Schema):
     rules: ClassVar = (Rule("has(self.min) || has(self.max)", "give min, max or both", reason="FieldValueRequired"),)
 
     name: MetricName
-    """The metric, by scikit-learn's name as in a TrainingJob's evaluation.metrics, such as roc_auc or rmse."""
+    """The metric, by its name as in a TrainingJob's evaluation.metrics, such as roc_auc or rmse."""
     min: Decimal | None = None
     """The least that it may be."""
     max: Decimal | None = None
@@ -114,8 +114,8 @@ class ModelSpec(Schema):
     description: Annotated[str, Field(max_length=1024)] = ""
     """What the model is for, in words for people."""
     tests: Tests | None = None
-    """What each version must pass before it may serve. A change tests every version again; until the answer is there,
-    the former one counts. Absent: nothing is tested."""
+    """What each version must pass before it may serve. A change, but of resources, tests every version again; until
+    the answer is there, the former one counts. Absent: nothing is tested."""
     approval: Literal["Automatic", "Manual"] = "Automatic"
     """Manual: a version is Ready only while a ModelApproval of its digest approves it. Automatic: it needs none."""
     version_history_limit: Annotated[int | None, Field(ge=1, le=1000)] = None

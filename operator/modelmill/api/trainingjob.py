@@ -135,7 +135,7 @@ class Variable(Schema):
 
 class Container(Schema):
     """A program of the user's that trains, instead of an estimator. It has neither credentials nor an identity; it runs
-    as any user that is not root, with nothing to write to but $MILL_OUTPUT and /tmp."""
+    as user 65532, with nothing to write to but $MILL_OUTPUT and /tmp."""
 
     rules: ClassVar = (
         Rule(
@@ -169,8 +169,8 @@ class Evaluation(Schema):
         tuple[Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")], ...],
         Field(max_length=32, json_schema_extra=SET),
     ] = ()
-    """Metrics to compute, by scikit-learn's names, such as roc_auc or rmse. Absent: accuracy for a classifier, r2 for a
-    regressor."""
+    """Metrics to compute, such as roc_auc or rmse; docs/training.md has all names. Absent: accuracy for a classifier,
+    r2 for a regressor."""
     cross_validation: Annotated[int, Field(ge=2, le=20)] | None = None
     """Folds of the training rows, made in the way of data.split, to train as many more models: status.metrics has their
     mean and standard deviation. Absent: none; it has the values on the test rows."""

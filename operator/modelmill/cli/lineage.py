@@ -212,8 +212,11 @@ def _model_line(_: Records, model: Manifest) -> str:
 
 def _deployment_line(_: Records, deployment: Manifest) -> str:
     stable = deployment.get("status", {}).get("stable")
-    serves = "serves nothing" if stable is None else f"serves version {stable.get('version', 'by uri')}"
-    return f"ModelDeployment {_name(deployment)}  {serves}"
+    if stable is None:
+        serves = "nothing"
+    else:
+        serves = f"version {stable['version']}" if "version" in stable else "an artifact by its uri"
+    return f"ModelDeployment {_name(deployment)}  serves {serves}"
 
 
 def _approval_line(_: Records, approval: Manifest) -> str:

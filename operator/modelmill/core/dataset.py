@@ -192,7 +192,7 @@ def _look(facts: Facts, now: datetime) -> Decision:
     as_it_was = Decision(facts.history, facts.looked, facts.snapshot, facts.modified_at)
     if isinstance(facts.asked, Waiting):
         # Without the store nothing new can be taken; what was taken is still what was declared.
-        stays = facts.settled and facts.history and facts.asked.reason != source.CYCLE
+        stays = facts.settled and facts.history and facts.asked.reason not in source.REFUSED
         return replace(as_it_was, waiting=None if stays else facts.asked)
     wanted, again = _wanted(facts, facts.asked, now)
     state, run = _state(facts), facts.run
@@ -298,27 +298,31 @@ def _tried(facts: Facts, as_it_was: Decision, state: str, wanted: Occasion, now:
 def _taken(facts: Facts, asked: Asked, result: report.SnapshotResult, now: datetime) -> Decision:
     """The history with this snapshot first; content that is known keeps when it was first seen."""
     known = next((s for s in facts.history if s.version == result.version), None)
-    observed_at = known.observed_at if known is not None else timestamp(facts.run.ended or now)
+    ended = timestamp(facts.run.ended or now)
+    observed_at = known.observed_at if known is not None else ended
+    last = facts.history[0] if facts.history and facts.history[0].version == result.version else None
+    # The page tells of the change to the version before: the newest look at the same content found none.
+    page = last.page if last is not None and last.is_in(asked.store) else None
     newest = Snapshot(
         result.version,
         result.file,
         result.rows,
         observed_at,
         result.profile,
-        result.page,
+        page or result.page,
         facts.occasion.inputs,
         asked.store.place,
     )
     others = tuple(s for s in facts.history if s.version != result.version)
     used = (result.cpu_seconds, result.size)
     # Where the source does not say: since when it has been the newest.
-    unchanged = bool(facts.history) and facts.history[0].version == result.version
-    since = facts.modified_at or observed_at if unchanged else timestamp(facts.run.ended or now)
+    since = facts.modified_at or observed_at if last is not None else ended
+    said = _moment_said(result.modified_at)
     return Decision(
         history=(newest, *others),
         looked=replace(_looked(facts, now), usage=used if any(used) else facts.looked.usage),
         snapshot=asked.digest,
-        modified_at=_moment_said(result.modified_at) or since,
+        modified_at=min(said, ended, key=moment) if said is not None else since,  # nothing is newer than the look
     )
 
 
@@ -472,7 +476,8 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Create | Delete, ...]:
 
 
 def _job(facts: Facts, asked: Asked, occasion: Occasion) -> Manifest:
-    previous = facts.history[0].profile if facts.history else None
+    newest = facts.history[0] if facts.history else None
+    previous = newest.profile if newest is not None and newest.is_in(asked.store) else None
     annotations = {OCCASION_ANNOTATION: msgspec.json.encode(occasion).decode()} if occasion != NOTHING else None
     transform = asked.transform
     return jobs.render(

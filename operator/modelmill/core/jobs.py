@@ -16,6 +16,7 @@ from modelmill_contracts.report import EXIT_FAILED, Report
 # Job and pod come by different watches: the pod's end may be seen a moment after the Job's.
 REPORT_GRACE = timedelta(seconds=10)
 DEFAULT_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+_ROOM = "48Gi"  # of a pod's scratch: a source packed, unpacked, and its snapshot, of at most 16 GiB each
 TASK_ANNOTATION = f"{GROUP}/task"  # on a Job: the digest of what it was asked
 # Reasons of a pod that does not start; every other one is about a Job that ended.
 _HOLDING_UP = ("PodCreationRefused", "Unschedulable", "ImagePullFailed", "ContainerConfigInvalid")
@@ -230,6 +231,17 @@ def render(
         before = list(beside.containers)
         volumes += [{"name": name, "emptyDir": {}} for name in beside.volumes]
     container = _ours("trainer", subject, work, store, mounts=mounts, limits=limits, variables=variables or [])
+    spec = pods.pod_spec(
+        [container],
+        volumes,
+        restartPolicy="Never",
+        # A user's container is nobody.
+        **(store.pod if transform is None else {}),
+        **({"initContainers": before} if before else {}),
+    )
+    for volume in spec["volumes"]:
+        if "emptyDir" in volume:
+            volume["emptyDir"] = {"sizeLimit": _ROOM}
     template_labels = labels if transform is not None else {**dict(store.identity.labels), **labels}
     return {
         "apiVersion": "batch/v1",
@@ -256,14 +268,7 @@ def render(
             },
             "template": {
                 "metadata": {"labels": template_labels},
-                "spec": pods.pod_spec(
-                    [container],
-                    volumes,
-                    restartPolicy="Never",
-                    # A user's container is nobody.
-                    **(store.pod if transform is None else {}),
-                    **({"initContainers": before} if before else {}),
-                ),
+                "spec": spec,
             },
         },
     }

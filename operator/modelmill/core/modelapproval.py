@@ -1,6 +1,6 @@
 """ModelApproval: says whether its decision counts.  What follows from it is its ModelVersion's (`core/approval.py`).
 
-there is no such ModelVersion         -> wait for it
+there is no such ModelVersion         -> wait for it, unless it counted before: then that stays on record
 its artifact has another digest       -> it does not count, and never will
 it approves what somebody rejected    -> it does not count: a rejection is final
 """
@@ -26,6 +26,7 @@ class Facts:
     decision: str
     artifact: str | None  # digest of the version's artifact; None: there is no such version
     rejected: approval.Said | None
+    counted: bool  # as the status says
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def observe(observed: Observed) -> Facts:
         decision=spec.decision,
         artifact=version["spec"]["artifact"]["digest"] if version is not None else None,
         rejected=known if known is not None and known.decision == "Reject" else None,
+        counted=conditions.is_true(observed.object, "Ready"),
     )
 
 
@@ -58,6 +60,8 @@ def decide(facts: Facts, now: datetime) -> Decision:  # noqa: ARG001 - no decisi
 
 def _why_not(facts: Facts) -> Waiting | None:
     """Why the decision does not count; None: it does."""
+    if facts.artifact is None and facts.counted:
+        return None
     if facts.artifact is None:
         return Waiting("ModelVersionNotFound", f"there is no ModelVersion {facts.version} yet; it counts once there is")
     if facts.artifact != facts.digest:
@@ -77,8 +81,12 @@ def _why_not(facts: Facts) -> Waiting | None:
 
 def render(facts: Facts, decision: Decision) -> Outcome:
     waiting = decision.waiting
-    if waiting is None:
-        said = "approved" if facts.decision == "Approve" else "rejected"
+    said = "approved" if facts.decision == "Approve" else "rejected"
+    if waiting is None and facts.artifact is None:
+        ready = true(
+            "Ready", "VersionGone", f"ModelVersion {facts.version} was {said}, and is gone; this is on record only"
+        )
+    elif waiting is None:
         ready = true("Ready", "Counts", f"ModelVersion {facts.version} is {said}")
     else:
         ready = conditions.false("Ready", waiting.reason, waiting.message)

@@ -282,8 +282,8 @@ def _container_trouble(status: Mapping[str, Any]) -> Trouble | None:
         if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
             return Trouble(
                 "ContainerConfigInvalid",
-                f"container {status['name']} cannot be created: {text}; create what is missing (a store's Secret has"
-                f" the keys {environment.SECRET_ACCESS_KEY_FIELD} and {environment.SECRET_SECRET_KEY_FIELD})",
+                f"container {status['name']} cannot be created: {text}; create what is missing (a"
+                f" Secret for s3 has {environment.SECRET_ACCESS_KEY_FIELD} and {environment.SECRET_SECRET_KEY_FIELD})",
                 declared=True,
             )
     ended = state.get("terminated") or last.get("terminated")
@@ -317,5 +317,5 @@ def _users_trouble(ended: Mapping[str, Any], *, fatal: bool) -> Trouble:
     if ended.get("reason") == "OOMKilled":
         words = "used more memory than its limit; raise spec.resources.limits.memory"
         return Trouble("OutOfMemory", f"container {USERS} {words}", fatal)
-    words = f"ended with exit code {ended.get('exitCode')}; its log says why (kubectl logs -c {USERS})"
+    words = f"ended with exit code {ended.get('exitCode')}; its log says why (kubectl logs POD -c {USERS})"
     return Trouble("ContainerFailed", f"container {USERS} {words}", fatal, declared=True)

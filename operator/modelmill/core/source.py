@@ -19,6 +19,8 @@ from modelmill.core.resources import DERIVED_FIELD, YES, dig, inputs_of
 from modelmill_contracts import digest, environment, task
 
 CYCLE = "DerivationCycle"
+# Why the source may not, or cannot, be read any more, whatever was read before.
+REFUSED = (CYCLE, "SourceNotAllowed", "ImageNotAllowed", "IdentityExposed", "InputNotFound")
 _URI_SCHEMES = ("s3", "gs", "az", "https")
 _DATABASE = "postgresql"
 
@@ -120,7 +122,10 @@ def _asked(observed: Observed, spec: DatasetSpec, settings: WorkspaceSpec, store
 
 
 def _not_allowed(what: str, allowed: tuple[str, ...]) -> Waiting:
-    said = f"{what}; Workspace {workspace.NAME} allows {', '.join(allowed)}"
+    said = (
+        f"{what}; Workspace {workspace.NAME} allows {', '.join(allowed) or 'none'}: add it to spec.allow.sources there,"
+        " or use another"
+    )
     return Waiting("SourceNotAllowed", said, stalled=True, failed=True)
 
 

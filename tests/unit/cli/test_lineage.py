@@ -222,7 +222,8 @@ def test_what_serves_an_artifact_by_uri_serves_the_version_that_it_is_of() -> No
     history = [{"revision": "1", "artifact": {"uri": "s3://models/1", "digest": digest("1")}}]
     chosen = {"model": {"uri": "s3://models/1", "digest": digest("1")}}
     found["ModelDeployment"] = [made("shadow", chosen, {"stable": {"revision": "1"}, "history": history})]
-    assert drawn("mver/triage-1", found).endswith("ModelDeployment shadow  serves version by uri; this one serves")
+    said = "ModelDeployment shadow  serves an artifact by its uri; this one serves"
+    assert drawn("mver/triage-1", found).endswith(said)
 
 
 def test_what_is_named_or_comes_up_does_not_serve_yet() -> None:

@@ -104,6 +104,24 @@ def test_an_approval_of_another_version_does_not_count() -> None:
     assert world.condition("ModelApproval", "triage-2-approve", "Reconciling")[0] == "True"
 
 
+@pytest.mark.parametrize(("decision", "was"), [("Approve", "approved"), ("Reject", "rejected")])
+def test_a_decision_that_counted_is_on_record_when_its_version_is_gone(decision: str, was: str) -> None:
+    world, name = with_approval(asking(), "triage-1", "1", decision, name="said"), ("ModelApproval", "said")
+    says(world)
+    world.reconcile(*name)
+    assert world.condition(*name, "Ready") == ("True", "Counts")
+    world.remove("ModelVersion", "triage-1")
+    world.reconcile(*name)
+    assert world.told(*name) == [
+        f"Ready True VersionGone: ModelVersion triage-1 was {was}, and is gone; this is on record only",
+        "Reconciling False VersionGone",
+        "Stalled False VersionGone",
+    ]
+    world.put("ModelVersion", "triage-1", spec=version_spec(1, "2"))
+    world.reconcile(*name)
+    assert world.condition(*name, "Ready") == ("False", "OtherDigest")
+
+
 @pytest.mark.parametrize("asked", ["Manual", "Automatic"])
 def test_a_rejection_is_final_whoever_approves_and_also_when_it_is_deleted(asked: str) -> None:
     world = with_approval(asking(asked), "triage-1", "1", "Reject", by="bob")

@@ -508,7 +508,8 @@ def test_a_source_that_is_not_allowed_says_what_is_and_waits_for_a_person() -> N
     world.put("Workspace", "default", spec={**spec, "allow": {"sources": ["s3", "gs"]}})
     world.reconcile("Workspace", "default")
     world.put("Dataset", "tumours", spec={"source": {"uri": "https://example.org/data.csv"}})
-    said = "SourceNotAllowed: spec.source.uri has scheme https; Workspace default allows s3, gs"
+    allows = "Workspace default allows s3, gs: add it to spec.allow.sources there, or use another"
+    said = f"SourceNotAllowed: spec.source.uri has scheme https; {allows}"
     assert told(world)[0] == f"Ready False {said}"
     assert told(world)[-1] == f"Stalled True {said}"
 

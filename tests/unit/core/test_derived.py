@@ -254,7 +254,7 @@ def test_what_a_users_container_writes_as_a_report_is_none() -> None:
     reason, message = told(world, "clean")
     assert reason == "ContainerFailed"
     assert message.startswith(
-        "container transform ended with exit code 1; its log says why (kubectl logs -c transform)"
+        "container transform ended with exit code 1; its log says why (kubectl logs POD -c transform)"
     )
     assert world.condition("Dataset", "clean", "Available")[0] == "False"
     ended["reason"] = "OOMKilled"

@@ -1007,7 +1007,7 @@ def test_a_container_that_cannot_be_made_is_told(reason: str) -> None:
     waiting = {"name": "fetch", "state": {"waiting": {"reason": reason, "message": "no secret store"}}}
     assert trouble_with({"initContainerStatuses": [waiting]}) == (
         "False ContainerConfigInvalid: container fetch cannot be created: no secret store; create what is missing (a"
-        " store's Secret has the keys accessKeyId and secretAccessKey)"
+        " Secret for s3 has accessKeyId and secretAccessKey)"
     )
 
 

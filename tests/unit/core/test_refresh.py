@@ -4,12 +4,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from world import World, digest_of, training_spec, with_store
+from world import World, digest_of, moved_to, training_spec, with_store
 
 from modelmill_contracts import report, task
 
 SOURCE = {"source": {"uri": "s3://lake/a.csv"}}
 HOURLY = {**SOURCE, "refresh": {"schedule": "0 * * * *"}}
+FRESH = {**HOURLY, "expectations": {"maxAge": "24h"}}
 NAME, JOB = "tumours", "tumours-data"
 
 
@@ -327,13 +328,58 @@ def test_the_drift_of_a_look_is_measured_against_the_newest_version() -> None:
     assert status(world)["history"][0]["page"] == digest_of("2")
     at(world, "01:00")
     reconcile(world)
+    assert asked(world).previous == digest_of("1")
+    assert asked(world).expectations.max_drift == "0.2"
+
+
+def asked(world: World) -> task.SnapshotTask:
+    """What the Job that looks is asked."""
     work = task.decode(world.get("Job", JOB)["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"])
     assert isinstance(work, task.SnapshotTask)
-    assert work.previous == digest_of("1")
-    assert work.expectations.max_drift == "0.2"
+    return work
 
 
-FRESH = {**HOURLY, "expectations": {"maxAge": "24h"}}
+def test_in_another_store_there_is_nothing_yet_to_measure_drift_against() -> None:
+    world = declared({**HOURLY, "expectations": {"drift": {"maxEffect": "0.2"}}})
+    answered(world, "a", profile=digest_of("1"))
+    moved_to(world, "s3://others")
+    reconcile(world)
+    reconcile(world)
+    assert asked(world).store.uri == "s3://others"
+    assert asked(world).previous is None
+
+
+def test_the_page_of_a_version_tells_of_the_change_that_brought_it() -> None:
+    """A later look at the same content finds no change, and its page is not kept."""
+    world = declared(HOURLY)
+    answered(world, "a", page=digest_of("1"))
+    for time, letter, looked, kept in (("01:00", "a", "2", "1"), ("02:00", "b", "3", "3"), ("03:00", "a", "4", "4")):
+        at(world, time)
+        answered(world, letter, page=digest_of(looked))
+        assert status(world)["history"][0]["page"] == digest_of(kept)
+    moved_to(world, "s3://others")
+    reconcile(world)
+    answered(world, "a", page=digest_of("5"))
+    assert status(world)["history"][0]["page"] == digest_of("5")  # the former one is in the former store
+
+
+def test_what_may_not_be_read_any_more_is_not_ready_and_is_again_when_it_may() -> None:
+    world = declared({"source": {"uri": "https://example.org/a.csv"}})
+    answered(world)
+    live = world.get("Workspace", "default")["spec"]
+    world.put("Workspace", "default", spec={**live, "allow": {"sources": ["s3"]}})
+    reconcile(world)
+    assert world.condition("Dataset", NAME, "Ready") == ("False", "SourceNotAllowed")
+    assert status(world)["version"] == digest_of("a")
+    world.put("Workspace", "default", spec=live)
+    assert not looks(world)
+    assert world.condition("Dataset", NAME, "Ready")[0] == "True"
+
+
+def test_a_source_that_says_a_time_to_come_is_as_new_as_the_look() -> None:
+    world = declared(FRESH)
+    answered(world, "a", modified_at="2036-01-01T00:00:00Z")
+    assert status(world)["modifiedAt"] == "2026-01-01T00:10:00Z"
 
 
 def test_data_is_as_old_as_its_source_says_and_too_old_to_the_second() -> None:

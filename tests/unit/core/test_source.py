@@ -83,7 +83,9 @@ def test_what_the_workspace_does_not_allow_is_not_read(source: dict[str, Any], w
     world.reconcile("Dataset", "sales")
     assert not world.has("Job", "sales-data")
     assert world.condition("Dataset", "sales", "Ready") == ("False", "SourceNotAllowed")
-    assert world.message("Dataset", "sales", "Ready") == f"{what}; Workspace default allows s3, https"
+    assert world.message("Dataset", "sales", "Ready") == (
+        f"{what}; Workspace default allows s3, https: add it to spec.allow.sources there, or use another"
+    )
 
 
 def test_a_redirect_leads_only_to_what_the_workspace_allows() -> None:

@@ -111,7 +111,7 @@ def test_what_the_container_says_in_our_name_is_nothing() -> None:
     world.store("Job", "own-train", {**world.get("Job", "own-train"), "status": {"conditions": conditions}})
     world.settle()
     assert world.condition("TrainingJob", "own", "Failed") == ("True", "ContainerFailed")
-    assert "kubectl logs -c transform" in world.message("TrainingJob", "own", "Failed")
+    assert "kubectl logs POD -c transform" in world.message("TrainingJob", "own", "Failed")
     assert "artifact" not in world.get("TrainingJob", "own")["status"]
 
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving import Server, matrix, serving
 
+from fuzz import grpc_inputs
 from fuzz.inputs import MODELS, Target, check
 from modelmill_server import model
 from modelmill_server.errors import RefusedError
@@ -125,6 +126,8 @@ def test_what_is_made_to_go_wrong(targets: list[Target], random: Random, index: 
 def test_a_part_of_what_make_fuzz_sends(targets: list[Target]) -> None:
     statuses = {check(Random(number), targets[number % len(targets)]) for number in range(5000)}
     assert statuses - {500} == {200, 400, 404, 405, 415}
+    over_grpc = {grpc_inputs.check(Random(number), targets[number % len(targets)]) for number in range(2000)}
+    assert over_grpc - {500} == {200, 400, 404}
 
 
 @BOUNDED

@@ -344,6 +344,17 @@ def test_rows_that_the_server_refuses_are_an_answer(store: StoreLocation) -> Non
     assert "refuses the rows with 400" in (outcome.message or "")
 
 
+def test_rows_that_are_too_wide_for_one_request_are_asked_in_parts(store: StoreLocation, tmp_path: Path) -> None:
+    columns = [f"x{number}" for number in range(600)]
+    random = np.random.default_rng(7)
+    rows = pd.DataFrame(random.normal(size=(500, 600)), columns=columns).assign(y=[0, 1] * 250)
+    source = tmp_path / "wide.csv"
+    rows.head(100).to_csv(source, index=False)
+    place = frozen(store, trained(store, source, "y", steps(LOGISTIC)), rows, "y")  # 1.2 MB as one batch
+    (outcome,) = asked(store, place, Tests((MetricTest("accuracy", min="0"),)))
+    assert outcome.passed, outcome
+
+
 def test_the_most_tests_fit_a_report() -> None:
     texts = {"slice": "x" * 128, "message": "y" * 512}
     many = tuple(
