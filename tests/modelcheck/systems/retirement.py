@@ -1,4 +1,7 @@
-"""A Model that keeps one version, versions that become Ready and are tested, and who serves, names and makes them."""
+"""A Model that keeps one version, versions that become Ready and are tested, and who serves, names and makes them.
+
+A run that does not know its version yet has one that a newer one follows: the newest always stays.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +19,7 @@ KIND, NAME = "Model", "triage"
 VERSION, DEPLOYMENT, RUN = "ModelVersion", "ModelDeployment", "TrainingJob"
 FOREST = uid(RUN, "forest")
 TESTS = f"sha256:{'7' * 64}"
-NUMBERS = (1, 2, 3)
+NUMBERS = (1, 2, 3, 4)
 
 
 def name_of(number: int) -> str:
@@ -27,6 +30,10 @@ def artifact(number: int) -> Manifest:
     return {"uri": f"s3://models/{number}", "digest": f"sha256:{str(number) * 64}"}
 
 
+def recipe(number: int) -> str:
+    return f"sha256:{str(number) * 64}"
+
+
 def model(limit: int | None, **metadata: object) -> Manifest:
     spec = {} if limit is None else {"versionHistoryLimit": limit}
     return {"kind": KIND, "metadata": {"name": NAME, "uid": uid(KIND, NAME), "generation": 1, **metadata}, "spec": spec}
@@ -34,7 +41,8 @@ def model(limit: int | None, **metadata: object) -> Manifest:
 
 def version(number: int, maker: str | None, *, ready: bool, tested: bool = False, new: bool = False) -> Manifest:
     """A version that was verified; version 2 is tested against what version 1 is."""
-    lineage = {} if maker is None else {"lineage": {"trainingJob": {"name": "run", "uid": maker}}}
+    made_by = {"trainingJob": {"name": "run", "uid": maker}, "recipe": recipe(number)}
+    lineage = {} if maker is None else {"lineage": made_by}
     said = [
         {"type": type_, "status": str(true), "reason": "Said", "message": "", "observedGeneration": 1}
         for type_, true in (("Ready", ready), ("Stalled", not ready))
@@ -92,9 +100,16 @@ def run(became: int | None) -> Manifest:
     }
 
 
+def again(*, ended: bool) -> Manifest:
+    """A training of what version 1 was made of."""
+    status = {"recipe": recipe(1), "conditions": run(1 if ended else None)["status"]["conditions"][:1]}
+    metadata = {"name": "again", "uid": uid(RUN, "again"), "generation": 1}
+    return {"kind": RUN, "metadata": metadata, "spec": run(None)["spec"], "status": status}
+
+
 class RetirementSystem(System):
     name = "Model: retirement"
-    slots = 6
+    slots = 8
     life = ("triage-3 serves", "somebody writes triage-1 by hand")
 
     def controllers(self) -> list[Slot]:
@@ -111,12 +126,21 @@ class RetirementSystem(System):
             yield from self._version(found)
         if live.get(VERSION, name_of(1)) is None:
             yield move("somebody writes triage-1 by hand", version(1, None, ready=True, new=True))
+        if live.get(VERSION, name_of(3)) is not None and live.get(VERSION, name_of(4)) is None:
+            yield move("another run makes triage-4", version(4, "run-4", ready=True, new=True))
         if "versionHistoryLimit" in known["spec"]:
             yield move("all versions are to stay", {"kind": KIND, **edited(known, model(None)["spec"])})
         else:
             yield move("one version is to stay", {"kind": KIND, **edited(known, model(1)["spec"])})
         yield from self._deployment(live, present)
         yield from self._run(live)
+        if live.get(RUN, "again") is None:
+            yield move("somebody trains the same as triage-1", again(ended=False))
+        yield from self._again(live)
+
+    def _again(self, live: Live) -> Iterator[Move]:
+        if live.get(RUN, "again") == live.version(again(ended=False)):
+            yield move("the same was trained", again(ended=True))
 
     def _version(self, found: Manifest) -> Iterator[Move]:
         name = found["metadata"]["name"]
@@ -154,7 +178,7 @@ class RetirementSystem(System):
         made = [v for v in live.all(VERSION) if _maker(v) == FOREST]
         for reservation in reserved:
             number = reservation["version"]
-            if not made and number in NUMBERS and live.get(VERSION, name_of(number)) is None:
+            if not made and number in NUMBERS[:3] and live.get(VERSION, name_of(number)) is None:
                 yield move(f"forest makes {name_of(number)}", version(number, FOREST, ready=True, new=True))
         if made:
             yield move("forest knows its version", run(_number(made[0])))
@@ -165,6 +189,7 @@ class RetirementSystem(System):
             yield move("triage-2 is tested", changed(tested, ready=True))
         yield from (m for v in live.all(VERSION) if "deletionTimestamp" in v["metadata"] for m in self._version(v))
         yield from self._run(live)
+        yield from self._again(live)
 
     def unsafe(self, write: Write, before: Live, after: Live) -> str | None:
         if isinstance(write, SetStatus):
@@ -204,6 +229,9 @@ def _needed(live: Live, found: Manifest) -> str | None:
         return "what is tested, or compared with, is deleted"
     if forest is not None and not has_ended(forest) and _maker(found) == FOREST:
         return "a version is deleted before its run knows it"
+    same = live.get(RUN, "again")
+    if same is not None and not has_ended(same) and number == 1:
+        return "what is trained again is deleted"
     return None
 
 
