@@ -30,7 +30,7 @@ def key(folder: Path, name: str, algorithm: str = "ed25519") -> tuple[Path, Sign
 
 @pytest.fixture
 def made(store: StoreLocation) -> TrainingResult:
-    return trained(store, BREAST_CANCER, steps(SCALER, LOGISTIC), "benign").result
+    return trained(store, BREAST_CANCER, "benign", steps(SCALER, LOGISTIC)).result
 
 
 def sign(made: TrainingResult, path: Path) -> int:
@@ -108,7 +108,7 @@ def test_the_signature_of_another_artifact_is_none_of_this_one(
     store: StoreLocation, made: TrainingResult, tmp_path: Path
 ) -> None:
     path, ana = key(tmp_path, "ana")
-    other = trained(store, BREAST_CANCER, steps(SCALER, LOGISTIC), "benign", seed=8).result
+    other = trained(store, BREAST_CANCER, "benign", steps(SCALER, LOGISTIC), seed=8).result
     assert other.artifact != made.artifact
     assert sign(other, path) == 0
     fingerprint = str(signature.fingerprint(ana.public_key))
