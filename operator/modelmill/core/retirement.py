@@ -146,8 +146,8 @@ def decide(facts: Facts, now: datetime) -> Decision:
     said = dict(facts.said)
     retiring = tuple((c, said.get(c.uid, timestamp(now))) for c in facts.unneeded[:MAX_RETIRING])
     waits = {candidate.uid: _left(since, now) for candidate, since in retiring}
-    # Only what was written down before this plan goes: a crash in between finds it there.
-    due = [(c, since) for c, since in retiring if c.uid in said and waits[c.uid] <= timedelta()]
+    # What is written down by this very plan has the whole time before it.
+    due = [(c, since) for c, since in retiring if waits[c.uid] <= timedelta()]
     pauses = [pause for pause in waits.values() if pause > timedelta()]
     return Decision(retiring, due[0] if due else None, min(pauses, default=None))
 
