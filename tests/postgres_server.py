@@ -39,18 +39,24 @@ class PostgresServer(NamedTuple):
 
 
 @contextmanager
-def running(address: str = "") -> Iterator[PostgresServer]:
-    """A new, empty PostgreSQL with a user who may read; it refuses root, which then lends it to nobody."""
+def running(address: str = "", pem: bytes = b"") -> Iterator[PostgresServer]:
+    """A new, empty PostgreSQL with a user who may read; it refuses root, which then lends it to nobody.
+
+    `pem`: the key and the certificates of one that speaks TLS at its address.
+    """
     programs = Path(installed("postgres")).resolve().parent  # it may be a link to where the others are
     # Not pytest's folder, which only its owner may enter; and a socket's path must be short.
     folder = Path(tempfile.mkdtemp(prefix="mmill-pg-"))
     secret = folder / "password"
     secret.write_text(PASSWORD)
+    identity = folder / "identity.pem"
+    identity.write_bytes(pem)
+    identity.chmod(0o600)
     user: dict[str, object] = {}
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
         user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        for path in (folder, secret):
+        for path in (folder, secret, identity):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
 
     def run(program: str, *arguments: str) -> None:
@@ -64,6 +70,8 @@ def running(address: str = "") -> Iterator[PostgresServer]:
         with (folder / "data" / "pg_hba.conf").open("a") as rules:
             rules.write("host all all samenet scram-sha-256\n")
         options = f"-c listen_addresses='{address}' -p {port} -c fsync=off -k {folder}"
+        if pem:
+            options += f" -c ssl=on -c ssl_key_file={identity} -c ssl_cert_file={identity}"
         run("pg_ctl", "--wait", "-l", str(folder / "log"), "-o", options, "start")
         try:
             server = PostgresServer(folder, str(programs / "psql"), address, port)

@@ -5,6 +5,7 @@
     model.skops     the estimator itself, for people and for models that do not convert
     profile.json    the training data's distribution (see `profile`)
     card.md         for people
+    report.html     the same for people with a browser, and more of it; one file that needs nothing else
     evaluation.*    how good it is, and the rows that this was measured on (see `evaluation`)
 
 Files are written once, under the artifact's digest, and never changed: who has the digest can verify the
@@ -15,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from modelmill_contracts import digest
+from modelmill_contracts import digest, evaluation
 from modelmill_contracts.evaluation import FrozenRows
 
 FORMAT = "modelmill.dev/artifact/v1"
@@ -24,6 +25,8 @@ ONNX = "model.onnx"
 SKOPS = "model.skops"
 PROFILE = "profile.json"
 CARD = "card.md"
+PAGE = "report.html"
+NOT_SERVED = (*evaluation.FILES, PAGE)  # files that nobody needs who serves the model: they may be left out
 MAX_MANIFEST = 1 << 20  # bytes
 NUMERIC_INPUT = "input"  # the name of the one input of a model whose features are all numeric
 

@@ -12,7 +12,9 @@ GOOGLE_KEY = "GOOGLE_SERVICE_ACCOUNT_KEY"
 AZURE_ACCOUNT = "AZURE_STORAGE_ACCOUNT_NAME"
 AZURE_KEY = "AZURE_STORAGE_ACCOUNT_KEY"
 
-REPORT = "MILL_REPORT"  # where a report is written instead of report.PATH, outside of Kubernetes
+# Outside of Kubernetes: where a report is written instead of report.PATH, and the port of progress instead of 9090.
+REPORT = "MILL_REPORT"
+PROGRESS_PORT = "MILL_PROGRESS_PORT"
 
 SECRET_ACCESS_KEY_FIELD = "accessKeyId"  # noqa: S105 - the keys of a store's Secret
 SECRET_SECRET_KEY_FIELD = "secretAccessKey"  # noqa: S105

@@ -1,7 +1,8 @@
 """The evaluation of a trained model, as two files of its artifact.
 
     evaluation.parquet   the frozen rows: test rows that the model has never seen, as a server takes them
-    evaluation.json      what was measured on all test rows: metrics, folds, slices
+    evaluation.json      what was measured on all test rows: metrics, folds, slices, what is confused with what, and
+                         on some of the frozen rows what each feature is good for
 
 Who tests another model on the same rows compares like with like.  Nobody needs these files to serve the model:
 whoever fetches an artifact for that leaves them out.  Artifacts without them are valid: they are older, or made of
@@ -30,6 +31,7 @@ MAX_ROWS = 10_000
 MAX_BYTES = 32 << 20  # of their values (4 of a number, the UTF-8 of a text): wide data makes no artifact of a gigabyte
 MAX_SLICE_VALUES = 32  # of a column: the most frequent ones
 MIN_SLICE_ROWS = 10  # a metric of fewer rows says nothing
+MAX_CLASSES = 20  # of a confusion matrix: the most frequent ones
 
 
 class FrozenRows(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -67,6 +69,46 @@ class LeftOut(msgspec.Struct, frozen=True):
     rows: int  # test rows that have them
 
 
+class Confusion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How many test rows of each class were predicted as each class: counts[truth][predicted]."""
+
+    classes: tuple[str, ...]  # in the model's order
+    counts: tuple[tuple[int, ...], ...]
+    others: bool = False  # whether a last row and a last column count all classes that are not named
+
+
+class Bin(msgspec.Struct, frozen=True):
+    """Test rows with about the same prediction."""
+
+    rows: int
+    predicted: float  # mean
+    observed: float  # mean: of a classifier the share of rows that are as predicted
+
+
+class Calibration(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What comes true of what is predicted, in bins by the prediction, ascending; empty bins are left out."""
+
+    of: str  # Positive: the probability of the second of two classes | Confidence: the highest one | Number
+    bins: tuple[Bin, ...]
+    error: float | None = None  # mean distance of predicted and observed over the rows; none of a Number
+
+
+class Shuffled(msgspec.Struct, frozen=True):
+    feature: str
+    worse: float  # mean over the repeats of how much worse the metric is when the feature's values are shuffled
+    stddev: float  # over the repeats, with n - 1
+
+
+class Importance(msgspec.Struct, frozen=True):
+    """What each feature is good for: permutation importance of what is served, on some of the frozen rows."""
+
+    metric: str
+    value: float  # of the metric on these rows as they are
+    rows: int
+    repeats: int
+    features: tuple[Shuffled, ...]  # what matters most first
+
+
 class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
     rows: int  # test rows
     metrics: dict[str, str]  # on all of them
@@ -74,6 +116,9 @@ class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
     folds: tuple[Fold, ...] = ()
     slices: tuple[Slice, ...] = ()  # by column as they were asked for, the most frequent value first
     left_out: tuple[LeftOut, ...] = ()
+    confusion: Confusion | None = None  # of a classifier
+    calibration: Calibration | None = None  # none: the model gives no probabilities
+    importance: Importance | None = None  # none: it could not be measured
 
 
 def decode(data: bytes) -> Evaluation:

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Collection
 from pathlib import Path
 
-from modelmill_contracts import artifact, digest, evaluation
+from modelmill_contracts import artifact, digest
 from modelmill_contracts.artifact import Manifest
 from modelmill_contracts.store import Store, artifact_key
 
@@ -42,8 +42,8 @@ def read_manifest(data: bytes, expected: str | None) -> Manifest:
 def verify(folder: Path, expected: str | None) -> Manifest:
     """Check a folder against its manifest, and the manifest against its digest: regular files only, each as written.
 
-    The files of the evaluation need not be there.  Raises ArtifactError; nothing of the folder may be used before
-    this returned.
+    What is not served (`artifact.NOT_SERVED`) need not be there.  Raises ArtifactError; nothing of the folder may be
+    used before this returned.
     """
     path = folder / artifact.MANIFEST
     try:
@@ -57,7 +57,7 @@ def verify(folder: Path, expected: str | None) -> Manifest:
                 # A model format may read further files beside it: what no digest covers must not be there.
                 raise ArtifactError("FileUnexpected", f"{name!r} is not in the manifest; remove it from the artifact")
         for file in manifest.files:
-            if file.name in evaluation.FILES and not os.path.lexists(folder / file.name):
+            if file.name in artifact.NOT_SERVED and not os.path.lexists(folder / file.name):
                 continue
             _require_regular(folder / file.name)
             _require_digest(file, digest.of_file(folder / file.name))
@@ -70,7 +70,7 @@ def verify(folder: Path, expected: str | None) -> Manifest:
 def fetch(store: Store, expected: str, folder: Path, *, without: Collection[str] = ()) -> Manifest:
     """Bring the artifact with digest `expected` into the empty `folder`, verified while it streams.
 
-    Files of the evaluation (`evaluation.FILES`) may be left out: `without`.
+    What is not served (`artifact.NOT_SERVED`) may be left out: `without`.
     """
     prefix = artifact_key(expected)
     data = store.get(f"{prefix}/{artifact.MANIFEST}", artifact.MAX_MANIFEST)

@@ -11,6 +11,6 @@ IPV4 = (
 )
 IPV6 = (
     "fe80::/10",  # link-local
-    "fd00:ec2::254/128",  # AWS
+    "fd00:ec2::/32",  # AWS: instances (::254), Pod Identity (::23); names are asked for on port 53, which stays open
     "fd20:ce::254/128",  # Google
 )

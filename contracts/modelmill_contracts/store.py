@@ -1,8 +1,8 @@
 """The content-addressed store: where things lie, and how they get there.
 
-Every object is written once under a name that is its content's digest, never overwritten.  What nothing refers to
-is moved from blobs/ or artifacts/ to trash/ before it is deleted, so it is looked for in both.  This module is for
-pods: the operator never holds a store's credentials and never imports it.
+Every object is written once under a name that is its content's digest, and never overwritten, unless it is a blob
+that was damaged.  What nothing refers to is moved from blobs/ or artifacts/ to trash/ before it is deleted, so it is
+looked for in both.  This module is for pods: the operator never holds a store's credentials and never imports it.
 """
 
 import os
@@ -27,6 +27,7 @@ _CONNECT_TIMEOUT = timedelta(seconds=5)
 _RETRY_TIMEOUT = timedelta(seconds=15)
 _WHOLE = 64 << 20  # bytes; larger files are written in parts, which are visible only when all are there
 _PART = 16 << 20  # S3 takes 10,000 parts
+_COPY = 5 << 30  # bytes; S3 copies no more in one request
 _PARTS_AT_ONCE = 2  # each is held in memory
 
 BLOBS, ARTIFACTS, TRASH = "blobs/", "artifacts/", "trash/"
@@ -80,11 +81,15 @@ class Store:
 
     Credentials are the environment variables of `environment`, from `variables` where given (and then from
     nowhere else); without them the platform's own identity (a service account bound to a cloud role) is used.
+    `field` is where a manifest declares it.
     """
 
-    def __init__(self, location: StoreLocation, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, location: StoreLocation, variables: Mapping[str, str] | None = None, field: str = "spec.store"
+    ) -> None:
         variables = os.environ if variables is None else variables
         self.location = location
+        self._field = field
         scheme = urlsplit(location.uri).scheme
         if scheme not in SCHEMES:
             raise StoreError(
@@ -116,28 +121,32 @@ class Store:
             self._store = from_url(location.uri.rstrip("/"), **options)
 
     def put_once(self, key: str, content: bytes | Path) -> bool:
-        """Write `content` under `key` unless something is there; whether this call wrote it.
+        """Write `content` under `key` unless it is there; whether this call wrote it.
 
-        A large file may be written twice where two writers come at the same moment: it is the same content.
+        A blob of another size is no content of its key's digest: it was damaged, and is written again.  A large file
+        may be written twice where two writers come at the same moment: it is the same content.
         """
-        large = isinstance(content, Path) and content.stat().st_size > _WHOLE
+        size = content.stat().st_size if isinstance(content, Path) else len(content)
+        large = isinstance(content, Path) and size > _WHOLE
         with self._explained(f"write {key}"):
-            try:
-                if not large:
+            if not large:
+                try:
                     obstore.put(self._store, key, content, mode="create", use_multipart=False)
-                elif self._is_there(key):
-                    return False
+                except exceptions.AlreadyExistsError:
+                    pass
                 else:
-                    obstore.put(
-                        self._store,
-                        key,
-                        content,
-                        use_multipart=True,
-                        chunk_size=_PART,
-                        max_concurrency=_PARTS_AT_ONCE,
-                    )
-            except exceptions.AlreadyExistsError:
+                    return True
+            found = self._size(key)
+            if found is not None and (found == size or not key.startswith(BLOBS)):
                 return False
+            obstore.put(
+                self._store,
+                key,
+                content,
+                use_multipart=large,
+                chunk_size=_PART,
+                max_concurrency=_PARTS_AT_ONCE,
+            )
         return True
 
     def get(self, key: str, limit: int) -> bytes:
@@ -187,17 +196,28 @@ class Store:
         """Move an object within the store; the moment of the move is its time of modification."""
         with self._explained(f"move {key}"):
             parts = urlsplit(self.location.uri)
-            obstore.copy(self._store, key, target)
+            found = self.look(key) if parts.scheme == "s3" else None
+            if found is not None and found.size > _COPY:
+                self._copy_in_parts(found, target)
+            else:
+                obstore.copy(self._store, key, target)
             if parts.scheme == "file":  # a copy there is a second link, with the times of the first
                 os.utime(Path(unquote(parts.path)) / target)
             obstore.delete(self._store, key)
 
-    def _is_there(self, key: str) -> bool:
+    def _copy_in_parts(self, found: StoredObject, target: str) -> None:
+        # Closed by hand: a context manager would, after a failure, finish what is half an object.
+        writer = obstore.open_writer(self._store, target, buffer_size=_PART, max_concurrency=_PARTS_AT_ONCE)
+        for chunk in self.chunks(found.key, found.tag):
+            writer.write(chunk)
+        writer.close()
+
+    def _size(self, key: str) -> int | None:
+        """Of the object at `key`, in bytes; None where there is none."""
         try:
-            obstore.head(self._store, key)
+            return _stored(obstore.head(self._store, key)).size
         except (FileNotFoundError, exceptions.NotFoundError):
-            return False
-        return True
+            return None
 
     def _open(self, key: str, tag: str | None = None) -> Any:
         options: Any = {"if_match": tag} if tag else {}
@@ -213,7 +233,7 @@ class Store:
             obstore.delete(self._store, key)
 
     def _explained(self, action: str) -> "_Explained":
-        return _Explained(self.location, action)
+        return _Explained(self.location, action, self._field)
 
 
 # What each scheme's client takes its keys from, and as what.
@@ -250,9 +270,10 @@ def _only(variables: Mapping[str, str]) -> Iterator[None]:
 class _Explained:
     """Turns the client's errors into StoreErrors that name the store, what was tried, and what to do."""
 
-    def __init__(self, location: StoreLocation, action: str) -> None:
+    def __init__(self, location: StoreLocation, action: str, field: str) -> None:
         self._where = location.uri + (f" at {location.endpoint}" if location.endpoint else "")
         self._action = action
+        self._field = field
 
     def __enter__(self) -> Self:
         return self
@@ -261,7 +282,7 @@ class _Explained:
         if error is None or isinstance(error, StoreError) or not isinstance(error, Exception):
             return
         text = _stable(str(error))
-        reason, advice, retryable = _diagnosis(error, text, self._action)
+        reason, advice, retryable = _diagnosis(error, text, self._action, self._field)
         raise StoreError(
             reason, f"could not {self._action} in {self._where}: {advice} ({text[:300]})", retryable=retryable
         ) from error
@@ -292,11 +313,11 @@ def _stable(text: str) -> str:
 _CLIENT_ERROR = re.compile(r"status code: 4(?!08|29)[0-9][0-9]")
 
 
-def _diagnosis(error: Exception, text: str, action: str) -> tuple[str, str, bool]:
+def _diagnosis(error: Exception, text: str, action: str, field: str) -> tuple[str, str, bool]:
     lower = text.lower()
     if _INSTANCE_METADATA in text:
         # Without keys the client asks the cloud for the pod's identity, and found none there.
-        return "StoreCredentialsMissing", "there are no keys for it; name a Secret in spec.store.secretRef", False
+        return "StoreCredentialsMissing", f"there are no keys for it; name a Secret in {field}.secretRef", False
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or any(
         word in lower for word in _REFUSALS
     ):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from modelmill_contracts import digest, environment, evaluation, folder
+from modelmill_contracts import artifact, digest, environment, folder
 from modelmill_contracts.artifact import Manifest
 from modelmill_contracts.folder import ArtifactError
 from modelmill_contracts.store import Store, StoreError, artifact_key
@@ -38,7 +38,7 @@ def main(uri: str, expected: str, path: Path) -> int:
     except OSError as error:
         message = f"cannot write to {path}: {error.strerror}; give the model's volume more room"
         return termination.fail("FolderUnwritable", message, retryable=True)
-    size = sum(file.size for file in manifest.files if file.name not in evaluation.FILES)
+    size = sum(file.size for file in manifest.files if file.name not in artifact.NOT_SERVED)
     log.info("fetched", uri=uri, bytes=size, seconds=round(time.monotonic() - began, 3))
     return 0
 
@@ -76,7 +76,7 @@ def _fetch_once(store: Store, expected: str, path: Path) -> Manifest:
         return folder.verify(path, expected)  # a restarted pod keeps its volume
     except ArtifactError:
         pass
-    return folder.fetch(store, expected, path, without=evaluation.FILES)
+    return folder.fetch(store, expected, path, without=artifact.NOT_SERVED)
 
 
 def _require_belongs(location: StoreLocation, uri: str, expected: str) -> None:

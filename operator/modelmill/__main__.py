@@ -39,7 +39,11 @@ def main() -> None:
             parser.error(f"--{name} (or MILL_{flag.upper()}) is needed: the image that the operator starts")
     logs.configure(arguments.log_level)
     options = process.Options(
-        settings=Settings(arguments.trainer_image, arguments.server_image),
+        settings=Settings(
+            arguments.trainer_image,
+            arguments.server_image,
+            os.environ.get("POD_NAMESPACE", Settings.namespace),
+        ),
         namespaces=tuple(arguments.namespace) or (None,),
         lease_namespace=arguments.lease_namespace,
         lease_name=arguments.lease_name,

@@ -7,10 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from modelmill.core.resources import TYPES
 from modelmill_contracts import __version__
 
 OPERATOR = f"modelmill-operator/{__version__} ("  # how the User-Agent of its processes begins
 _WRITING = ("create", "update", "patch", "delete")
+_KINDS = {resource.plural: kind for kind, resource in TYPES.items() if kind != "Event"}
 _CREDENTIAL = "authentication.kubernetes.io/credential-id"
 
 
@@ -89,6 +91,11 @@ class Write(NamedTuple):
     resource: str  # with its subresource
     name: str
     code: int
+
+
+def succeeded(found: list[Write], verb: str) -> list[tuple[str, str]]:
+    """The objects (kind, name) that were created, or deleted."""
+    return [(_KINDS[w.resource], w.name) for w in found if w.verb == verb and w.code < 300 and w.resource in _KINDS]
 
 
 class Writes:

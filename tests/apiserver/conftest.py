@@ -25,6 +25,7 @@ from live import ROOT, Kubectl, environment, eventually, kubeconfig
 
 CLUSTER = os.environ.get("MODELMILL_API_CLUSTER", "modelmill-api")
 LEASE_NAMESPACE = "modelmill-system"
+_ACTIVE = "this replica is active now"
 _numbers = itertools.count()
 
 
@@ -86,8 +87,7 @@ class Operator:
 
     def active(self, seconds: float = 40) -> "Operator":
         """Wait until it holds the lease."""
-        count = self.text().count("this replica is active now")
-        assert count or eventually(lambda: "this replica is active now" in self.text(), "active", seconds, self.text)
+        assert _ACTIVE in self.text() or eventually(lambda: _ACTIVE in self.text(), "active", seconds, self.text)
         return self
 
     def text(self) -> str:
@@ -120,6 +120,17 @@ class Operator:
         assert self.process
         self.process.kill()
         self.process.wait()
+
+    def reborn(self) -> float:
+        """Kill it, start it again, and the seconds until it is active."""
+        actives = self.text().count(_ACTIVE)
+        self.kill()
+        begun = time.monotonic()
+        self.start()
+        while self.text().count(_ACTIVE) == actives:
+            assert time.monotonic() - begun < 30, self.text()
+            time.sleep(0.05)
+        return time.monotonic() - begun
 
     def stop(self) -> float:
         """Ask it to end; the seconds that took."""

@@ -156,7 +156,7 @@ class Life:
         template = job["spec"]["template"]
         labels = template["metadata"]["labels"]
         metadata = {"name": name, "labels": labels, "ownerReferences": [owner | {"controller": True}]}
-        said = report.Report(True, "Done", result=_REPORTS[name.rpartition("-")[2]])
+        said = report.Report(True, "Done", result=self.result(name))
         terminated = {
             "exitCode": 0,
             "reason": "Completed",
@@ -179,12 +179,16 @@ class Life:
         status = {"startTime": now, "completionTime": now, "succeeded": 1, "ready": 0, "terminating": 0}
         await self.patch("Job", name, {"status": status | {"conditions": complete}}, "status")
 
+    def result(self, job: str) -> report.Result:
+        """What the pod of the Job of that name answers."""
+        return _REPORTS[job.rpartition("-")[2]]
+
     # What users do.
 
     def steps(self) -> tuple[Step, ...]:
         return (
-            Step("the store is declared", self._store, lambda v: v.says("Workspace", "default", "Ready")),
-            Step("data is declared", self._data, lambda v: v.get("Job", "tumours-data") is not None, pods_end=False),
+            Step("the store is declared", self.store, lambda v: v.says("Workspace", "default", "Ready")),
+            Step("data is declared", self.data, lambda v: v.get("Job", "tumours-data") is not None, pods_end=False),
             Step(
                 "it is declared anew while it is read",
                 lambda: self.patch("Dataset", "tumours", {"spec": {"source": {"configMapRef": {"key": "new.csv"}}}}),
@@ -222,21 +226,21 @@ class Life:
             ),
         )
 
-    async def _store(self) -> None:
+    async def store(self) -> None:
         store = {"uri": "s3://models", "endpoint": "http://store:7070", "secretRef": {"name": "store"}}
         await self.create("Workspace", "default", {"store": store})
 
-    async def _data(self) -> None:
+    async def data(self) -> None:
         await self.create("Dataset", "tumours", {"source": {"configMapRef": {"name": "tumours", "key": "old.csv"}}})
 
     async def _run(self) -> None:
-        await self._train("run-a")
+        await self.train("run-a")
         await self.create("ModelDeployment", "triage", self._deployment(replicas=2))
 
     def _deployment(self, **more: Any) -> dict[str, Any]:
         return {"model": {"name": "triage"}, "revisionHistoryLimit": 1, **more}
 
-    async def _train(self, name: str) -> None:
+    async def train(self, name: str) -> None:
         spec = {
             "modelRef": {"name": "triage"},
             "data": {"datasetRef": {"name": "tumours"}, "target": "benign"},
@@ -246,8 +250,8 @@ class Life:
 
     async def _two_runs(self) -> None:
         await self.patch("ModelDeployment", "triage", {"spec": {"model": {"version": 1}}})
-        await self._train("run-b")
-        await self._train("run-c")
+        await self.train("run-b")
+        await self.train("run-c")
 
     async def _newest(self) -> None:
         await self.patch("ModelDeployment", "triage", {"spec": {"model": {"version": None}}})

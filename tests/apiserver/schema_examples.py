@@ -168,8 +168,12 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "seed": 7,
                 "evaluation": {"metrics": ["roc_auc"], "crossValidation": 5, "slices": ["age_group"]},
                 "reproduce": {"runs": 2},
-                "resources": RESOURCES,
+                "resources": {
+                    "requests": RESOURCES["requests"],
+                    "limits": {**RESOURCES["limits"], "nvidia.com/gpu": "1", "example.org/Fast_nic": "12"},
+                },
                 "limits": {"timeout": "2h", "retries": 1},
+                "queueName": "team-a",
                 "suspend": False,
             },
             "status": {
@@ -177,6 +181,12 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "datasetVersion": DIGEST,
                 "datasetFile": DIGEST,
                 "recipe": DIGEST,
+                "progress": {
+                    "percent": 40,
+                    "phase": "fold",
+                    "metrics": [{"name": "roc_auc", "value": "0.99"}],
+                    "at": TIME,
+                },
                 "artifact": {
                     "uri": "s3://models/artifacts/x",
                     "digest": DIGEST,
@@ -188,7 +198,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     {"metric": "roc_auc", "column": "age_group", "slice": "old", "rows": 40, "value": "0.93"},
                 ],
                 "modelVersion": "triage-7",
-                "usage": {"cpuSeconds": 41},
+                "usage": {"cpuSeconds": 41, "acceleratorSeconds": 90},
             },
         },
         {

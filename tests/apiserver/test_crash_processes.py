@@ -8,17 +8,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from audit import OPERATOR, Write, Writes
+from audit import OPERATOR, Write, Writes, succeeded
 from conftest import Operator
 from incarnation import Mortal, connection
 from life import Life, picture
 from lives import Lived, Place
 
 from live import Kubectl
-from modelmill.core.resources import TYPES
 
 Start = Callable[..., Operator]
-KINDS = {resource.plural: kind for kind, resource in TYPES.items() if kind != "Event"}
 QUIET = 1.5  # seconds without a write, after which a step is over
 STEP = 60.0
 
@@ -50,11 +48,6 @@ async def lived(
     return pictures
 
 
-def succeeded(found: list[Write], verb: str) -> list[tuple[str, str]]:
-    """The objects (kind, name) that were created, or deleted."""
-    return [(KINDS[w.resource], w.name) for w in found if w.verb == verb and w.code < 300 and w.resource in KINDS]
-
-
 def check(reference: Lived, pictures: list[dict[str, Any]], found: list[Write]) -> None:
     """The life came to what one comes to in which nothing happens to the operator."""
     created, deleted = succeeded(found, "create"), succeeded(found, "delete")
@@ -79,14 +72,7 @@ async def test_an_operator_that_is_killed_three_times_comes_to_the_same_end(
     def kill(found: list[Write]) -> None:
         if kills and len(found) >= kills[0]:
             kills.pop(0)
-            actives = process.text().count("this replica is active now")
-            process.kill()
-            begun = time.monotonic()
-            process.start()
-            while process.text().count("this replica is active now") == actives:
-                assert time.monotonic() - begun < 30
-                time.sleep(0.05)
-            recovered.append(round(time.monotonic() - begun, 1))
+            recovered.append(round(process.reborn(), 1))
 
     pictures = await lived(config, kubectl.namespace, written, kill)
     assert not kills

@@ -141,6 +141,13 @@ RULES: dict[str, list[tuple[str, Any]]] = {
     ],
     f"TrainingJob spec.reproduce: {IMMUTABLE}": [("spec.reproduce", GONE)],
     f"TrainingJob spec.resources: {IMMUTABLE}": [("spec.resources.limits.memory", "2Gi")],
+    f"TrainingJob spec.queueName: {IMMUTABLE}": [("spec.queueName", "other"), ("spec.queueName", GONE)],
+    "TrainingJob spec.resources.limits: keys must be cpu, memory or an accelerator's name such as nvidia.com/gpu": [
+        ("spec.resources.limits", {key: "1"}) for key in ("gpu", "CPU", "hugepages-2Mi", "a/b/c", "/gpu", "nvidia.com/")
+    ],
+    "TrainingJob spec.resources.limits: accelerators are counted in whole numbers": [
+        ("spec.resources.limits", {"nvidia.com/gpu": quantity}) for quantity in ("500m", "1Gi")
+    ],
     f"TrainingJob spec.limits: {IMMUTABLE}": [("spec.limits.timeout", "3h")],
     "ModelVersion metadata.name: metadata.name must be the model's name, a dash and the version, such as triage-7": [
         ("metadata.name", "triage-8"),
@@ -182,6 +189,7 @@ RULES: dict[str, list[tuple[str, Any]]] = {
             ("ModelDeployment", "spec.server.resources"),
         )
         for path in (f"{resources}.requests", f"{resources}.limits")
+        if path != "spec.resources.limits" or kind != "TrainingJob"
     },
 }
 
@@ -194,6 +202,7 @@ ALLOWED: list[tuple[str, str, Any]] = [
     ("Workspace", "spec.store", {"uri": "s3://models/.a"}),
     ("Workspace", "spec.store", {"uri": "pvc://models/a.b"}),
     ("TrainingJob", "spec.reproduce", {}),
+    ("TrainingJob", "spec.resources.limits", {"gpu.intel.com/i915": "2", "memory": "1Gi"}),
     ("TrainingJob", "spec", {**OWN_TRAINING, "evaluation": {"metrics": ["rmse"]}}),
     ("TrainingJob", "spec.data.split", {"stratify": True}),
     ("TrainingJob", "spec.data.split", {"method": "Random"}),

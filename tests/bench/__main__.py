@@ -1,6 +1,6 @@
 """All benchmarks, one after the other: `python -m tests.bench`.  They write docs/BENCHMARKS.md."""
 
-from tests.bench import cluster, control_plane, datasets, profile, scale, server
+from tests.bench import cluster, control_plane, datasets, profile, scale, server, training
 
 if __name__ == "__main__":
     server.main()
@@ -9,3 +9,4 @@ if __name__ == "__main__":
     control_plane.main()
     scale.main()
     cluster.main()
+    training.main()

@@ -4,6 +4,8 @@ import json
 import statistics
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -73,25 +75,32 @@ def to_ready(kubectl: Kubectl, name: str) -> float:
     return (datetime.fromisoformat(ready["lastTransitionTime"]) - started).total_seconds()
 
 
-def main() -> None:
+@contextmanager
+def place(name: str) -> Iterator[tuple[Kubectl, Kubectl]]:
+    """kubectl in the operator's namespace and in a new one with a store; images and operator are of this checkout."""
     for verb in ("up", "images"):
         subprocess.run([ROOT / "hack/cluster", verb], check=True)
     system = Kubectl(kubeconfig(CLUSTER), "modelmill-system")
     system.apply_folder("manifests")
     system.run("rollout", "restart", "deployment/modelmill-operator")
     system.run("rollout", "status", "deployment/modelmill-operator", "--timeout=120s")
-    system.run("create", "namespace", NAMESPACE)
-    kubectl = Kubectl(system.config, NAMESPACE)
+    system.run("create", "namespace", name)
+    kubectl = Kubectl(system.config, name)
     try:
         kubectl.apply_folder("manifests/store")
         kubectl.run("wait", "--for=condition=Ready", "workspace/default", "--timeout=120s")
+        yield system, kubectl
+    finally:
+        system.run("delete", "namespace", name)
+
+
+def main() -> None:
+    with place(NAMESPACE) as (system, kubectl):
         kubectl.apply_folder("examples/breast-cancer")
         kubectl.run("wait", "--for=condition=Ready", "mdep/triage", "--timeout=180s")
         predictions = [to_prediction(kubectl, f"round-{number}") for number in range(ROUNDS)]
         readies = [to_ready(kubectl, "round-0") for _ in range(STARTS)]
         size = int(system.output("exec", "deployment/modelmill-operator", "--", "python3", "-c", SIZE))
-    finally:
-        system.run("delete", "namespace", NAMESPACE)
     document.update(
         "cluster",
         f"""{document.machine()}  {ROUNDS} rounds, min / median / max.

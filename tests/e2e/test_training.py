@@ -1,10 +1,11 @@
 """Trainings that measure more than once, that are done twice, and that a container of the user's does."""
 
 import json
+from typing import Any
 
 from conftest import training
 
-from live import Kubectl
+from live import Kubectl, eventually
 
 
 def test_folds_slices_and_a_second_run_in_another_pod(team: Kubectl) -> None:
@@ -18,6 +19,31 @@ def test_folds_slices_and_a_second_run_in_another_pod(team: Kubectl) -> None:
     assert status["reproduction"] == {"digest": status["artifact"]["digest"]}
     first, second = (team.list("pods", f"batch.kubernetes.io/job-name=twice-{run}") for run in ("train", "again"))
     assert first[0]["metadata"]["uid"] != second[0]["metadata"]["uid"]
+
+
+def test_how_far_a_training_is_can_be_seen_while_it_runs(team: Kubectl) -> None:
+    network = {"hidden_layer_sizes": [200], "max_iter": 5000, "tol": 0.0, "n_iter_no_change": 5000}
+    steps = [
+        {"name": "scale", "class": "sklearn.preprocessing.StandardScaler"},
+        {"name": "network", "class": "sklearn.neural_network.MLPClassifier", "params": network},
+    ]
+    team.apply(training("slow", estimator={"steps": steps}, evaluation={"crossValidation": 5}))
+
+    def says() -> dict[str, Any]:
+        progress: dict[str, Any] = (team.get("tjob", "slow") or {}).get("status", {}).get("progress", {})
+        return progress
+
+    def in_a_fold() -> dict[str, Any] | None:
+        progress = says()
+        return progress if progress.get("phase") == "fold" and "metrics" in progress else None
+
+    later = eventually(in_a_fold, "it says what the first folds gave", 180, lambda: team.describe("tjob", "slow"))
+    assert 0 < later["percent"] < 100
+    assert later["metrics"][0]["name"] == "accuracy"
+    shown = team.output("get", "tjob", "slow", "-o", "jsonpath={.status.progress.percent}")
+    assert shown == "" or int(shown) >= later["percent"]
+    team.run("wait", "--for=condition=Succeeded", "tjob/slow", "--timeout=180s")
+    assert says() == {}
 
 
 def test_a_container_of_ones_own_trains_without_credentials(team: Kubectl) -> None:

@@ -82,5 +82,6 @@ def test_every_connection_is_one_that_the_policies_allow(recorder: Recorder, tea
         ("a pod of ours", "store"),
         ("an address", "a pod of ours"),  # probes
         ("an address", "modelmill-operator"),
+        ("modelmill-operator", "a pod of ours"),  # how far a training is
     ):
         assert met[flow] > 0, met

@@ -1,9 +1,12 @@
 """Seeded bugs: the core's unit tests have to notice every mutant that is not listed as equivalent, with the reason.
 
-python -m tests.mutation            all; goes on where it was stopped, if nothing changed since
-python -m tests.mutation --again    only those that are new, or survived last time and are not listed
+python -m tests.mutation                  all; goes on where it was stopped, if nothing changed since
+python -m tests.mutation --again          only those that are new, or survived last time and are not listed
+python -m tests.mutation --only NAME      those of a module or of one of its functions, or of several (trainingjob
+                                          progress._decimals); nothing is kept of it
 """
 
+import argparse
 import gc
 import hashlib
 import json
@@ -85,13 +88,22 @@ def _fails_anew() -> bool:
 
 
 def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation")
+    parser.add_argument("--again", action="store_true", help="those that are new, or survived and are not listed")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="a module of the core, or MODULE.FUNCTION"
+    )
+    asked = parser.parse_args(arguments)
+    only = frozenset(asked.only)
     begun = time.monotonic()
-    found = [mutants.of_module(path) for path in sorted(mutants.CORE.glob("*.py"))]
-    everything = [mutant for of_file, _ in found for mutant in of_file]
+    modules = {name.partition(".")[0] for name in only}
+    paths = [path for path in sorted(mutants.CORE.glob("*.py")) if not only or path.stem in modules]
+    found = [mutants.of_module(path) for path in paths]
+    everything = [mutant for of_file, _ in found for mutant in of_file if _is_asked(mutant.change, only)]
     print(f"{len(everything):,} mutants; {sum(left for _, left in found)} that only change a sentence are left out")
-    again = "--again" in arguments
+    again = asked.again
     state = _state()
-    verdicts = _known(None if again else state)
+    verdicts = {} if only else _known(None if again else state)
     if again:
         state = ""  # what was noticed by other tests is no result of a whole run
         listed = _listed()
@@ -102,8 +114,9 @@ def main(arguments: list[str]) -> int:
     def verdict(mutant: Mutant, noticed: bool) -> None:
         verdicts[mutant.id] = noticed
         if len(verdicts) % 50 == 0 or len(verdicts) == len(everything):
-            VERDICTS.parent.mkdir(exist_ok=True)
-            VERDICTS.write_text(json.dumps({"state": state, "verdicts": verdicts}))
+            if not only:
+                VERDICTS.parent.mkdir(exist_ok=True)
+                VERDICTS.write_text(json.dumps({"state": state, "verdicts": verdicts}))
             survived = sum(not noticed for noticed in verdicts.values())
             seconds = time.monotonic() - begun
             print(f"    ... {len(verdicts):,} tried, {survived} survived, {seconds:.0f} s", flush=True)
@@ -111,7 +124,13 @@ def main(arguments: list[str]) -> int:
     ended = pytest.main(OPTIONS, [Trial(suspects, verdict)])
     if ended != 0:
         return int(ended)
-    return _judge([mutant for mutant in everything if not verdicts[mutant.id]], len(everything))
+    listed = {entry for entry in _listed() if _is_asked(entry, only)}
+    return _judge([mutant for mutant in everything if not verdicts[mutant.id]], len(everything), listed)
+
+
+def _is_asked(change: str, only: frozenset[str]) -> bool:
+    name = change.partition("\n")[0]
+    return not only or name in only or name.partition(".")[0] in only
 
 
 def _state() -> str:
@@ -130,8 +149,7 @@ def _known(state: str | None) -> dict[str, bool]:
     return saved["verdicts"] if state in (None, saved["state"]) else {}
 
 
-def _judge(survivors: list[Mutant], total: int) -> int:
-    listed = _listed()
+def _judge(survivors: list[Mutant], total: int, listed: set[str]) -> int:
     unlisted = [mutant for mutant in survivors if mutant.change not in listed]
     equivalent = len(survivors) - len(unlisted)
     stale = sorted(listed - {mutant.change for mutant in survivors})

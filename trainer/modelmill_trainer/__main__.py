@@ -13,7 +13,7 @@ from modelmill_contracts import environment, report, task
 from modelmill_contracts.folder import ArtifactError
 from modelmill_contracts.report import Report
 from modelmill_contracts.store import StoreError
-from modelmill_trainer import interruption, log
+from modelmill_trainer import interruption, log, progress
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.pins import pin
 
@@ -24,7 +24,7 @@ def main() -> int:
     path = Path(os.environ.get(environment.REPORT, report.PATH))
     interruption.watch(path)
     pin(os.environ)
-    answer = carry_out(os.environ)
+    answer = carry_out(os.environ, int(os.environ.get(environment.PROGRESS_PORT, environment.METRICS_PORT)))
     log.say(
         answer.message or answer.reason,
         phase="report",
@@ -38,10 +38,13 @@ def main() -> int:
     return report.exit_code(answer)
 
 
-def carry_out(variables: MutableMapping[str, str]) -> Report:
-    """Do the task in `variables`; every failure becomes a report."""
+def carry_out(variables: MutableMapping[str, str], port: int | None = None) -> Report:
+    """Do the task in `variables`; every failure becomes a report.  On `port` it is told how far a training is."""
     try:
-        return _dispatch(_task_of(variables))
+        asked = _task_of(variables)
+        if port is not None and isinstance(asked, _TOLD):
+            _tell(port)
+        return _dispatch(asked)
     except TaskError as error:
         return Report(False, error.reason, str(error), retryable=error.retryable, problems=error.problems)
     except StoreError as error:
@@ -50,12 +53,26 @@ def carry_out(variables: MutableMapping[str, str]) -> Report:
         return Report(False, error.reason, str(error))
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            message = "the pod's scratch volume is full: the data does not fit it; give it more room, or read less"
+            message = (
+                "the node's disk, which has the pod's scratch volume, is full: read fewer rows or columns, or give the"
+                " nodes more disk"
+            )
             return Report(False, "ScratchFull", message)
         log.crash("unexpected error")
         # The type alone: the text of an unknown error may hold values of the data.
         message = f"the trainer failed with {type(error).__name__}; its log has the traceback"
         return Report(False, "InternalError", message)
+
+
+# The others are short, or have a server beside them that listens there itself.
+_TOLD = (task.TrainingTask, task.PartsTask, task.OwnTrainingTask)
+
+
+def _tell(port: int) -> None:
+    try:
+        progress.serve(port)
+    except OSError as error:
+        log.say("nobody can ask how far this is", port=port, error=error.strerror)
 
 
 def _task_of(variables: MutableMapping[str, str]) -> task.Task:

@@ -1,5 +1,6 @@
 """The artifact of a training: the folder's files, its manifest, and its way to the store."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +13,19 @@ from modelmill_contracts import artifact, digest, evaluation, folder
 from modelmill_contracts.artifact import File, Manifest
 from modelmill_contracts.evaluation import Evaluation
 from modelmill_contracts.profile import Profile
-from modelmill_contracts.store import Store
+from modelmill_contracts.report import FileDigest, Metric, TrainingResult
+from modelmill_contracts.store import Store, artifact_key
 from modelmill_contracts.task import AnyTraining, TrainingTask
 from modelmill_trainer import conversion, signature, skops_file
 from modelmill_trainer.card import card
 from modelmill_trainer.data import Data
+from modelmill_trainer.evaluation import Predicted, answered, predict
+from modelmill_trainer.facts import Facts, Rows
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.frozen import Frozen
+from modelmill_trainer.importance import Ask, importance
 from modelmill_trainer.log import phase
+from modelmill_trainer.report_page import report_page
 from modelmill_trainer.splitting import Parts
 
 
@@ -33,6 +39,7 @@ class Trained(NamedTuple):
     evaluation: Evaluation
     frozen: Frozen
     profile: Profile
+    rows: Rows
     notes: tuple[str, ...]
 
 
@@ -48,6 +55,7 @@ class Model(NamedTuple):
 
     files: dict[str, bytes]  # model.onnx, model.skops, or both
     manifest: Manifest  # what is known from the model alone: without files, recipe and metrics
+    ask: Ask  # what is served, in this process
 
 
 class NotServableError(Exception):
@@ -76,14 +84,41 @@ def write(trained: Trained, task: TrainingTask, place: Path) -> Written:
         evaluation=trained.frozen.described,
         notes=(*trained.notes, *made.manifest.notes),
     )
-    counts = (len(trained.parts.train), len(trained.parts.test))
-    page = card(manifest, task.estimator, counts, trained.evaluation)
-    files = {
-        **made.files,
-        evaluation.ROWS: trained.frozen.content,
-        evaluation.RESULTS: evaluation.encode(trained.evaluation),
+    frozen = trained.frozen
+    useful = importance(
+        made.ask, data.features.iloc[frozen.rows], data.target[frozen.rows], list(manifest.metrics), task.seed
+    )
+    facts = Facts(manifest, msgspec.structs.replace(trained.evaluation, importance=useful), trained.rows)
+    return finish(lay_out(manifest, {**made.files, **told(facts, frozen)}, trained.profile, place), task, place)
+
+
+def told(facts: Facts, frozen: Frozen) -> dict[str, bytes]:
+    """The files that say how good a model is, to people and to programs."""
+    return {
+        evaluation.ROWS: frozen.content,
+        evaluation.RESULTS: evaluation.encode(facts.evaluation),
+        artifact.CARD: card(facts).encode(),
+        artifact.PAGE: report_page(facts).encode(),
     }
-    return finish(lay_out(manifest, files, trained.profile, page, place), task, place)
+
+
+def result(
+    task: AnyTraining, written: Written, recipe: dict[str, Any], metrics: tuple[Metric, ...], rows: Rows
+) -> TrainingResult:
+    """What the Job's report says of the artifact."""
+    times = os.times()
+    return TrainingResult(
+        recipe=digest.of_json(recipe),
+        artifact=written.digest,
+        uri=f"{task.store.uri.rstrip('/')}/{artifact_key(written.digest)}",
+        runtime=written.runtime,
+        metrics=metrics,
+        train_rows=rows.train.rows,
+        test_rows=rows.test.rows,
+        # Processes that a parallel fit started count too.
+        cpu_seconds=round(times.user + times.system + times.children_user + times.children_system),
+        files=tuple(FileDigest(file.name, file.digest) for file in written.files),
+    )
 
 
 def finish(manifest: Manifest, task: AnyTraining, place: Path) -> Written:
@@ -129,14 +164,26 @@ def served(pipeline: Pipeline, types: dict[str, str], rows: pd.DataFrame, spread
         conversion=converted and converted.conversion,
         notes=tuple(notes),
     )
-    return Model(files, manifest)
+    return Model(files, manifest, _asking(pipeline, types, manifest, converted and converted.session))
 
 
-def lay_out(manifest: Manifest, files: dict[str, bytes], profile: Profile | None, page: str, place: Path) -> Manifest:
+def _asking(pipeline: Pipeline, types: dict[str, str], manifest: Manifest, session: Any) -> Ask:
+    """Asks the session, or scikit-learn itself where there is none."""
+    if session is None:
+        return lambda rows, truth: predict(pipeline, rows, truth)
+    names = [output.name for output in manifest.outputs]
+
+    def ask(rows: pd.DataFrame, truth: Any) -> Predicted:
+        answers = session.run(names, conversion.feed(types, rows))
+        return answered(dict(zip(names, answers, strict=True)), manifest.classes, truth)
+
+    return ask
+
+
+def lay_out(manifest: Manifest, files: dict[str, bytes], profile: Profile | None, place: Path) -> Manifest:
     """Write everything but the manifest into the folder `place`; the manifest with the files' digests."""
-    files = {**files, artifact.CARD: page.encode()}
     if profile is not None:
-        files[artifact.PROFILE] = msgspec.json.encode(profile)
+        files = {**files, artifact.PROFILE: msgspec.json.encode(profile)}
     for name, content in files.items():
         (place / name).write_bytes(content)
     listed = tuple(File(name, digest.of_bytes(files[name]), len(files[name])) for name in sorted(files))

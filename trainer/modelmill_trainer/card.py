@@ -1,123 +1,44 @@
-"""The card: one page for people on what a model is, how it was made, and what it is not."""
+"""The card: one page of Markdown for people on what a model is, how it was made, and what it is not."""
 
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from modelmill_contracts.artifact import Manifest
-from modelmill_contracts.evaluation import Evaluation
-from modelmill_contracts.task import Estimator, Step
+from modelmill_contracts.evaluation import Calibration, Confusion, Evaluation, Importance
+from modelmill_trainer import facts as words
+from modelmill_trainer.facts import Facts
 
 _LISTED = 50  # features
+_IMPORTANT = 20
 _CELL = 60  # characters
 
 
-def card(manifest: Manifest, estimator: Estimator, rows: tuple[int, int], evaluated: Evaluation) -> str:
-    """Markdown; `rows` are those of training and test."""
-    data = manifest.recipe["data"]
-    versus = data["target"]
-    kind = f"one of {len(manifest.classes)} classes" if manifest.classes else "a number"
+def card(facts: Facts) -> str:
+    """Markdown for a model that was trained here, or by a container of the user's."""
+    target = _code(words.target(facts))
     lines = [
-        f"# A model of `{versus}`",
+        f"# A model of {target}",
         "",
-        f"Predicts `{versus}` ({kind}) from {len(manifest.features)} features.",
+        f"Predicts {target} ({words.kind(facts)}) from {len(facts.manifest.features)} features.",
         "",
         "## Quality",
-        f"Measured on {rows[1]} rows that the training did not see.",
+        words.measured(facts),
         "",
-        "| metric | value |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in manifest.metrics.items()),
-        "",
-        *_folds(evaluated),
-        *_slices(evaluated),
+        *_quality(facts),
+        *_folds(facts.evaluation),
+        *_slices(facts.evaluation),
+        *_confusion(facts.evaluation.confusion),
+        *_calibration(facts.evaluation.calibration, facts.manifest.classes),
+        *_importance(facts.evaluation.importance, len(facts.manifest.features)),
         "## Training",
-        f"- data: version `{data['version']}`, {rows[0]} rows for training",
-        f"- split: test {data['split']['test']}{_way(data['split'])}",
-        f"- seed: {manifest.recipe['seed']}",
-        *(f"- columns {group.name}: {_chain(group.steps)} on {', '.join(group.select)}" for group in estimator.columns),
-        f"- estimator: {_chain(estimator.steps)}",
-        f"- with {', '.join(f'{name} {version}' for name, version in manifest.libraries.items())}",
+        *(f"- {_line(name)}: {_line(text)}" for name, text in words.training(facts)),
         "",
-        *_model(manifest),
+        *_model(facts.manifest),
+        "## Tests",
+        words.TESTS,
+        "",
         "## Limits",
-        "- The quality holds for data like the training's; `profile.json` has its distribution.",
-        "- Numbers are rounded to 32 bits, in training as in serving.",
+        *(f"- {text}" for text in words.LIMITS),
         "",
-    ]
-    return "\n".join(lines)
-
-
-def _way(split: dict[str, Any]) -> str:
-    if "group" in split:
-        return f", whole groups of `{split['group']}`"
-    if "time" in split:
-        return f", the newest by `{split['time']}`"
-    return ", stratified" if split["stratify"] else ""
-
-
-def _folds(evaluated: Evaluation) -> list[str]:
-    if not evaluated.folds:
-        return []
-    names = list(evaluated.metrics)
-    return [
-        f"### In {len(evaluated.folds)} folds of the training rows",
-        f"| fold | rows | {' | '.join(names)} |",
-        f"|---|---|{'---|' * len(names)}",
-        *(
-            f"| {number} | {fold.test_rows} | {' | '.join(fold.metrics[name] for name in names)} |"
-            for number, fold in enumerate(evaluated.folds, 1)
-        ),
-        "",
-    ]
-
-
-def _slices(evaluated: Evaluation) -> list[str]:
-    if not evaluated.slices:
-        return []
-    names = list(evaluated.metrics)
-    return [
-        "### In slices of the test rows",
-        f"| column | value | rows | {' | '.join(names)} |",
-        f"|---|---|---|{'---|' * len(names)}",
-        *(
-            f"| {_cell(entry.column)} | {_cell(entry.value)} | {entry.rows} |"
-            f" {' | '.join(entry.metrics.get(name, 'undefined') for name in names)} |"
-            for entry in evaluated.slices
-        ),
-        "",
-    ]
-
-
-def _cell(text: str | None) -> str:
-    """A text of the data in a table: on one line, and short."""
-    if text is None:
-        return "(missing)"
-    shown = " ".join(text.replace("|", " ").split())
-    return shown if len(shown) <= _CELL else f"{shown[:_CELL]}..."
-
-
-def own_card(manifest: Manifest, rows: tuple[int, int]) -> str:
-    """Markdown for a model that a container of the user's trained; `rows` are those of training and test."""
-    recipe = manifest.recipe
-    data, container = recipe["data"], recipe["container"]
-    lines = [
-        f"# A model of `{data['target']}`",
-        "",
-        f"Predicts `{data['target']}` from {len(manifest.features)} features.",
-        "",
-        "## Quality",
-        f"As the container measured it; it was given {rows[1]} rows to test on.",
-        "",
-        "| metric | value |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in manifest.metrics.items()),
-        "",
-        "## Training",
-        f"- data: version `{data['version']}`, {rows[0]} rows for training",
-        f"- split: test {data['split']['test']}{_way(data['split'])}",
-        f"- seed: {recipe['seed']}",
-        f"- container: `{container['image']}`",
-        "",
-        *_model(manifest),
     ]
     return "\n".join(lines)
 
@@ -136,25 +57,102 @@ def packed_card(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Cells that are ready, and an empty line."""
+    lines = (head, ["---"] * len(head), *rows)
+    found = [f"| {' | '.join(map(str, line))} |" for line in lines]
+    found[1] = found[1].replace(" ", "")
+    return [*found, ""]
+
+
+def _quality(facts: Facts) -> list[str]:
+    found = words.quality(facts)
+    if not facts.evaluation.folds:
+        return _table(["metric", "value"], [[one.name, one.value] for one in found])
+    count = len(facts.evaluation.folds)
+    return _table(["metric", "value", f"mean of {count} folds", "standard deviation"], found)
+
+
+def _folds(evaluated: Evaluation) -> list[str]:
+    if not evaluated.folds:
+        return []
+    names = list(evaluated.metrics)
+    rows = [
+        [number, fold.test_rows, *(fold.metrics[name] for name in names)]
+        for number, fold in enumerate(evaluated.folds, 1)
+    ]
+    return [f"### In {len(evaluated.folds)} folds of the training rows", *_table(["fold", "rows", *names], rows)]
+
+
+def _slices(evaluated: Evaluation) -> list[str]:
+    if not evaluated.slices:
+        return []
+    names = list(evaluated.metrics)
+    rows = [
+        [_cell(one.column), _cell(one.value), one.rows, *(one.metrics.get(name, "undefined") for name in names)]
+        for one in evaluated.slices
+    ]
+    return ["### In slices of the test rows", *_table(["column", "value", "rows", *names], rows)]
+
+
+def _confusion(found: Confusion | None) -> list[str]:
+    if found is None:
+        return []
+    names = [*map(_cell, found.classes), *(["(all others)"] if found.others else [])]
+    rows = [[name, *counts] for name, counts in zip(names, found.counts, strict=True)]
+    return ["### What is taken for what", *_table(["truth, and what is predicted", *names], rows)]
+
+
+def _calibration(found: Calibration | None, classes: Sequence[str]) -> list[str]:
+    if found is None:
+        return []
+    rows = [[one.rows, f"{one.predicted:g}", f"{one.observed:g}"] for one in found.bins]
+    return [
+        "### Calibration",
+        _line(words.of_calibration(found, classes)),
+        "",
+        *_table(["rows", "predicted", "observed"], rows),
+    ]
+
+
+def _importance(found: Importance | None, features: int) -> list[str]:
+    if found is None:
+        return []
+    rows = [[_cell(one.feature), f"{one.worse:g}", f"{one.stddev:g}"] for one in found.features[:_IMPORTANT]]
+    return [
+        "### What each feature is good for",
+        words.of_importance(found, features),
+        "",
+        *_table(["feature", "worse by", "standard deviation"], rows),
+    ]
+
+
 def _model(manifest: Manifest) -> list[str]:
     """What is known of any model: its features and how it is served."""
-    lines = [
-        "## Features",
-        "| feature | type | may be missing |",
-        "|---|---|---|",
-        *(f"| {f.name} | {f.type} | {'yes' if f.missing else 'no'} |" for f in manifest.features[:_LISTED]),
-    ]
+    rows = [[_cell(f.name), f.type, "yes" if f.missing else "no"] for f in manifest.features[:_LISTED]]
     if len(manifest.features) > _LISTED:
-        lines.append(f"| ... {len(manifest.features) - _LISTED} more in manifest.json | | |")
-    lines += ["", "## Serving", f"- runtime: {manifest.runtime}"]
-    if manifest.conversion is not None:
-        found = manifest.conversion
-        lines.append(
-            f"- the ONNX model agrees with scikit-learn on {found.rows} rows: {found.label_differences} labels differ,"
-            f" the largest difference is {found.max_difference:g} (allowed {found.tolerance:g})"
-        )
-    return [*lines, *(f"- {note}" for note in manifest.notes), ""]
+        rows.append([f"... {len(manifest.features) - _LISTED} more in manifest.json", "", ""])
+    return [
+        "## Features",
+        *_table(["feature", "type", "may be missing"], rows),
+        "## Serving",
+        *(f"- {_line(text)}" for text in words.serving(manifest)),
+        "",
+    ]
 
 
-def _chain(steps: tuple[Step, ...]) -> str:
-    return " -> ".join(step.class_.rpartition(".")[2] for step in steps) or "passed through"
+def _line(text: str) -> str:
+    """A text on one line, which Markdown shows and does not obey."""
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _cell(text: str | None) -> str:
+    """A text of the data in a table: on one line, and short."""
+    if text is None:
+        return "(missing)"
+    shown = " ".join(text.replace("|", " ").split())
+    return _line(shown if len(shown) <= _CELL else f"{shown[:_CELL]}...")
+
+
+def _code(text: str) -> str:
+    return f"`{' '.join(text.replace('`', ' ').split())}`"

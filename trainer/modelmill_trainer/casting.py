@@ -1,7 +1,7 @@
 """Casting: a column as it was read to one of the five types, with the rows that cannot be cast.
 
 Float      float64; NaN and infinity are refused where the column is declared
-Integer    int64
+Integer    int64; exactly: of decimals as of text, and of floats only as far as these hold every whole number
 String     UTF-8
 Boolean    true/false in any case, 1/0
 Timestamp  microseconds since 1970 in UTC; ISO 8601 in text, UTC where no offset is given
@@ -10,6 +10,7 @@ Timestamp  microseconds since 1970 in UTC; ISO 8601 in text, UTC where no offset
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -37,6 +38,7 @@ _PARSED = {
     "Integer": (pa.int64(),),
     "Timestamp": (pa.timestamp("us"), ARROW_TYPES["Timestamp"]),  # all without an offset, or all with one
 }
+_EXACT = 2.0**53  # from here on a double stands for several whole numbers
 _FIRST_TIME = -62_135_596_800_000_000  # of the year 1 in microseconds: there is no year 0
 # What a type is inferred from is stricter than what it may be declared as: 1.0 is a Float, 1 an Integer.
 _STRICTER = {"Integer": r"^([+-]?[0-9]+)?$", "Boolean": r"(?i)^(true|false|)$"}
@@ -55,11 +57,16 @@ def type_of(kind: pa.DataType) -> str | None:
         return "Boolean"
     if pa.types.is_integer(kind):
         return "Integer"
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind) or is_numeric(kind):
         return "Float"
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return "Timestamp"
     return "String" if _is_text(kind) or pa.types.is_null(kind) else None
+
+
+def is_numeric(kind: pa.DataType) -> bool:
+    """Whether it is PostgreSQL's numeric, which has no bounds and comes as text."""
+    return bool(isinstance(kind, pa.OpaqueType) and kind.type_name == "numeric")
 
 
 def cast(column: pa.Array, name: str) -> Cast:
@@ -68,6 +75,8 @@ def cast(column: pa.Array, name: str) -> Cast:
         return _text(column) if name == "String" else _whole(column)
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
+    if is_numeric(column.type) and name in ("Float", "Integer"):
+        column = column.storage
     if _is_text(column.type):
         if name == "String":  # of another layout
             return _text(pc.cast(column, pa.string()))
@@ -211,11 +220,12 @@ def _typed(column: pa.Array, name: str) -> Cast:
         return _times(column)
     if name == "Float" and found == "Integer":
         return _whole(pc.cast(column, wanted, safe=False))
-    if name == "Integer" and found == "Float":
+    if name == "Integer" and pa.types.is_decimal(column.type):
+        return _of_decimals(column)
+    if name == "Integer" and pa.types.is_floating(column.type):
         numbers = pc.cast(column, pa.float64(), safe=False)
-        # The bounds are exact doubles; NaN fails every comparison, and so is bad.
-        inside = pc.and_(pc.greater_equal(numbers, -(2.0**63)), pc.less(numbers, 2.0**63))
-        good = pc.and_(inside, pc.equal(numbers, pc.floor(numbers)))
+        # NaN fails every comparison, and so is bad.
+        good = pc.and_(pc.less(pc.abs(numbers), _EXACT), pc.equal(numbers, pc.floor(numbers)))
         bad = pc.fill_null(pc.invert(good), False)
         return Cast(pc.cast(_without(numbers, bad), wanted), bad)
     if name == "Boolean" and found == "Integer":
@@ -224,6 +234,20 @@ def _typed(column: pa.Array, name: str) -> Cast:
     if name == "String" and found in ("Integer", "Boolean"):
         return _whole(pc.cast(column, wanted))
     return Cast(pa.nulls(len(column), wanted), pc.is_valid(column))
+
+
+def _of_decimals(column: pa.Array) -> Cast:
+    try:
+        return _whole(pc.cast(column, pa.int64()))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # a fraction, or more than 64 bits: which, and where?
+        return _by_row(column, _of_decimal, pa.int64())
+
+
+def _of_decimal(number: Decimal) -> int:
+    value = int(number)
+    if value != number or not -(2**63) <= value < 2**63:
+        raise ValueError
+    return value
 
 
 def _times(column: pa.Array) -> Cast:

@@ -11,6 +11,7 @@ somebody could have seen it in blobs/ last.  Each file of an artifact goes the s
 referred to, its artifact's digest says, which is in its name.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -22,6 +23,7 @@ from modelmill_contracts.store import (
     TRASH,
     Store,
     StoredObject,
+    StoreError,
     artifact_key,
     blob_key,
     home_key,
@@ -32,10 +34,14 @@ from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import phase, say
 
 GRACE = timedelta(days=1)
+_OUTAGE = 5  # failures in a row that may heal: it is the store, not a blob
 
 
 def collect(task: CollectTask) -> Report:
-    """Move, restore and delete files; StoreError, or TaskError where the store is not the owner's alone."""
+    """Move, restore and delete files; StoreError, or TaskError where the store is not the owner's alone.
+
+    The report is of a failure where some could not be: the others are done.
+    """
     store = Store(task.store)
     if not is_owned(store, task.owner):
         raise TaskError(
@@ -45,12 +51,17 @@ def collect(task: CollectTask) -> Report:
         )
     now = datetime.fromisoformat(task.now)
     keep = Kept.of(task)
+    failures: list[StoreError] = []
     with phase("collect", kept=len(keep.blobs) + len(keep.artifacts or ())):
         # The trash first: what is moved there now must stay for a day.
-        restored, deleted = _empty(store, keep, now)
-        moved = _clear(store, keep, now)
+        restored, deleted = _empty(store, keep, now, failures)
+        moved = _clear(store, keep, now, failures)
     result = CollectResult(len(moved), len(restored), len(deleted), sum(file.size for file in deleted))
     message = f"{result.moved} blobs moved to the trash, {result.restored} back, {result.deleted} deleted"
+    if failures:
+        first = failures[0]
+        message = f"{len(failures)} blobs were left where they are, the first for this: {first} ({message})"
+        return Report(False, first.reason, message, retryable=any(failure.retryable for failure in failures))
     return Report(True, "Collected", message, result=result)
 
 
@@ -83,26 +94,52 @@ def is_owned(store: Store, owner: str) -> bool:
     return bool(owner) and store.keys(OWNERS) == [OWNERS + owner]
 
 
-def _empty(store: Store, keep: Kept, now: datetime) -> tuple[list[StoredObject], list[StoredObject]]:
+def _empty(
+    store: Store, keep: Kept, now: datetime, failures: list[StoreError]
+) -> tuple[list[StoredObject], list[StoredObject]]:
     """Move back what is referred to again, and delete what was in the trash for a day."""
-    restored, deleted = [], []
-    for file in list(store.objects(TRASH)):
-        home = home_key(file.key)
-        if keep.has(home):
-            store.move(file.key, home)
-            restored.append(file)
-        elif now - file.modified_at >= GRACE:
-            store.delete(file.key)
-            deleted.append(file)
-            say("deleted", key=file.key)
-    return restored, deleted
+
+    def restore(file: StoredObject) -> None:
+        store.move(file.key, home_key(file.key))
+
+    def delete(file: StoredObject) -> None:
+        store.delete(file.key)
+        say("deleted", key=file.key)
+
+    found = list(store.objects(TRASH))
+    restored = _done(restore, [file for file in found if keep.has(home_key(file.key))], failures)
+    old = [file for file in found if not keep.has(home_key(file.key)) and now - file.modified_at >= GRACE]
+    return restored, _done(delete, old, failures)
 
 
-def _clear(store: Store, keep: Kept, now: datetime) -> list[StoredObject]:
+def _clear(store: Store, keep: Kept, now: datetime, failures: list[StoreError]) -> list[StoredObject]:
     """Move what was last written a day ago, and that nothing refers to, to the trash."""
-    found = [file for folder in keep.folders for file in store.objects(folder)]
-    old = [file for file in found if not keep.has(file.key) and now - file.modified_at >= GRACE]
-    for file in old:
+
+    def discard(file: StoredObject) -> None:
         store.move(file.key, trash_key(file.key))
         say("moved to the trash", key=file.key)
-    return old
+
+    found = [file for folder in keep.folders for file in store.objects(folder)]
+    old = [file for file in found if not keep.has(file.key) and now - file.modified_at >= GRACE]
+    return _done(discard, old, failures)
+
+
+def _done(
+    act: Callable[[StoredObject], None], files: Iterable[StoredObject], failures: list[StoreError]
+) -> list[StoredObject]:
+    """The files that it could be done with: one with which it cannot must not hold up those after it."""
+    done: list[StoredObject] = []
+    in_a_row = 0
+    for file in files:
+        try:
+            act(file)
+        except StoreError as error:
+            say("left where it is", key=file.key, reason=error.reason)
+            failures.append(error)
+            in_a_row += error.retryable
+            if in_a_row == _OUTAGE:
+                raise
+        else:
+            in_a_row = 0
+            done.append(file)
+    return done

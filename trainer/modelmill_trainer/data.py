@@ -85,14 +85,29 @@ def _feature_names(task: TrainingTask, types: dict[str, str]) -> list[str]:
     names = list(task.features) or pipeline.selected(task.estimator)
     field = "data.features" if task.features else "estimator.columns"
     if not names:
-        # What rows are kept together or ordered by, such as a patient's number, is no property to learn from.
-        names = [name for name in types if name not in (task.target, task.split.group, task.split.time)]
+        names = undeclared(task, types)
+    check_features(names, field, task.target, types)
+    if not task.estimator.columns:
+        text = [name for name in names if types[name] == "String"]
+        if text:
+            raise not_numeric(text)
+    return names
+
+
+def undeclared(task: TrainingTask | PartsTask, types: dict[str, str]) -> list[str]:
+    """The columns that can be features where none are declared."""
+    # What rows are kept together or ordered by, such as a patient's number, is no property to learn from.
+    return [name for name in types if name not in (task.target, task.split.group, task.split.time)]
+
+
+def check_features(names: Sequence[str], field: str, target: str, types: dict[str, str]) -> None:
+    """TaskError names one that is missing or cannot be one; `field` is where they are declared."""
     for name in names:
         if name not in types:
             raise TaskError("FeatureMissing", f"{field}: {absent(name, list(types))}")
         if names.count(name) > 1:
             raise TaskError("FeatureInvalid", f"{field}: {name!r} occurs twice; name each feature once")
-        if name == task.target:
+        if name == target:
             raise TaskError("FeatureInvalid", f"{field}: {name!r} is the target; a model must not see what it predicts")
         if types[name] == "Timestamp":
             raise TaskError(
@@ -102,11 +117,6 @@ def _feature_names(task: TrainingTask, types: dict[str, str]) -> list[str]:
             )
     if not names:
         raise TaskError("FeatureMissing", "the data has no column but the target: there is nothing to learn from")
-    if not task.estimator.columns:
-        text = [name for name in names if types[name] == "String"]
-        if text:
-            raise not_numeric(text)
-    return names
 
 
 def not_numeric(names: Sequence[str]) -> TaskError:

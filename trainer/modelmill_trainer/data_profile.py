@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from modelmill_contracts import digest
 from modelmill_trainer import bins, casting
-from modelmill_trainer.sampling import Sample
+from modelmill_trainer.sampling import Sample, cells_of
 
 VERSION = 1
 EDGES = 10
@@ -36,7 +36,8 @@ class Histogram(msgspec.Struct, frozen=True):
 class Numbers(msgspec.Struct, frozen=True, tag="Numbers", tag_field="kind"):
     """A column of Float, Integer or Timestamp (in microseconds since 1970, UTC); NaN counts as missing.
 
-    `counts` are those of [below, (edges[0], edges[1]], ..., above] in the sample.
+    `counts` are those of [below, (edges[0], edges[1]], ..., above] in the sample.  Where many rows share the smallest
+    value, the first edge is just below it, and nothing lies below that: it will show smaller values.
     """
 
     name: str
@@ -78,7 +79,7 @@ class Profiler:
         self._types = types
         self._rows = 0
         self._columns = {name: _Column(kind) for name, kind in types.items()}
-        self._sample = Sample(len(types))
+        self._sample = Sample(cells_of(types.values()))
 
     def add(self, batch: pa.RecordBatch) -> None:
         self._rows += batch.num_rows
@@ -99,6 +100,16 @@ class Profiler:
             for name, kind in self._types.items()
         )
         return DataProfile(self._rows, sample.num_rows, columns), sample
+
+
+def of_rows(table: pa.Table, types: Mapping[str, str], rows: Any) -> tuple[DataProfile, pa.RecordBatch]:
+    """The profile of some rows of a typed table, in the columns that `types` names, and the sample it was made of."""
+    profiler, chosen, start = Profiler(types), np.zeros(table.num_rows, bool), 0
+    chosen[rows] = True
+    for batch in table.select(list(types)).to_batches():
+        profiler.add(batch.filter(pa.array(chosen[start : start + batch.num_rows])))
+        start += batch.num_rows
+    return profiler.profile()
 
 
 class _Column:
@@ -150,6 +161,8 @@ def texts_of(column: pa.Array) -> list[str]:
 def _numbers(name: str, kind: str, state: _Column, column: pa.Array) -> Numbers:
     values = numbers_of(column)
     edges = bins.edges_of(values, EDGES)
+    if len(edges) and edges[0] == values.min():
+        edges = np.concatenate([[np.nextafter(edges[0], -np.inf)], edges])
     edges = edges[np.isfinite(edges)]  # JSON has no infinity
     return Numbers(
         name,

@@ -4,6 +4,7 @@ The inputs' files are registered as views first.  Then access to anything but th
 the configuration are switched off for good, and only then is the query read.  It has to be one SELECT.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,18 @@ from modelmill_contracts.store import Store
 from modelmill_contracts.task import Derivation, StoreLocation
 from modelmill_trainer import duck, fetching
 from modelmill_trainer.failure import TaskError, malformed
-from modelmill_trainer.log import redacted
 from modelmill_trainer.reading import BATCH_ROWS, Source, check_names
 
 _BATCH_CELLS = 1 << 21
 _OF_THE_QUERY = ("Parser Error", "Binder Error", "Catalog Error")
 _TEXT = 300  # characters of an engine's words that are shown
+_KIND = re.compile(r"[A-Z][A-Za-z ]* Error(?=:)")
+# Said instead of the engine's words, which hold values, quoted or bare.
+_ADVICE = {
+    "Conversion Error": "a value is not of the type that it is cast to; TRY_CAST makes it NULL, which finds its row",
+    "Out of Range Error": "a number does not fit its type; CAST to a larger one first",
+    "Invalid Input Error": "a function or a subquery does not take the rows that it is given, or error() is called",
+}
 
 
 @contextmanager
@@ -104,9 +111,15 @@ def _invalid(error: Exception, asked: Derivation) -> TaskError:
         )
     if "No space left" in text or "max_temp_directory_size" in text:
         return TaskError("ScratchFull", "source.derive.sql needs more scratch space than there is; aggregate in steps")
-    # What it quotes while it reads the query stands there; what it quotes later may be a value of the data.
-    said = text if text.startswith(_OF_THE_QUERY) else redacted(text)
-    return TaskError("QueryInvalid", f"source.derive.sql fails: {said[:_TEXT]}; it has the tables {_tables(asked)}")
+    said = text[:_TEXT] if text.startswith(_OF_THE_QUERY) else _kind(text)
+    return TaskError("QueryInvalid", f"source.derive.sql fails: {said}; it has the tables {_tables(asked)}")
+
+
+def _kind(text: str) -> str:
+    """What kind of error it is: what the engine says of a row may be the row."""
+    found = _KIND.match(text)
+    kind = found[0] if found else "Error"
+    return f"{kind}: {_ADVICE.get(kind, 'what the engine says of it is not shown, as it may hold values of the data')}"
 
 
 def _tables(asked: Derivation) -> str:

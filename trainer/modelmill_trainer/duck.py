@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 
+SPILLED_BYTES = 16 << 30  # as many as a source may have: it is the node's disk, which others need too
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _SHARE = 0.4  # of the pod's memory: Python and Arrow need theirs
 _MOST = 4 << 30
@@ -22,6 +23,7 @@ def connected(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         "threads": 1,
         "memory_limit": f"{memory_limit() >> 20}MiB",
         "temp_directory": str(scratch / "spilled"),
+        "max_temp_directory_size": f"{SPILLED_BYTES}B",
         "preserve_insertion_order": True,
         "python_enable_replacements": False,
         "enable_external_file_cache": False,

@@ -37,9 +37,11 @@ def download(store: Store, file: str, path: Path, what: str) -> None:
             opened.write(chunk)
     found = f"{digest.ALGORITHM}:{state.hexdigest()}"
     if found != file:
-        raise changed(f"{what}: its file has digest {found}, but {file} was written")
+        # A look at the source writes it again where its size is another one; of the same size it looks right.
+        advice = f"delete {blob_key(file)} from the store, and take the snapshot again"
+        raise changed(f"{what}: its file has digest {found}, but {file} was written", advice)
 
 
-def changed(what: str) -> TaskError:
+def changed(what: str, advice: str = "take the snapshot again") -> TaskError:
     """The failure of a blob that is not what its name says."""
-    return TaskError("DigestMismatch", f"{what}: the store's content was changed; take the snapshot again")
+    return TaskError("DigestMismatch", f"{what}: the store's content was changed; {advice}")

@@ -15,6 +15,7 @@ from modelmill_trainer import evaluation, fitting
 from modelmill_trainer.data import Data
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import phase
+from modelmill_trainer.progress import METER
 from modelmill_trainer.splitting import Fold
 
 
@@ -22,17 +23,25 @@ def validate(
     build: Callable[[], Pipeline], data: Data, folds: Sequence[Fold], metrics: Sequence[str], seed: int
 ) -> tuple[contract.Fold, ...]:
     """Train and measure in each fold; TaskError names the fold that it fails in."""
-    return tuple(_turn(build(), data, fold, f"{n} of {len(folds)}", metrics, seed) for n, fold in enumerate(folds, 1))
+    done: list[contract.Fold] = []
+    for number, fold in enumerate(folds, 1):
+        done.append(_turn(build(), data, fold, f"{number} of {len(folds)}", metrics, seed))
+        METER.measured({name: statistics.fmean(_values(done, name)) for name in metrics})
+    return tuple(done)
 
 
 def summary(folds: Sequence[contract.Fold], metrics: Sequence[str]) -> tuple[Metric, ...]:
     """Mean and sample standard deviation (n - 1) of each metric over the folds; nothing where there are none."""
     found = []
     for name in metrics if folds else ():
-        values = [float(fold.metrics[name]) for fold in folds]
+        values = _values(folds, name)
         mean, stddev = statistics.fmean(values), statistics.stdev(values)
         found.append(Metric(name, evaluation.decimal(mean), evaluation.decimal(stddev)))
     return tuple(found)
+
+
+def _values(folds: Sequence[contract.Fold], metric: str) -> list[float]:
+    return [float(fold.metrics[metric]) for fold in folds]
 
 
 def _turn(estimator: Pipeline, data: Data, fold: Fold, which: str, metrics: Sequence[str], seed: int) -> contract.Fold:

@@ -19,6 +19,7 @@ from modelmill_trainer.slicing import Texts
 class Frozen(NamedTuple):
     content: bytes  # Parquet
     described: FrozenRows
+    rows: Any  # their positions in the data, ascending
 
 
 def freeze(data: Data, order: Any, texts: Mapping[str, Texts]) -> Frozen:
@@ -50,7 +51,7 @@ def freeze(data: Data, order: Any, texts: Mapping[str, Texts]) -> Frozen:
         table, sink, compression="zstd", version="2.6", store_schema=False, use_dictionary=strings
     )
     described = FrozenRows(len(rows), len(order), data.name, tuple(texts))
-    return Frozen(sink.getvalue().to_pybytes(), described)
+    return Frozen(sink.getvalue().to_pybytes(), described, rows)
 
 
 def _sizes(data: Data, rows: Any, texts: Mapping[str, Texts]) -> Any:

@@ -8,12 +8,13 @@ judged, and the connection goes to the very address that was judged (no second l
 import http.client
 import socket
 import ssl
+import string
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from modelmill_contracts import metadata
 from modelmill_trainer.failure import TaskError, too_large
@@ -63,31 +64,46 @@ def download(
     """
     current = uri
     for _ in range(MAX_REDIRECTS + 1):
-        parts = urlsplit(current)
+        parts, port = _split(current, uri)
         if parts.scheme not in schemes or parts.scheme not in ("https", "http") or not parts.hostname:
             raise TaskError(
                 "SourceSchemeDenied",
                 f"source.uri {_shown(uri)} leads to a URI of scheme {parts.scheme!r}; allowed: {', '.join(schemes)}",
             )
-        connection = _connect(parts, uri, denied, context)
+        connection = _connect(parts, port, uri, denied, context)
         try:
             answer = _ask(connection, parts, uri)
             if answer.status not in _REDIRECTS:
                 _save(answer, path, uri, limit)
                 return _modified_at(answer)
-            current = urljoin(current, answer.getheader("Location", ""))
+            current = urljoin(current, _location(answer))
         except (OSError, http.client.HTTPException) as error:
             raise _unreachable(uri, error) from error
+        except ValueError as error:
+            raise _no_uri(uri) from error
         finally:
             connection.close()
     raise TaskError("SourceRedirects", f"source.uri {_shown(uri)} redirects more than {MAX_REDIRECTS} times")
 
 
+def _split(current: str, uri: str) -> tuple[SplitResult, int]:
+    """The parts of a URI that `uri` leads to, and its port."""
+    try:
+        parts = urlsplit(current)
+        return parts, parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise _no_uri(uri) from error
+
+
+def _location(answer: http.client.HTTPResponse) -> str:
+    """Where a redirect leads: its header's bytes, which Python reads as Latin-1."""
+    return quote(answer.getheader("Location", "").encode("latin-1"), safe=string.punctuation)
+
+
 def _connect(
-    parts: SplitResult, uri: str, denied: Callable[[Address], bool], context: ssl.SSLContext | None
+    parts: SplitResult, port: int, uri: str, denied: Callable[[Address], bool], context: ssl.SSLContext | None
 ) -> http.client.HTTPConnection:
     host = parts.hostname or ""
-    port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -120,8 +136,11 @@ def _connect(
 
 
 def _ask(connection: http.client.HTTPConnection, parts: SplitResult, uri: str) -> http.client.HTTPResponse:
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    # Only what no request may hold is quoted: the rest is as it was written, signatures of it among that.
+    target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=string.punctuation)
     host = parts.netloc.rpartition("@")[2]
+    if not host.isascii():
+        host = host.encode("idna").decode()
     connection.request("GET", target, headers={"Host": host, "User-Agent": "modelmill", "Accept-Encoding": "identity"})
     answer = connection.getresponse()
     if answer.status in (404, 410):
@@ -166,7 +185,17 @@ def _unreachable(uri: str, error: Exception) -> TaskError:
     )
 
 
+def _no_uri(uri: str) -> TaskError:
+    return TaskError(
+        "SourceInvalid",
+        f"source.uri {_shown(uri)} is no URI, or leads to what is none: mend its host and port",
+    )
+
+
 def _shown(uri: str) -> str:
     """The URI without user, password and query, which may be secrets."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return "(not shown)"
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -12,6 +12,8 @@ from typing import Any, TextIO
 
 import msgspec
 
+from modelmill_trainer.progress import METER
+
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]")
 _LOGGER = logging.getLogger("modelmill.trainer")
 
@@ -68,7 +70,8 @@ def crash(message: str) -> None:
 
 @contextmanager
 def phase(name: str, **facts: Any) -> Iterator[None]:
-    """Log when a phase ends, and the seconds of wall time that it took."""
+    """Log when a phase ends, and the seconds of wall time that it took; who asks is told when it begins."""
+    METER.begin(name)
     start_time = time.monotonic()
     yield
     say(f"done: {name}", phase=name, seconds=round(time.monotonic() - start_time, 3), **facts)

@@ -51,7 +51,7 @@ def own_onnx(
     answers: list[Any] = []
     if rows is not None:
         try:
-            answers = session.run(None, _feeds(inputs, types, rows))
+            answers = session.run(None, feeds(inputs, types, rows))
         except TaskError:
             raise
         except Exception as error:
@@ -83,7 +83,7 @@ def _without_zipmap(model: Any) -> tuple[str, ...]:
     return classes
 
 
-def _feeds(inputs: tuple[Tensor, ...], types: dict[str, str], rows: pd.DataFrame) -> dict[str, Any]:
+def feeds(inputs: tuple[Tensor, ...], types: dict[str, str], rows: pd.DataFrame) -> dict[str, Any]:
     """The rows as the model's one matrix, or as its columns."""
     if len(inputs) == 1 and inputs[0].datatype != "BYTES" and len(inputs[0].shape) == 2:
         if "String" in types.values() or inputs[0].shape[1] not in (-1, len(types)):
@@ -91,15 +91,15 @@ def _feeds(inputs: tuple[Tensor, ...], types: dict[str, str], rows: pd.DataFrame
                 "RowsRefused", f"the model takes {inputs[0].shape[1]} numbers, but the rows have {len(types)} columns"
             )
         return {inputs[0].name: rows.to_numpy(_NUMPY_TYPES[inputs[0].datatype])}
-    feeds = {}
+    found = {}
     for tensor in inputs:
         if tensor.name not in types:
             raise TaskError("RowsRefused", f"the rows have no column for the model's input {tensor.name!r}")
         column = rows[tensor.name]
         array = column.fillna("").to_numpy(object) if tensor.datatype == "BYTES" else column.to_numpy()
         shaped = array.reshape((-1, 1) if len(tensor.shape) == 2 else (-1,))
-        feeds[tensor.name] = shaped.astype(_NUMPY_TYPES[tensor.datatype])
-    return feeds
+        found[tensor.name] = shaped.astype(_NUMPY_TYPES[tensor.datatype])
+    return found
 
 
 def _kind(tensor: Tensor) -> str:

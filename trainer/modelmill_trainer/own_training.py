@@ -21,22 +21,26 @@ import pyarrow as pa
 import pyarrow.parquet
 from sklearn.base import is_classifier
 
-from modelmill_contracts import artifact, digest, evaluation
+from modelmill_contracts import artifact
 from modelmill_contracts import task as contract
 from modelmill_contracts.artifact import Manifest
 from modelmill_contracts.evaluation import Evaluation
 from modelmill_contracts.profile import Profile
-from modelmill_contracts.report import FileDigest, Metric, Report, TrainingResult
-from modelmill_contracts.store import artifact_key
+from modelmill_contracts.report import Metric, Report
 from modelmill_contracts.task import OwnTrainingTask
 from modelmill_trainer import artifact as artifacts
-from modelmill_trainer import conversion, data, frozen, packing, profiling
-from modelmill_trainer.card import own_card
+from modelmill_trainer import conversion, data, facts, frozen, packing, pins, profiling
+from modelmill_trainer.calibration import calibration
+from modelmill_trainer.confusion import confusion
 from modelmill_trainer.data import Data
-from modelmill_trainer.evaluation import decimal
+from modelmill_trainer.evaluation import Predicted, answered, decimal
+from modelmill_trainer.facts import Facts
 from modelmill_trainer.failure import TaskError
-from modelmill_trainer.log import phase, redacted
-from modelmill_trainer.own_onnx import own_onnx
+from modelmill_trainer.frozen import Frozen
+from modelmill_trainer.importance import Ask, importance
+from modelmill_trainer.log import phase, redacted, say
+from modelmill_trainer.own_onnx import feeds, own_onnx
+from modelmill_trainer.progress import METER
 from modelmill_trainer.recipe import own_recipe
 from modelmill_trainer.version import types_of
 
@@ -51,10 +55,14 @@ class _Made(NamedTuple):
     files: dict[str, bytes]
     manifest: Manifest  # what is known from the model alone
     profile: Profile
+    tested: pd.DataFrame  # the test rows, as the model takes them
+    ask: Ask
 
 
 def take(task: OwnTrainingTask) -> Report:
     """Check the container's model and metrics, and publish them; TaskError says what is wrong with what it wrote."""
+    METER.plan(("container", 98), ("check", 1), ("publish", 1))
+    METER.begin("check")
     output = Path(task.output)
     written = _written(output)
     metrics = _metrics(output, written, task)
@@ -65,29 +73,51 @@ def take(task: OwnTrainingTask) -> Report:
     names = list(declared["features"])
     with phase("check", model=file.name):
         made = _onnx(file, names, train, test) if file.name == artifact.ONNX else _skops(file, names, train, test)
-    features = [feature.name for feature in made.manifest.features]
-    recipe = own_recipe(task, features, [metric.name for metric in metrics])
-    tested = Data(
-        data.features_of(test, {name: types[name] for name in features}),
-        _truth(test, task.target, types[task.target]),
-        {name: types[name] for name in features},
-        task.target,
-    )
+    features = {feature.name: types[feature.name] for feature in made.manifest.features}
+    recipe = own_recipe(task, list(features), [metric.name for metric in metrics], pins.pinned(os.environ))
+    tested = Data(made.tested, _truth(test, task.target, types[task.target]), features, task.target)
     rows = frozen.freeze(tested, np.arange(test.num_rows), {})
-    values = {metric.name: metric.value for metric in metrics}
     manifest = msgspec.structs.replace(
-        made.manifest, libraries=recipe["libraries"], recipe=recipe, metrics=values, evaluation=rows.described
+        made.manifest,
+        libraries=recipe["libraries"],
+        recipe=recipe,
+        metrics={metric.name: metric.value for metric in metrics},
+        evaluation=rows.described,
     )
-    counts = (train.num_rows, test.num_rows)
-    files = {
-        **made.files,
-        evaluation.ROWS: rows.content,
-        evaluation.RESULTS: evaluation.encode(Evaluation(rows=test.num_rows, metrics=values)),
-    }
+    both = pa.concat_tables([train, test])
+    described = facts.rows_of(both, features, range(train.num_rows), range(train.num_rows, both.num_rows))
+    known = Facts(manifest, _evaluation(made.ask, tested, rows, manifest, task.seed), described)
+    files = {**made.files, **artifacts.told(known, rows)}
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        manifest = artifacts.lay_out(manifest, files, made.profile, own_card(manifest, counts), place)
-        return _report(task, artifacts.finish(manifest, task, place), recipe, metrics, counts)
+        manifest = artifacts.lay_out(manifest, files, made.profile, place)
+        return _report(task, artifacts.finish(manifest, task, place), recipe, metrics, described)
+
+
+def _evaluation(ask: Ask, tested: Data, rows: Frozen, manifest: Manifest, seed: int) -> Evaluation:
+    """The container's metrics, and what the model says to the test rows."""
+    found = Evaluation(rows=len(tested.features), metrics=manifest.metrics)
+    predicted = _predicted(ask, tested)
+    if predicted is None:
+        return found
+    return msgspec.structs.replace(
+        found,
+        confusion=confusion(predicted),
+        calibration=calibration(predicted),
+        importance=importance(
+            ask, tested.features.iloc[rows.rows], tested.target[rows.rows], list(manifest.metrics), seed
+        ),
+    )
+
+
+def _predicted(ask: Ask, tested: Data) -> Predicted | None:
+    """None where the model's answers cannot be compared with the target: they may be its own numbers of classes."""
+    try:
+        found = ask(tested.features, tested.target)
+    except Exception as error:
+        say("the answers cannot be compared with the target", error=type(error).__name__)
+        return None
+    return None if found.classes is not None and not np.isin(found.labels, found.truth).any() else found
 
 
 def _report(
@@ -95,22 +125,14 @@ def _report(
     written: artifacts.Written,
     recipe: dict[str, Any],
     metrics: tuple[Metric, ...],
-    rows: tuple[int, int],
+    rows: facts.Rows,
 ) -> Report:
-    times = os.times()
-    result = TrainingResult(
-        recipe=digest.of_json(recipe),
-        artifact=written.digest,
-        uri=f"{task.store.uri.rstrip('/')}/{artifact_key(written.digest)}",
-        runtime=written.runtime,
-        metrics=metrics,
-        train_rows=rows[0],
-        test_rows=rows[1],
-        cpu_seconds=round(times.user + times.system),
-        files=tuple(FileDigest(file.name, file.digest) for file in written.files),
-    )
+    result = artifacts.result(task, written, recipe, metrics, rows)
     shown = ", ".join(f"{metric.name} {metric.value}" for metric in metrics)
-    message = f"the container was given {rows[0]} rows to train on and {rows[1]} to test on, and measured: {shown}"
+    message = (
+        f"the container was given {result.train_rows} rows to train on and {result.test_rows} to test on, and measured:"
+        f" {shown}"
+    )
     return Report(True, "Trained", message + "".join(f"; {note}" for note in written.notes), result=result)
 
 
@@ -206,7 +228,26 @@ def _onnx(file: Path, names: list[str], train: pa.Table, test: pa.Table) -> _Mad
     model, manifest, answers = own_onnx(file, types, tested, missing=False)
     profile = profiling.of_answers(tested, types, answers, manifest.outputs[0].datatype)
     profile = msgspec.structs.replace(profile, rows=len(trained), features=profiling.features_of(trained, types))
-    return _Made({artifact.ONNX: model}, manifest, profile)
+    return _Made({artifact.ONNX: model}, manifest, profile, tested, _asking(model, types, manifest))
+
+
+def _asking(model: bytes, types: dict[str, str], manifest: Manifest) -> Ask:
+    """Asks an ONNX model, whose first output is taken for its predictions.
+
+    Which columns its probabilities have is known only where the model named its classes.
+    """
+    session = conversion.start(model)
+
+    def ask(rows: pd.DataFrame, truth: Any) -> Predicted:
+        answers = session.run(None, feeds(manifest.inputs, types, rows))
+        found = {"predict": answers[0]}
+        if truth.dtype.kind == "f" or manifest.outputs[0].datatype.startswith("FP"):
+            return answered(found, (), truth.astype(float))
+        if manifest.classes and len(answers) > 1 and np.shape(answers[1]) == (len(rows), len(manifest.classes)):
+            found["predict_proba"] = answers[1]
+        return answered(found, manifest.classes or tuple(map(str, np.unique(truth).tolist())), truth)
+
+    return ask
 
 
 def _skops(file: Path, names: list[str], train: pa.Table, test: pa.Table) -> _Made:
@@ -226,7 +267,7 @@ def _skops(file: Path, names: list[str], train: pa.Table, test: pa.Table) -> _Ma
         ) from error
     profile = profiling.profile(wrapped, trained, types, expected)
     manifest = msgspec.structs.replace(made.manifest, notes=(*notes, *made.manifest.notes))
-    return _Made(made.files, manifest, profile)
+    return _Made(made.files, manifest, profile, tested, made.ask)
 
 
 def _truth(test: pa.Table, target: str, kind: str) -> Any:

@@ -76,7 +76,8 @@ def pack(asked: Asked, place: Path) -> Packed:
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as name:
         folder = Path(name) / "artifact"
         folder.mkdir()
-        manifest = artifacts.lay_out(manifest, made.files, made.profile, packed_card(manifest), folder)
+        files = {**made.files, artifact.CARD: packed_card(manifest).encode()}
+        manifest = artifacts.lay_out(manifest, files, made.profile, folder)
         content = artifact.encode(manifest)
         (folder / artifact.MANIFEST).write_bytes(content)
         if place.exists():

@@ -13,8 +13,8 @@ from modelmill_contracts import task as contract
 from modelmill_contracts.report import FetchResult, Report
 from modelmill_contracts.task import PartsTask
 from modelmill_trainer import data
-from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import phase
+from modelmill_trainer.progress import METER
 from modelmill_trainer.splitting import Splitter
 from modelmill_trainer.version import types_of
 
@@ -25,12 +25,13 @@ def parts(task: PartsTask) -> Report:
     Both have the features, the target and the column of the split.  Training rows are in the data's order, test rows in
     the split's: as they were drawn, or the newest first.
     """
+    METER.plan(("fetch", 1), ("container", 99))
     folder = Path(task.folder)
     with tempfile.TemporaryDirectory() as name, phase("fetch"):
         table = data.load(task, Path(name))
     types = types_of(table.schema)
     data.check_target(task.target, types)
-    features = features_of(task, types)
+    features = _features(task, types)
     splitter = Splitter(table, _labels(table, task), task.target, task.split, task.seed, classifier=task.split.stratify)
     found = splitter.parts()
     split_by = {task.split.group, task.split.time}
@@ -44,20 +45,10 @@ def parts(task: PartsTask) -> Report:
     return Report(True, "PartsWritten", message, result=FetchResult(2))
 
 
-def features_of(task: PartsTask, types: dict[str, str]) -> list[str]:
+def _features(task: PartsTask, types: dict[str, str]) -> list[str]:
     """The columns to predict from; TaskError names one that is missing or cannot be one."""
-    others = (task.target, task.split.group, task.split.time)
-    names = list(task.features) or [name for name in types if name not in others and types[name] != "Timestamp"]
-    for name in names:
-        if name not in types:
-            raise TaskError("FeatureMissing", f"data.features: {data.absent(name, list(types))}")
-        if name == task.target or names.count(name) > 1:
-            why = "is the target; a model must not see what it predicts" if name == task.target else "occurs twice"
-            raise TaskError("FeatureInvalid", f"data.features: {name!r} {why}")
-        if types[name] == "Timestamp":
-            raise TaskError("FeatureNotNumeric", f"data.features: {name!r} is a Timestamp, which no server takes")
-    if not names:
-        raise TaskError("FeatureMissing", "the data has no column but the target: there is nothing to learn from")
+    names = list(task.features) or [name for name in data.undeclared(task, types) if types[name] != "Timestamp"]
+    data.check_features(names, "data.features", task.target, types)
     return names
 
 

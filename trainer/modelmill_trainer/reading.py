@@ -19,7 +19,7 @@ from modelmill_trainer.failure import TaskError, malformed
 
 MAX_COLUMNS = 20_000
 BATCH_ROWS = 1 << 17
-BATCH_BYTES = 32 << 20  # of a Parquet batch, by the file's own account of its uncompressed size
+BATCH_BYTES = 32 << 20  # of a Parquet batch, by the file's own account of its uncompressed size, and its longest texts
 BLOCK_BYTES = 8 << 20  # of CSV; no row can be longer
 _BUFFER_BYTES = 64 << 20  # of all columns of a Parquet file together
 _PARQUET_MAGIC = b"PAR1"
@@ -118,21 +118,22 @@ def _check_delimiter(text: bytes, where: str) -> None:
 
 
 def _schema_of(path: Path, where: str, kind: str) -> pa.Schema:
-    if kind == "Parquet":
-        schema = _open_parquet(path, where).schema_arrow.remove_metadata()
-    else:
-        names = _open_csv(path, where, []).schema.names
-        schema = pa.schema([(name, pa.string()) for name in names])
-    check_names(schema.names, where)
-    return schema
+    found = _open_parquet(path, where).schema_arrow if kind == "Parquet" else _open_csv(path, where, []).schema
+    try:
+        names = found.names
+    except UnicodeDecodeError as error:
+        raise malformed("EncodingInvalid", f"{where}the header is not UTF-8; convert the file to UTF-8") from error
+    check_names(names, where)
+    return found.remove_metadata() if kind == "Parquet" else pa.schema([(name, pa.string()) for name in names])
 
 
-def _open_parquet(path: Path, where: str) -> pyarrow.parquet.ParquetFile:
+def _open_parquet(path: Path, where: str, texts: Sequence[int] = ()) -> pyarrow.parquet.ParquetFile:
+    """`texts`: places of columns that are read as dictionaries."""
     try:
         columns = pyarrow.parquet.read_metadata(path).num_columns
         # Buffered: a row group, which may hold everything, is not read at once.
         buffer = max(1 << 14, min(1 << 20, _BUFFER_BYTES // max(columns, 1)))
-        return pyarrow.parquet.ParquetFile(path, buffer_size=buffer, pre_buffer=False)
+        return pyarrow.parquet.ParquetFile(path, read_dictionary=texts, buffer_size=buffer, pre_buffer=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _not_parquet(where) from error
 
@@ -143,10 +144,32 @@ def _read_parquet(path: Path, where: str) -> Iterator[pa.RecordBatch]:
     size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
     per_row = max(1, size // max(1, metadata.num_rows), metadata.num_columns)
     try:
+        per_row += _longest_texts(path, where, metadata)
         for batch in file.iter_batches(max(1, min(BATCH_ROWS, BATCH_BYTES // per_row)), use_threads=False):
             yield batch.replace_schema_metadata(None)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _not_parquet(where) from error
+
+
+def _longest_texts(path: Path, where: str, metadata: pyarrow.parquet.FileMetaData) -> int:
+    """Bytes of a row whose texts are the longest of their dictionaries, of which a file repeats each in a few bits."""
+    schema = metadata.schema
+    places = [place for place in range(metadata.num_columns) if schema.column(place).physical_type == "BYTE_ARRAY"]
+    if not places:
+        return 0
+    file, most = _open_parquet(path, where, places), 0
+    for number in range(metadata.num_row_groups):
+        chunks = map(metadata.row_group(number).column, places)
+        names = [chunk.path_in_schema for chunk in chunks if any("DICTIONARY" in name for name in chunk.encodings)]
+        most = max(most, sum(_longest_text(file, number, name) for name in names))
+    return most
+
+
+def _longest_text(file: pyarrow.parquet.ParquetFile, group: int, column: str) -> int:
+    """Bytes of the longest text in the dictionary of a column, which its first row brings with it as a whole."""
+    first = next(file.iter_batches(1, row_groups=[group], columns=[column], use_threads=False), None)
+    found = [part.dictionary for part in first.columns if isinstance(part, pa.DictionaryArray)] if first else []
+    return max((pc.max(pc.binary_length(texts)).as_py() or 0 for texts in found), default=0)
 
 
 def _not_parquet(where: str) -> TaskError:

@@ -44,7 +44,9 @@ def recipe(
     }
 
 
-def own_recipe(task: OwnTrainingTask, features: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+def own_recipe(
+    task: OwnTrainingTask, features: Sequence[str], metrics: Sequence[str], pinned: Mapping[str, str]
+) -> dict[str, Any]:
     """The recipe of a container's training.  What software the container has is its image's matter."""
     return {
         "format": _FORMAT,
@@ -55,6 +57,7 @@ def own_recipe(task: OwnTrainingTask, features: Sequence[str], metrics: Sequence
         "image": task.image,
         "libraries": libraries(()),
         "architecture": pins.architecture(),
+        "pins": dict(pinned),  # of what converts and compares here
     }
 
 

@@ -1,7 +1,8 @@
 """Row groups: the same rows are cut at the same places, however they came, so that they are stored as the same bytes.
 
-A group ends at the first multiple of 1,024 rows at which it has 131,072 rows, or 64 MiB of values.  A value counts
-8 bytes, a text the length of its UTF-8 besides: so a group of many columns, or of long texts, fits memory too.
+A group ends at the first multiple of 8 rows at which it has 131,072 rows, or 64 MiB of values.  A value counts 8
+bytes, a text the length of its UTF-8 besides: so a group of many columns, or of long texts, fits memory too.  8,
+because the digest takes whole bytes of validity (see version.py).
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 ROWS = 1 << 17
-UNIT = 1 << 10
+UNIT = 8
 BYTES = 64 << 20
 _VALUE = 8
 
@@ -27,9 +28,9 @@ def cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         size += _size(batch)
         while rows >= ROWS or (size >= BYTES and rows >= UNIT):
             whole = _joined(pending)
+            pending = [whole]  # what it was joined of is let go
             end = _end_of_group(whole)
             if end is None:
-                pending = [whole]
                 break
             yield _joined([whole.slice(0, end)])
             rest = whole.slice(end)

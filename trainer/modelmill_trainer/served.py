@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 
 from modelmill_contracts.artifact import NUMERIC_INPUT, Manifest
-from modelmill_trainer.evaluation import Predicted
+from modelmill_trainer.evaluation import Predicted, answered
 from modelmill_trainer.failure import TaskError
 
 _BATCH = 500  # rows of a request, fewer where they are wide
 _LARGEST = 1 << 20  # bytes of a body: more the server refuses, unless it is told otherwise
 _PATIENCE = 120.0  # seconds until the server has loaded its model
 _TIMEOUT = 60.0  # seconds for one answer
-_SCORES = ("predict_proba", "decision_function")
 
 
 class RefusedError(Exception):
@@ -58,15 +57,7 @@ class ServedModel:
         """What it answers to the rows, of which `truth` is known; RefusedError, TaskError."""
         parts = [self._ask(rows.iloc[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)]
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        labels = found["predict"]
-        if not self.manifest.classes:
-            return Predicted(truth, labels.astype(float).reshape(len(rows)), None, None, None)
-        classes = np.array(self.manifest.classes)
-        if truth.dtype.kind == "i":
-            classes = classes.astype(np.int64)
-        labels = labels.reshape(len(rows)).astype(classes.dtype if truth.dtype.kind == "i" else str)
-        scores = next((found[name] for name in _SCORES if name in found), None)
-        return Predicted(truth, labels, found.get("predict_proba"), scores, classes)
+        return answered(found, self.manifest.classes, truth)
 
     def latencies(self, rows: pd.DataFrame, requests: int) -> Any:
         """Seconds that each of so many requests of one row took, one after the other."""

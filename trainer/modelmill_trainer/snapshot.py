@@ -25,9 +25,9 @@ from modelmill_contracts import digest
 from modelmill_contracts.report import Problem, Report, SnapshotResult
 from modelmill_contracts.store import Store, StoreError, blob_key
 from modelmill_contracts.task import SnapshotTask
-from modelmill_trainer import casting, checks, data_profile, drift, origin, page, row_groups
+from modelmill_trainer import casting, checks, data_profile, drift, origin, page, row_groups, sources
 from modelmill_trainer.data_profile import DataProfile, Profiler
-from modelmill_trainer.failure import TaskError
+from modelmill_trainer.failure import TaskError, too_large
 from modelmill_trainer.log import phase, say
 from modelmill_trainer.version import ContentDigest, normalised
 
@@ -88,7 +88,10 @@ def snapshot(task: SnapshotTask) -> Report:
 
 
 def write(batches: Iterator[pa.RecordBatch], types: dict[str, str], path: Path) -> Written:
-    """Write typed rows so that the same content gives the same bytes (with the same pyarrow)."""
+    """Write typed rows so that the same content gives the same bytes (with the same pyarrow).
+
+    TaskError where these are more than a source may have.
+    """
     schema = pa.schema([(name, casting.ARROW_TYPES[kind]) for name, kind in types.items()])
     content, profiler = ContentDigest(types), Profiler(types)
     with _HashedFile(path) as file, pyarrow.parquet.ParquetWriter(file, schema, **_layout(types)) as writer:
@@ -97,6 +100,8 @@ def write(batches: Iterator[pa.RecordBatch], types: dict[str, str], path: Path) 
             content.update(group)
             profiler.add(group)
             writer.write_batch(group, row_group_size=row_groups.ROWS)
+            if file.tell() > sources.MAX_BYTES:  # a query may have rows without end
+                raise too_large("the snapshot", sources.MAX_BYTES)
     return Written(content.version(), file.digest(), *profiler.profile())
 
 

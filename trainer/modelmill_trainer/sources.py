@@ -22,6 +22,7 @@ from modelmill_trainer.mounted import MAX_FILES, WILDCARDS
 
 MAX_BYTES = 16 << 30  # of all files of a source together: they must fit the pod's scratch volume
 _STORE_SCHEMES = ("s3", "gs", "az")
+_NOT_OF_BUCKETS = "*?[]#@:%"
 
 
 class Fetched(NamedTuple):
@@ -33,8 +34,8 @@ class Fetched(NamedTuple):
 def fetch(task: SnapshotTask, folder: Path, variables: Mapping[str, str] | None = None) -> Fetched:
     """The local files of the task's source, in the order of their names; TaskError or StoreError."""
     variables = os.environ if variables is None else variables
-    scheme = urlsplit(task.source).scheme
-    if not scheme:
+    scheme, found, _ = task.source.partition("://")
+    if not found or "/" in scheme:
         return _mounted(task.source)
     if scheme not in task.schemes:
         raise TaskError(
@@ -74,16 +75,18 @@ def changed(what: str) -> TaskError:
 
 
 def _from_store(task: SnapshotTask, folder: Path, variables: Mapping[str, str]) -> Fetched:
-    parts = urlsplit(task.source)
-    key = parts.path.lstrip("/")
-    if not parts.netloc or not key:
+    # Not by urlsplit: ? and # are characters of keys.
+    scheme, _, rest = task.source.partition("://")
+    bucket, _, key = rest.partition("/")
+    key = key.lstrip("/")
+    if not bucket or not key or set(bucket) & set(_NOT_OF_BUCKETS):
         raise TaskError(
             "SourceInvalid", f"source.uri {task.source} must name a bucket and an object: s3://bucket/folder/file.csv"
         )
     asked = task.source_store or StoreLocation(uri="")
     check_address(urlsplit(asked.endpoint or "").hostname or "", "source.endpoint")
-    location = msgspec.structs.replace(asked, uri=f"{parts.scheme}://{parts.netloc}")
-    store = Store(location, _credentials(task, parts.scheme, variables))
+    location = msgspec.structs.replace(asked, uri=f"{scheme}://{bucket}")
+    store = Store(location, _credentials(task, scheme, variables), "spec.source")
     objects = _objects(store, key, task.source)
     paths, room = [], MAX_BYTES
     for number, found in enumerate(objects):
@@ -100,15 +103,15 @@ def _from_store(task: SnapshotTask, folder: Path, variables: Mapping[str, str]) 
     return Fetched(paths, max(found.modified_at for found in objects), lambda: None)
 
 
-def check_address(host: str, field: str) -> None:
-    """TaskError where a server's name leads to a link-local or metadata address; a name is judged as it resolves now.
+def check_address(host: str, field: str) -> list[str]:
+    """The addresses that a server's name has now; TaskError where one is link-local or of a metadata service.
 
-    Loopback is no danger: nothing listens in this pod.
+    None where the name does not resolve.  Loopback is no danger: nothing listens in this pod.
     """
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
     except (OSError, UnicodeError):
-        return  # the client says so, in its own words
+        return []  # the client says so, in its own words
     addresses = [ip_address(str(info[4][0]).partition("%")[0]) for info in found]
     if any(is_denied(address) and not address.is_loopback for address in addresses):
         raise TaskError(
@@ -116,6 +119,7 @@ def check_address(host: str, field: str) -> None:
             f"{field}: {host!r} is a link-local or metadata address, which sources may not be read from; use the"
             " address of a real server",
         )
+    return [str(address) for address in addresses]
 
 
 def _credentials(task: SnapshotTask, scheme: str, variables: Mapping[str, str]) -> Mapping[str, str]:

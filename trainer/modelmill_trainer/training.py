@@ -5,18 +5,21 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
-from modelmill_contracts import digest, report
+from modelmill_contracts import report
 from modelmill_contracts.evaluation import Evaluation
-from modelmill_contracts.report import FileDigest, Metric, Report, TrainingResult
-from modelmill_contracts.store import artifact_key
+from modelmill_contracts.report import Metric, Report
 from modelmill_contracts.task import TrainingTask
 from modelmill_trainer import (
     artifact,
+    calibration,
+    confusion,
     data,
     evaluation,
+    facts,
     fitting,
     folds,
     frozen,
@@ -28,14 +31,17 @@ from modelmill_trainer import (
 from modelmill_trainer.conversion import expect
 from modelmill_trainer.data import Data
 from modelmill_trainer.log import phase, say
+from modelmill_trainer.progress import METER
 from modelmill_trainer.recipe import recipe
 from modelmill_trainer.splitting import Splitter
 
 _RESULT_BYTES = 3072  # of a report, so that there is room for its message
+_FIT = 10.0  # about how long one takes, where fetching and evaluating take 1
 
 
 def train(task: TrainingTask) -> Report:
     """Fetch the snapshot, train, evaluate, convert, publish; TaskError, StoreError."""
+    METER.plan(*_phases(task.evaluation.folds))
     # Before any data is fetched: the declaration alone can be wrong.  The names of features are not known yet.
     draft = pipeline.build(task.estimator, pipeline.selected(task.estimator), task.seed, task.packages)
     classifier = is_classifier(draft)
@@ -57,6 +63,8 @@ def train(task: TrainingTask) -> Report:
             test = prepared.features.iloc[parts.test]
             predicted = evaluation.predict(estimator, test, prepared.target[parts.test])
             measured = evaluation.measure(predicted, metrics)
+            if not turns:  # what is chosen by the folds is not to be chosen by the test rows
+                METER.measured({metric.name: float(metric.value) for metric in measured})
             profile = profiling.profile(
                 estimator, prepared.features.iloc[parts.train], prepared.types, expect(estimator, test)
             )
@@ -71,13 +79,22 @@ def train(task: TrainingTask) -> Report:
             folds=validated,
             slices=slices,
             left_out=left_out,
+            confusion=confusion.confusion(predicted),
+            calibration=calibration.calibration(predicted),
         )
         made = recipe(task, list(prepared.types), metrics, pins.pinned(os.environ))
         rows = frozen.freeze(prepared, parts.order, texts)
-        trained = artifact.Trained(estimator, prepared, parts, made, evaluated, rows, profile, notes)
+        described = facts.rows_of(table, prepared.types, parts.train, parts.test)
+        trained = artifact.Trained(estimator, prepared, parts, made, evaluated, rows, profile, described, notes)
         written = artifact.write(trained, task, folder)
     say("published" if task.publish else "compared only", artifact=written.digest, runtime=written.runtime)
     return _report(task, trained, written, folds.summary(validated, metrics) or measured)
+
+
+def _phases(folds: int) -> list[tuple[str, float]]:
+    """What will be done, and about how long each takes."""
+    fold = _FIT * (folds - 1) / folds if folds else 0.0
+    return [("fetch", 1), ("fit", _FIT), ("evaluate", 1), *[("fold", fold)] * folds, ("convert", 2), ("publish", 1)]
 
 
 def _builder(task: TrainingTask, prepared: Data) -> Callable[[], Pipeline]:
@@ -93,19 +110,10 @@ def _builder(task: TrainingTask, prepared: Data) -> Callable[[], Pipeline]:
 def _report(
     task: TrainingTask, trained: artifact.Trained, written: artifact.Written, metrics: tuple[Metric, ...]
 ) -> Report:
-    times, evaluated = os.times(), trained.evaluation
-    result = TrainingResult(
-        recipe=digest.of_json(trained.recipe),
-        artifact=written.digest,
-        uri=f"{task.store.uri.rstrip('/')}/{artifact_key(written.digest)}",
-        runtime=written.runtime,
-        metrics=metrics,
-        train_rows=len(trained.parts.train),
-        test_rows=len(trained.parts.test),
-        # Processes that a parallel fit started count too.
-        cpu_seconds=round(times.user + times.system + times.children_user + times.children_system),
+    evaluated = trained.evaluation
+    result = msgspec.structs.replace(
+        artifact.result(task, written, trained.recipe, metrics, trained.rows),
         slices=slicing.worst(evaluated.slices, list(evaluated.metrics)),
-        files=tuple(FileDigest(file.name, file.digest) for file in written.files),
     )
     message = (
         f"trained on {result.train_rows} rows, tested on {result.test_rows}: {_listed(evaluated.metrics)}"

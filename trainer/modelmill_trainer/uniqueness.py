@@ -7,6 +7,7 @@ import duckdb
 
 from modelmill_contracts.report import Problem
 from modelmill_trainer import duck
+from modelmill_trainer.failure import TaskError
 
 _SHOWN_ROWS = 3
 
@@ -40,9 +41,16 @@ def repeated(path: Path, key: Sequence[str]) -> list[Problem]:
 
 def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[int, tuple[int, ...]]:
     """How many rows a query of row numbers finds, and the first of them; the first row is 1."""
-    found = connection.execute(
-        f"SELECT count(*), list_sort(min(file_row_number, {_SHOWN_ROWS})) FROM ({query})"  # noqa: S608 - ours
-    ).fetchone()
+    try:
+        found = connection.execute(
+            f"SELECT count(*), list_sort(min(file_row_number, {_SHOWN_ROWS})) FROM ({query})"  # noqa: S608 - ours
+        ).fetchone()
+    except duckdb.OutOfMemoryException:
+        message = (
+            "expectations.uniqueKey: to look for rows that repeat it takes more memory and scratch space than there is;"
+            " give spec.resources more memory, or name fewer columns"
+        )
+        raise TaskError("ScratchFull", message) from None
     count, first = found or (0, None)
     return count, tuple(row + 1 for row in first or ())
 

@@ -40,6 +40,7 @@ class Schema(BaseModel):
         populate_by_name=True,
         extra="ignore",
         frozen=True,
+        defer_build=True,  # until the first object of the kind: a restart does not wait for it
         use_attribute_docstrings=True,
     )
 
@@ -62,6 +63,11 @@ class Resource(Schema):
 def listmap(*keys: str) -> dict[str, Any]:
     """The extension that makes a list one that is merged by key."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+
+
+def ruled(*rules: Rule) -> dict[str, Any]:
+    """The extension that holds a field to rules which has no class of its own, such as a map."""
+    return {"x-kubernetes-validations": [{"rule": r.cel, "message": r.message, "reason": r.reason} for r in rules]}
 
 
 SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
@@ -108,6 +114,33 @@ class ResourceRequirements(Schema):
     limits: Annotated[dict[Literal["cpu", "memory"], Quantity], Field(max_length=2)] = {}
     """What the container may use at most: quantities of cpu and memory without a fraction, such as 2 or 4Gi.
     Absent: no limit for cpu; for memory the request where one is declared, else a default."""
+
+
+class AcceleratedResources(Schema):
+    """CPU, memory and accelerators of the container, as in a pod. What is absent has a default of the operator's."""
+
+    requests: Annotated[dict[Literal["cpu", "memory"], Quantity], Field(max_length=2)] = {}
+    """What the scheduler sets aside: quantities of cpu and memory without a fraction, such as 500m or 2Gi.
+    Absent: the limit where one is declared, else a default."""
+    limits: Annotated[
+        dict[str, Quantity],
+        Field(
+            max_length=4,
+            json_schema_extra=ruled(
+                Rule(
+                    "self.all(key, key in ['cpu', 'memory'] ||"
+                    " key.matches('^[a-z0-9][-.a-z0-9]*/[a-zA-Z0-9][-_.a-zA-Z0-9]*$'))",
+                    "keys must be cpu, memory or an accelerator's name such as nvidia.com/gpu",
+                ),
+                Rule(
+                    "self.all(key, key in ['cpu', 'memory'] || self[key].matches('^[1-9][0-9]*$'))",
+                    "accelerators are counted in whole numbers",
+                ),
+            ),
+        ),
+    ] = {}
+    """What the container may use at most: cpu and memory such as 2 and 4Gi, and accelerators by the names of their
+    resources, such as nvidia.com/gpu: "1". Absent: no limit for cpu, a default for memory, no accelerator."""
 
 
 class Condition(Schema):

@@ -12,16 +12,17 @@ from modelmill.api.schema import (
     NAME_PATTERN,
     OPAQUE,
     SET,
+    AcceleratedResources,
     ColumnName,
     Digest,
     Duration,
     Fraction,
     ObjectReference,
     Resource,
-    ResourceRequirements,
     Rule,
     Schema,
     Status,
+    Timestamp,
     Uri,
     immutable,
     listmap,
@@ -30,6 +31,7 @@ from modelmill.api.schema import (
 StepName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z](_?[a-zA-Z0-9])*$")]
 ModelName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, pattern=NAME_PATTERN)]
 FileName = Annotated[str, Field(max_length=64)]
+QueueName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=2000, json_schema_extra=ATOMIC)]
 
 
@@ -227,6 +229,13 @@ class TrainingJobSpec(Schema):
             ".reproduce",
             "FieldValueForbidden",
         ),
+        Rule(
+            "has(self.queueName) == has(oldSelf.queueName)"
+            " && (!has(self.queueName) || self.queueName == oldSelf.queueName)",
+            IMMUTABLE,
+            ".queueName",
+            "FieldValueForbidden",
+        ),
         *map(immutable, ("data", "seed", "evaluation", "resources", "limits")),
     )
 
@@ -240,10 +249,13 @@ class TrainingJobSpec(Schema):
     """Where all randomness starts: the split's, and every random_state that params leave open."""
     evaluation: Evaluation = Evaluation()
     reproduce: Reproduce | None = None
-    resources: ResourceRequirements = ResourceRequirements()
-    """CPU and memory of the training pod. Default: 500m of cpu and 512Mi of memory are requested, memory is limited to
-    2Gi."""
+    resources: AcceleratedResources = AcceleratedResources()
+    """CPU, memory and accelerators of the training pod; those only the container has, where there is one. Default: 500m
+    of cpu and 512Mi of memory are requested, memory is limited to 2Gi."""
     limits: Limits = Limits()
+    queue_name: QueueName | None = None
+    """Name of a LocalQueue of Kueue's in this namespace: the Job starts when Kueue admits it. It has no effect where
+    Kueue is not installed. Absent: Kueue is not asked."""
     suspend: bool = False
     """True: do not start or, where it is running, stop and throw away what it did so far. False: go on."""
 
@@ -294,6 +306,30 @@ class Metric(Schema):
     none."""
 
 
+class CurrentMetric(Schema):
+    """One metric as far as it is known by now."""
+
+    name: Annotated[str, Field(max_length=64)]
+    """The metric's name."""
+    value: Annotated[str, Field(max_length=64)]
+    """Its value: a decimal in quotes with six significant digits."""
+
+
+class Progress(Schema):
+    """How far the training is that runs now, the second one of reproduce included. Absent: none runs, or its pod has
+    not said. A container of the user's says it itself."""
+
+    percent: Annotated[int, Field(ge=0, le=100)]
+    """How much of it is done. It moves as phases and folds end: a single fit says nothing of itself."""
+    phase: Annotated[str, Field(max_length=32)] | None = None
+    """What it does: fetch, fit, evaluate, fold, convert, check or publish, or a word of the container's own."""
+    metrics: Annotated[tuple[CurrentMetric, ...], Field(max_length=32, json_schema_extra=listmap("name"))] = ()
+    """Metrics so far: with cross-validation their means over the folds that are done, else those on the test rows; or
+    what the container says."""
+    at: Timestamp
+    """When the pod said that."""
+
+
 class WorstSlice(Schema):
     """Where a metric is worst among the slices of the test rows."""
 
@@ -314,6 +350,8 @@ class Usage(Schema):
 
     cpu_seconds: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
     """CPU time of the training process in seconds."""
+    accelerator_seconds: Annotated[int, Field(ge=0, json_schema_extra=INT64)] | None = None
+    """The number of accelerators times the seconds for which the pod had them that did it. Absent: it had none."""
 
 
 class TrainingJobStatus(Status):
@@ -327,6 +365,7 @@ class TrainingJobStatus(Status):
     recipe: Digest | None = None
     """Digest of everything that decides the model's bytes: data, pipeline, seed, software. Equal recipes give equal
     models."""
+    progress: Progress | None = None
     artifact: PublishedArtifact | None = None
     reproduction: Reproduction | None = None
     metrics: Annotated[tuple[Metric, ...], Field(max_length=32, json_schema_extra=listmap("name"))] = ()
@@ -347,6 +386,7 @@ class TrainingJob(Resource):
     columns: ClassVar = (
         ("Succeeded", "string", '.status.conditions[?(@.type=="Succeeded")].status'),
         ("Reason", "string", '.status.conditions[?(@.type=="Succeeded")].reason'),
+        ("Progress", "integer", ".status.progress.percent"),
         ("Version", "string", ".status.modelVersion"),
         ("Metric", "string", ".status.metrics[0].name"),
         ("Value", "string", ".status.metrics[0].value"),

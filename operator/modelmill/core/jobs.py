@@ -18,6 +18,7 @@ REPORT_GRACE = timedelta(seconds=10)
 DEFAULT_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 _ROOM = "48Gi"  # of a pod's scratch: a source packed, unpacked, and its snapshot, of at most 16 GiB each
 TASK_ANNOTATION = f"{GROUP}/task"  # on a Job: the digest of what it was asked
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"  # Kueue's, on a Job
 # Reasons of a pod that does not start; every other one is about a Job that ended.
 _HOLDING_UP = ("PodCreationRefused", "Unschedulable", "ImagePullFailed", "ContainerConfigInvalid")
 
@@ -39,6 +40,8 @@ class Run:
     annotations: tuple[tuple[str, str], ...] = ()
     exhausted: Trouble | None = None  # an active Job's newest pod had too little memory, as the next one will
     leaving: bool = False  # it was deleted, and something keeps it for a while: it is not to be deleted again
+    held: bool = False  # an active Job is suspended, by Kueue perhaps: it has no pods until that is over
+    seconds: int = 0  # that the pod of one that succeeded worked
 
     def annotation(self, name: str) -> str | None:
         return dict(self.annotations).get(name)
@@ -102,15 +105,18 @@ def _observe(observed: Observed, name: str, asked: str) -> Run:
     annotations = tuple(sorted((dig(job, "metadata", "annotations") or {}).items()))
     if dict(annotations).get(TASK_ANNOTATION) != asked:
         return Run("Outdated", uid)
-    its_pods = sorted(
-        (p for p in observed.find("Pod", OWNER_LABEL, observed.uid) if is_owned(p, uid)),
-        key=lambda p: (p["metadata"].get("creationTimestamp", ""), p["metadata"]["name"]),
-    )
-    newest = its_pods[-1] if its_pods else None
+    newest = newest_pod(observed, uid)
     ended, failure = _end(job)
     if ended is None:
         trouble = _holding_up(observed, job, newest)
-        return Run("Active", uid, trouble=trouble, exhausted=_exhausted(newest), annotations=annotations)
+        return Run(
+            "Active",
+            uid,
+            trouble=trouble,
+            exhausted=_exhausted(newest),
+            annotations=annotations,
+            held=_is_held(job),
+        )
     said = pods.last_report(newest) if newest else None
     if failure is not None:
         # An Event lives for an hour: it is about the end only of a Job that never had a pod.
@@ -120,13 +126,27 @@ def _observe(observed: Observed, name: str, asked: str) -> Run:
         if why is None:
             return Run("Lost", uid, ended=ended, annotations=annotations)
         return Run("Failed", uid, said, why, ended, annotations)
-    if said is not None and said.ok:
-        return Run("Succeeded", uid, said, ended=ended, annotations=annotations)
+    if newest is not None and said is not None and said.ok:
+        return Run("Succeeded", uid, said, ended=ended, annotations=annotations, seconds=pods.seconds(newest))
     if newest is not None and pods.ended_well(newest):
         # It is the last pod, and its answer is not one that this operator reads.
         why = Trouble("ReportInvalid", "the pod succeeded, but its report cannot be read; do the images fit together?")
         return Run("Failed", uid, None, why, ended, annotations)
     return Run("Lost", uid, ended=ended, annotations=annotations)
+
+
+def _is_held(job: Manifest) -> bool:
+    said = dig(job, "status", "conditions") or ()
+    return any(condition["type"] == "Suspended" and condition["status"] == "True" for condition in said)
+
+
+def newest_pod(observed: Observed, job: str) -> Manifest | None:
+    """Of the pods of the Job with that UID the one that was made last."""
+    return max(
+        (pod for pod in observed.find("Pod", OWNER_LABEL, observed.uid) if is_owned(pod, job)),
+        key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]),
+        default=None,
+    )
 
 
 def _exhausted(pod: Manifest | None) -> Trouble | None:
@@ -199,6 +219,7 @@ def render(
     claim: str | None = None,
     transform: Transform | None = None,
     beside: Beside | None = None,
+    queue: str | None = None,
 ) -> Manifest:
     """The Job of one of our objects, of that kind, that does `work` in the trainer's image.
 
@@ -206,7 +227,7 @@ def render(
     count.  Whoever is killed (137) is tried again, as its exit code does not tell a lack of memory from a node that was
     restarted; the pod's reason does, see `Run.exhausted`.  `config_map` is (name, key) of a file to mount, `claim` that
     of a volume to read from; `transform` runs before `work`, which reads what it wrote.
-    `beside` is of ours.
+    `beside` is of ours.  `queue` is where Kueue lets the Job wait.
     """
     labels = pods.labels(subject, kind)
     mounts = {"tmp": (environment.WORK_FOLDER, False), **store.mounts()}
@@ -230,7 +251,8 @@ def render(
     if beside is not None:
         before = list(beside.containers)
         volumes += [{"name": name, "emptyDir": {}} for name in beside.volumes]
-    container = _ours("trainer", subject, work, store, mounts=mounts, limits=limits, variables=variables or [])
+    own = limits if transform is None else pods.without_accelerators(limits)
+    container = _ours("trainer", subject, work, store, mounts=mounts, limits=own, variables=variables or [])
     spec = pods.pod_spec(
         [container],
         volumes,
@@ -249,7 +271,7 @@ def render(
         "metadata": {
             "name": name,
             "namespace": subject.namespace,
-            "labels": labels,
+            "labels": {**labels, **({QUEUE_LABEL: queue} if queue is not None else {})},
             "annotations": {TASK_ANNOTATION: asked, **(annotations or {})},
             "ownerReferences": [subject.reference(kind)],
         },
@@ -330,7 +352,7 @@ def _before(subject: Subject, transform: Transform, store: StoreAccess, limits: 
             **store.mounts(read_only=True),
             "data": (environment.DATA_FOLDER, False),
         },
-        limits=limits,
+        limits=pods.without_accelerators(limits),
         variables=[],
     )
     own = transform.variables if isinstance(transform, Training) else ()

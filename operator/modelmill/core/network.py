@@ -1,8 +1,9 @@
 """Networks: whom the pods of a namespace may talk to, and who may talk to them.
 
 Callers come by the serving pods' HTTP and gRPC ports, from the namespaces that the ModelDeployment names; monitoring
-comes by their metrics port.  Nobody talks to a Job's pod.  Both kinds reach the store, names, and, for its sources, a
-Job the world.  Addresses where clouds give out credentials are only for pods that prove there who they are.
+comes by their metrics port.  The operator alone talks to a Job's pod, and asks it how far it is.  Both kinds reach the
+store, names, and, for its sources, a Job the world.  Addresses where clouds give out credentials are only for pods that
+prove there who they are.
 """
 
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from modelmill.core.resources import MANAGED_BY, OWNER_LABEL, Manifest, policy_d
 from modelmill_contracts import environment, metadata
 
 MONITORING = {f"{GROUP}/monitoring": "true"}  # a namespace's label
+OPERATOR = {"app.kubernetes.io/name": "modelmill-operator"}  # the labels of the operator's pods
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 _NAMES: dict[str, Any] = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
 
@@ -64,11 +66,13 @@ def serving(subject: Subject, kind: str, name: str, namespaces: Iterable[str], s
 
 
 def jobs(subject: Subject, kind: str, name: str, store: StoreAccess) -> Manifest:
-    """What the pods of a namespace's Jobs may reach; nobody talks to them."""
+    """What the pods of a namespace's Jobs may reach; the operator alone may talk to them."""
     selector = {"matchLabels": MANAGED_BY, "matchExpressions": [{"key": "job-name", "operator": "Exists"}]}
     world = _world(store)
     egress = [_NAMES, {"to": [*(peer for peer in _store(store) if peer not in world), *world]}]
-    return _policy(subject, kind, name, selector, [], egress)
+    asks = {**_pods_of(subject.settings.namespace), "podSelector": {"matchLabels": OPERATOR}}
+    ports = [{"protocol": "TCP", "port": environment.METRICS_PORT}]
+    return _policy(subject, kind, name, selector, [{"from": [asks], "ports": ports}], egress)
 
 
 def _pods_of(namespace: str) -> dict[str, Any]:
@@ -124,7 +128,6 @@ def _policy(
         "spec": {
             "podSelector": selector,
             "policyTypes": ["Ingress", "Egress"],
-            # Said even where it is empty: an apply that leaves it out would leave what somebody else wrote there.
             "ingress": ingress,
             "egress": egress,
         },

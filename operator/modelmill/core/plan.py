@@ -1,7 +1,7 @@
 """What the core is given (`Observed`) and what it gives back (`Plan`)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ class Settings:
 
     trainer_image: str
     server_image: str
+    namespace: str = "modelmill-system"  # where the operator's own pods are, which ask others how they are doing
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,20 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """What a pod answered when it was asked (see `measurement`), and when that was."""
+
+    value: Any
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Observed:
     """A frozen snapshot: the object, everything that it depends on, and what stands in its way.
 
     `related` has one entry for each key that the kind's `depends` names.  `foreign` are (kind, name) of
     children that exist and are not ours; `refused` are (kind, name, message) of children that the API server refused.
+    `measured` has what pods of `related` answered last, by their UIDs; who never answered is not in it.
     """
 
     object: Manifest
@@ -53,6 +63,7 @@ class Observed:
     settings: Settings
     foreign: frozenset[tuple[str, str]] = frozenset()
     refused: tuple[tuple[str, str, str], ...] = ()
+    measured: Mapping[str, Measurement] = field(default_factory=dict)
 
     @property
     def namespace(self) -> str:

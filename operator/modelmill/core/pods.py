@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modelmill.api.schema import GROUP, ResourceRequirements
+from modelmill.api.schema import GROUP, AcceleratedResources, ResourceRequirements
+from modelmill.core.conditions import moment
 from modelmill.core.plan import Subject
 from modelmill.core.resources import MANAGED_BY, OWNER_LABEL, Manifest
 from modelmill_contracts import digest, environment, report, task
@@ -106,7 +107,7 @@ def labels(subject: Subject, kind: str) -> dict[str, str]:
     }
 
 
-def declared(spec: ResourceRequirements) -> Resources:
+def declared(spec: ResourceRequirements | AcceleratedResources) -> Resources:
     """What a user declared, and nothing else."""
     return (("limits", tuple(sorted(spec.limits.items()))), ("requests", tuple(sorted(spec.requests.items()))))
 
@@ -124,9 +125,23 @@ def with_defaults(said: Resources, default: Mapping[str, Mapping[str, str]]) -> 
     return (("limits", tuple(sorted(limits.items()))), ("requests", tuple(sorted(requests.items()))))
 
 
-def resources(spec: ResourceRequirements, default: Mapping[str, Mapping[str, str]]) -> Resources:
+def resources(spec: ResourceRequirements | AcceleratedResources, default: Mapping[str, Mapping[str, str]]) -> Resources:
     """What a user declared, over the defaults."""
     return with_defaults(declared(spec), default)
+
+
+def _is_accelerator(name: str) -> bool:
+    return "/" in name
+
+
+def accelerators(said: Resources) -> int:
+    """How many accelerators there are in the limits."""
+    return sum(int(number) for name, number in dict(said)["limits"] if _is_accelerator(name))
+
+
+def without_accelerators(said: Resources) -> Resources:
+    """The same for a container that computes nothing on them."""
+    return tuple((key, tuple(v for v in values if not _is_accelerator(v[0]))) for key, values in said)
 
 
 _KEYS = {
@@ -226,6 +241,23 @@ def last_report(pod: Manifest) -> report.Report | None:
 def exists(pod: Manifest) -> bool:
     """Whether the pod counts as a replica: it has not ended, and nobody deleted it."""
     return not pod["metadata"].get("deletionTimestamp") and pod["status"].get("phase") not in ("Succeeded", "Failed")
+
+
+def address(pod: Manifest) -> str | None:
+    """The IP address at which the pod can be asked something: one of its containers runs, and nobody deleted it."""
+    statuses = (*_statuses(pod, "initContainerStatuses"), *_statuses(pod, "containerStatuses"))
+    runs = any((status.get("state") or {}).get("running") is not None for status in statuses)
+    return pod["status"].get("podIP") if runs and not pod["metadata"].get("deletionTimestamp") else None
+
+
+def seconds(pod: Manifest) -> int:
+    """How long the pod worked, from its first container's start to its last one's end; 0: that is not known."""
+    statuses = (*_statuses(pod, "initContainerStatuses"), *_statuses(pod, "containerStatuses"))
+    ended = [(status.get("state") or {}).get("terminated") or {} for status in statuses]
+    spans = [(moment(e["startedAt"]), moment(e["finishedAt"])) for e in ended if "startedAt" in e and "finishedAt" in e]
+    if not spans:
+        return 0
+    return max(0, int((max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds()))
 
 
 def ended_well(pod: Manifest) -> bool:

@@ -110,6 +110,7 @@ def _pod(manifest: Manifest) -> dict[str, Any]:
             "phase": status.get("phase"),
             "reason": status.get("reason"),
             "message": status.get("message"),
+            "podIP": status.get("podIP"),
             "conditions": [
                 {k: c.get(k) for k in ("type", "status", "reason", "message")}
                 for c in status.get("conditions", ())

@@ -16,29 +16,33 @@ from msgspec.structs import replace
 
 from modelmill.api.schema import API_VERSION, parse_duration
 from modelmill.api.trainingjob import Container, Split, TrainingJobSpec
-from modelmill.core import admission, conditions, jobs, lineage, pods, reproduction, retention, retry, workspace
+from modelmill.core import (
+    admission,
+    conditions,
+    jobs,
+    lineage,
+    pods,
+    progress,
+    reproduction,
+    retry,
+    training_data,
+    workspace,
+)
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Guard, Guards, NoPods, Observed, Outcome, Subject, Unedited, Write
 from modelmill.core.pods import Resources, StoreAccess
 from modelmill.core.reproduction import Verdict
 from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig, model_dependencies
+from modelmill.core.training_data import FILE_ANNOTATION, VERSION_ANNOTATION, Snapshot
 from modelmill_contracts import environment, report, task
 
 KIND = "TrainingJob"
 RESOURCES = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
-_VERSION_ANNOTATION = "modelmill.dev/dataset-version"
-_FILE_ANNOTATION = "modelmill.dev/dataset-file"
 # Reasons of the trainer that are about the store, found before anything was spent or while publishing.
 _STORE_PREFIX = "Store"
 # Reasons of the trainer that are about the snapshot itself.
 _DATA_REASONS = ("ObjectNotFound", "DigestMismatch")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    version: str
-    file: str
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,25 @@ class Result:
     metrics: tuple[report.Metric, ...]
     slices: tuple[report.WorstSlice, ...]
     cpu_seconds: int
+    accelerator_seconds: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """One of the two times that it is trained: its Job, and what became of that."""
+
+    job: str
+    run: jobs.Run
+    again: bool = False  # the second time: it publishes nothing, and is compared
+
+    @property
+    def stage(self) -> str:
+        """The stage while it runs, which is also the reason that is told."""
+        return reproduction.RUNNING if self.again else "Training"
+
+    def gate(self, stage: str) -> str:
+        """The stage of a gate that the first time has to pass; the second time has passed it before."""
+        return self.stage if self.again else stage
 
 
 @dataclass(frozen=True)
@@ -77,19 +100,19 @@ class Facts:
     elsewhere: Waiting | None  # the version is in another store than the one that is declared now
     work: str  # the task as JSON without the snapshot: hashable
     limits: Resources
+    queue: str | None
     timeout_text: str
     retries: int
-    job: str
-    run: jobs.Run
+    first: Round
     result: Result | None
     reproduces: bool
-    second_job: str
-    second: jobs.Run
+    second: Round
     verdict: Verdict | None
     queued: Waiting | None  # the namespace trains as much as it may
     reserved: int | None  # the number that the Model keeps for this run, unless somebody else used it meanwhile
     version_name: str | None  # of the ModelVersion that this run made
     commit: str | None  # that asked for it when it began, if somebody said so
+    so_far: progress.Progress | None  # how far it is, where it runs; nothing is decided by it
     ended: Ended | None
 
 
@@ -97,13 +120,10 @@ class Facts:
 class Decision:
     stage: str  # Suspended, Preflight, Data, Queued, Training, Reproducing, Trained, Succeeded, Failed
     waiting: Waiting | None = None
-    start: bool = False
-    discard: bool = False
-    start_second: bool = False
-    discard_second: bool = False
+    start: Round | None = None
+    discard: Round | None = None
     create_model: bool = False
     create_version: int | None = None
-    result: Result | None = None
     version_name: str | None = None
     requeue_after: timedelta | None = None
 
@@ -135,9 +155,10 @@ def observe(observed: Observed) -> Facts:
     found = observed.get("Model", model) if model else None
     versions = observed.find("ModelVersion", MODEL_FIELD, model) if model else ()
     store = _store(observed, spec)
-    snapshot = _snapshot(observed, spec, run, store)
-    pinned = "datasetVersion" in observed.status or run.annotation(_VERSION_ANNOTATION) is not None
-    result = _known_result(observed.status) or _reported_result(run)
+    snapshot = training_data.choose(observed, spec, run, store)
+    pinned = "datasetVersion" in observed.status or run.annotation(VERSION_ANNOTATION) is not None
+    limits = pods.resources(spec.resources, RESOURCES)
+    result = _known_result(observed.status) or _reported_result(run, pods.accelerators(limits))
     second_job = reproduction.job_name(subject.name)
     second = jobs.observe(observed, second_job, observed.uid) if spec.reproduce else jobs.Run("Absent")
     mine = [v for v in versions if dig(v, "spec", "lineage", "trainingJob", "uid") == observed.uid]
@@ -152,22 +173,24 @@ def observe(observed: Observed) -> Facts:
         snapshot=snapshot,
         pinned=pinned,
         # What is not pinned was just chosen of what the store has.
-        elsewhere=_elsewhere(observed, spec, snapshot, store) if pinned and isinstance(snapshot, Snapshot) else None,
+        elsewhere=training_data.elsewhere(observed, spec, snapshot, store)
+        if pinned and isinstance(snapshot, Snapshot)
+        else None,
         work=task.encode(_own_work(observed, spec, spec.container) if spec.container else _work(observed, spec)),
-        limits=pods.resources(spec.resources, RESOURCES),
+        limits=limits,
+        queue=spec.queue_name,
         timeout_text=spec.limits.timeout,
         retries=spec.limits.retries,
-        job=job,
-        run=run,
+        first=Round(job, run),
         result=result,
         reproduces=spec.reproduce is not None,
-        second_job=second_job,
-        second=second,
+        second=Round(second_job, second, again=True),
         verdict=reproduction.said(observed.object) or (_compared(second, result) if result else None),
         queued=_queued(observed),
         reserved=_reserved(found, observed.uid, {v["spec"]["version"] for v in versions}),
         version_name=mine[0]["metadata"]["name"] if mine else observed.status.get("modelVersion"),
         commit=lineage.commit_of(dict(run.annotations)) or lineage.commit_of(_annotations(observed.object)),
+        so_far=progress.observe(observed, run if result is None else second),
         ended=_end_said(observed.object),
     )
 
@@ -200,90 +223,6 @@ def _reserved(model: Manifest | None, uid: str, taken: set[int]) -> int | None:
         if reservation["uid"] == uid and reservation["version"] not in taken:
             return int(reservation["version"])
     return None
-
-
-def _snapshot(
-    observed: Observed, spec: TrainingJobSpec, run: jobs.Run, store: StoreAccess | Waiting
-) -> Snapshot | Waiting:
-    """The data: pinned by the status, else by the Job, else the Dataset's newest or the declared version."""
-    status = observed.status
-    if "datasetVersion" in status:
-        return Snapshot(status["datasetVersion"], status["datasetFile"])
-    version, file = run.annotation(_VERSION_ANNOTATION), run.annotation(_FILE_ANNOTATION)
-    if version and file:
-        return Snapshot(version, file)
-    name = spec.data.dataset_ref.name
-    dataset = observed.get("Dataset", name)
-    if dataset is None:
-        return Waiting("DatasetNotFound", f"there is no Dataset {name} in this namespace yet; create it")
-    history = retention.history(dataset)
-    here = [s for s in history if isinstance(store, StoreAccess) and s.is_in(store)]
-    if spec.data.version is not None:
-        return _declared_version(name, spec.data.version, history, here)
-    if not conditions.is_true(dataset, "Ready") or not history:
-        return _not_ready(name, dataset, bool(here))
-    if history[0] not in here:
-        said = f"Dataset {name} has no version yet in the store that {workspace.KIND} {workspace.NAME} declares"
-        return Waiting("DatasetNotReady", said)
-    return Snapshot(history[0].version, history[0].file)
-
-
-def _declared_version(
-    name: str, version: str, history: tuple[retention.Snapshot, ...], here: list[retention.Snapshot]
-) -> Snapshot | Waiting:
-    for snapshot in here:
-        if snapshot.version == version:
-            return Snapshot(snapshot.version, snapshot.file)
-    if any(snapshot.version == version for snapshot in history):
-        return _in_another_store(name, version)
-    said = f"Dataset {name} has no version {version} in status.history; name one that it has, or none for the newest"
-    return Waiting("DatasetVersionNotFound", said, stalled=True, failed=True)
-
-
-def _in_another_store(name: str, version: str) -> Waiting:
-    said = (
-        f"version {version} of Dataset {name} was written to another store than the one that {workspace.KIND}"
-        f" {workspace.NAME} declares now; name one that was taken since, or none for the newest"
-    )
-    return Waiting("DatasetVersionNotFound", said, stalled=True, failed=True)
-
-
-def _elsewhere(
-    observed: Observed, spec: TrainingJobSpec, pinned: Snapshot, store: StoreAccess | Waiting
-) -> Waiting | None:
-    """Why a version that is pinned cannot be read from the store that is declared now.
-
-    What the Dataset does not list any more may be there: its file is known by its digest.
-    """
-    name = spec.data.dataset_ref.name
-    listed = [s for s in retention.history(observed.get("Dataset", name)) if s.version == pinned.version]
-    if isinstance(store, Waiting) or all(s.is_in(store) for s in listed):
-        return None
-    return _in_another_store(name, pinned.version)
-
-
-def _not_ready(name: str, dataset: Manifest, known: bool) -> Waiting:
-    """What is wrong with the newest data: the rule that it broke, its age, or that there is none."""
-    ready, valid = conditions.find(dataset, "Ready"), conditions.find(dataset, "Valid")
-    said = f"{ready['reason']}: {ready['message']}" if ready else ""
-    stalled = conditions.is_true(dataset, "Stalled")
-    reason = "DatasetNotReady"
-    if ready is not None and ready["reason"] == "DataStale":
-        reason = "DatasetStale"
-    elif valid is not None and valid["status"] == "False":
-        reason = "DatasetInvalid"
-        rules = (f"{p['rule']}" + (f" of {p['column']}" if "column" in p else "") for p in _problems(dataset))
-        said = f"{', '.join(rules)}; {said}" if _problems(dataset) else said
-    told = f" ({said})" if said else ""
-    if not known or reason == "DatasetNotReady":
-        return Waiting(reason, f"Dataset {name} has no valid version{told}", stalled, failed=stalled)
-    advice = "; name a version of its status.history to train on that one"
-    return Waiting(reason, f"the newest data of Dataset {name} is not ready{told}{advice}", stalled, failed=stalled)
-
-
-def _problems(dataset: Manifest) -> tuple[Manifest, ...]:
-    """The worst of what was wrong, as far as a sentence has room for it."""
-    return tuple(dig(dataset, "status", "problems") or ())[:3]
 
 
 def _store(observed: Observed, spec: TrainingJobSpec) -> StoreAccess | Waiting:
@@ -363,17 +302,19 @@ def _known_result(status: Manifest) -> Result | None:
             for w in status.get("slices", ())
         ),
         dig(status, "usage", "cpuSeconds") or 0,
+        dig(status, "usage", "acceleratorSeconds") or 0,
     )
 
 
-def _reported_result(run: jobs.Run) -> Result | None:
+def _reported_result(run: jobs.Run, accelerators: int) -> Result | None:
     if run.state != "Succeeded" or run.report is None or not isinstance(run.report.result, report.TrainingResult):
         return None
     result = run.report.result
     metrics = tuple({metric.name: metric for metric in result.metrics}.values())
     slices = tuple({worst.metric: worst for worst in result.slices}.values())
     files = tuple({file.name: file.digest for file in result.files}.items())
-    return Result(result.recipe, result.uri, result.artifact, files, metrics, slices, result.cpu_seconds)
+    taken = accelerators * run.seconds
+    return Result(result.recipe, result.uri, result.artifact, files, metrics, slices, result.cpu_seconds, taken)
 
 
 def _compared(second: jobs.Run, result: Result) -> Verdict | None:
@@ -392,100 +333,80 @@ def decide(facts: Facts, now: datetime) -> Decision:
     if facts.ended is not None:
         stage = "Succeeded" if facts.ended.succeeded else "Failed"
         waiting = None if facts.ended.succeeded else Waiting(facts.ended.reason, facts.ended.message, stalled=True)
-        # A Job that would try once more what has failed for good goes, once that is said.
-        discard = not facts.ended.succeeded and facts.run.state == "Active"
-        return Decision(
-            stage,
-            waiting,
-            discard=discard,
-            discard_second=facts.second.state == "Active",
-            result=facts.result,
-            version_name=facts.version_name,
-        )
-    if facts.result is not None:
-        if facts.reproduces and facts.verdict is None:
-            return _again(facts, facts.result, now)
-        return _number(facts, facts.result)
+        return Decision(stage, waiting, discard=_left_over(facts, facts.ended), version_name=facts.version_name)
+    if facts.result is not None and (facts.verdict is not None or not facts.reproduces):
+        return _number(facts)
+    # The artifact exists: what is left is to be seen whether it is made a second time.
+    this = facts.first if facts.result is None else facts.second
     if facts.suspended:
-        return Decision("Suspended", discard=facts.run.state in ("Active", "Lost"))
-    return _train(facts, now)
+        return Decision("Suspended", discard=this if this.run.state in ("Active", "Lost") else None)
+    failed = None if this.again else _failed_for_good(this.run)  # the second time, it is a verdict
+    return _train(facts, this, now) if failed is None else Decision("Failed", failed)
 
 
-def _train(facts: Facts, now: datetime) -> Decision:
-    run = facts.run
+def _left_over(facts: Facts, ended: Ended) -> Round | None:
+    """A Job that would try once more what has failed for good, once that is said."""
+    if not ended.succeeded and facts.first.run.state == "Active":
+        return facts.first
+    return facts.second if facts.second.run.state == "Active" else None
+
+
+def _failed_for_good(run: jobs.Run) -> Waiting | None:
     failed = run.trouble if run.state == "Failed" else run.exhausted
     if failed is not None:
-        return Decision("Failed", Waiting(failed.reason, failed.message, stalled=True))
+        return Waiting(failed.reason, failed.message, stalled=True)
     if run.state == "Succeeded":
-        invalid = Waiting("ReportInvalid", "the Job's report is not that of a training", stalled=True)
-        return Decision("Failed", invalid)
+        return Waiting("ReportInvalid", "the Job's report is not that of a training", stalled=True)
+    return None
+
+
+def _train(facts: Facts, this: Round, now: datetime) -> Decision:
+    """It trains, for the first time or again, or waits for what it needs."""
+    run, stage = this.run, this.stage
+    if run.held and facts.queue is not None:
+        waits = f"Job {this.job} waits in queue {facts.queue} (spec.queueName) until Kueue admits it"
+        return Decision("Queued", Waiting(admission.QUEUED, waits))
     if run.state in ("Active", "Leaving"):
-        does = "is training" if run.state == "Active" else "of a former run is being cleaned up"
-        waiting = Waiting("Training", f"Job {facts.job} {does}")
+        works = "trains a second time" if this.again else "is training"
+        does = works if run.state == "Active" else "of a former run is being cleaned up"
+        waiting = Waiting(stage, f"Job {this.job} {does}")
         if run.trouble is not None:
             waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
-        return Decision("Training", waiting)
+        return Decision(stage, waiting)
     if run.state in ("Lost", "Outdated"):
-        discard = run.state == "Outdated" or retry.after_failure(run, now, None)[1] is None
-        lost = Waiting("ReportLost", "the pod went away before it could report")
-        return Decision("Training", lost, discard=discard, requeue_after=jobs.REPORT_GRACE)
+        over = run.state == "Outdated" or retry.after_failure(run, now, None)[1] is None
+        whose = "the pod of the second run" if this.again else "the pod"
+        lost = Waiting("ReportLost", f"{whose} went away before it could report")
+        return Decision(stage, lost, discard=this if over else None, requeue_after=jobs.REPORT_GRACE)
     if isinstance(facts.store, Waiting):
-        return Decision("Preflight", facts.store)
+        return Decision(this.gate("Preflight"), facts.store)
     missing = facts.snapshot if isinstance(facts.snapshot, Waiting) else facts.elsewhere
     if missing is not None:
-        return Decision("Data", missing)
+        return Decision(this.gate("Data"), missing)
     if run.state == "Foreign":
-        taken = retry.name_taken("Job", facts.job)
-        return Decision("Training", taken, requeue_after=retry.MAX)
+        return Decision(stage, retry.name_taken("Job", this.job), requeue_after=retry.MAX)
     if facts.queued is not None:
         return Decision("Queued", facts.queued)
-    return Decision("Training", Waiting("Training", f"Job {facts.job} is starting"), start=True)
+    return Decision(stage, Waiting(stage, f"Job {this.job} is starting"), start=this)
 
 
-def _again(facts: Facts, result: Result, now: datetime) -> Decision:
-    """The artifact exists, and it is to be seen whether a second run gives the same."""
-    run, stage, job = facts.second, "Reproducing", facts.second_job
-    if facts.suspended:
-        return Decision("Suspended", discard_second=run.state in ("Active", "Lost"), result=result)
-    if run.state in ("Active", "Leaving"):
-        does = "trains a second time" if run.state == "Active" else "of a former run is being cleaned up"
-        waiting = Waiting(reproduction.RUNNING, f"Job {job} {does}")
-        if run.trouble is not None:
-            waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
-        return Decision(stage, waiting, result=result)
-    if run.state in ("Lost", "Outdated"):
-        discard = run.state == "Outdated" or retry.after_failure(run, now, None)[1] is None
-        lost = Waiting("ReportLost", "the pod of the second run went away before it could report")
-        return Decision(stage, lost, discard_second=discard, result=result, requeue_after=jobs.REPORT_GRACE)
-    missing = facts.store if isinstance(facts.store, Waiting) else facts.elsewhere
-    if missing is not None:
-        return Decision(stage, missing, result=result)
-    if run.state == "Foreign":
-        return Decision(stage, retry.name_taken("Job", job), result=result, requeue_after=retry.MAX)
-    if facts.queued is not None:
-        return Decision("Queued", facts.queued, result=result)
-    starting = Waiting(reproduction.RUNNING, f"Job {job} is starting")
-    return Decision(stage, starting, start_second=True, result=result)
-
-
-def _number(facts: Facts, result: Result) -> Decision:
+def _number(facts: Facts) -> Decision:
     """The artifact exists; what is left is its place among the model's versions."""
     if facts.model is None or facts.version_name is not None:
-        return Decision("Succeeded", result=result, version_name=facts.version_name)
+        return Decision("Succeeded", version_name=facts.version_name)
     if not facts.model_exists:
         waiting = Waiting("CreatingModel", f"Model {facts.model} is being created")
-        return Decision("Trained", waiting, create_model=True, result=result)
+        return Decision("Trained", waiting, create_model=True)
     if facts.reserved is None:
-        waiting = Waiting("WaitingForNumber", f"Model {facts.model} gives the version its number")
-        return Decision("Trained", waiting, result=result)
+        return Decision("Trained", Waiting("WaitingForNumber", f"Model {facts.model} gives the version its number"))
     waiting = Waiting("CreatingVersion", f"ModelVersion {facts.model}-{facts.reserved} is being created")
-    return Decision("Trained", waiting, create_version=facts.reserved, result=result)
+    return Decision("Trained", waiting, create_version=facts.reserved)
 
 
 def render(facts: Facts, decision: Decision) -> Outcome:
-    result, snapshot = decision.result, facts.snapshot
+    result, snapshot = facts.result, facts.snapshot
     status: dict[str, Any] = {"modelVersion": decision.version_name}
-    if isinstance(snapshot, Snapshot) and (facts.pinned or decision.start):
+    if isinstance(snapshot, Snapshot) and (facts.pinned or decision.start == facts.first):
         status |= {"datasetVersion": snapshot.version, "datasetFile": snapshot.file}
     if result is not None:
         status |= {
@@ -495,9 +416,11 @@ def render(facts: Facts, decision: Decision) -> Outcome:
                 {"name": m.name, "value": m.value, **({"stddev": m.stddev} if m.stddev else {})} for m in result.metrics
             ],
             "slices": [_worst(found) for found in result.slices] or None,
-            "usage": {"cpuSeconds": result.cpu_seconds},
+            "usage": _usage(result),
         }
     status["reproduction"] = reproduction.status_of(facts.verdict)
+    if decision.stage in ("Training", reproduction.RUNNING):
+        status["progress"] = progress.status_of(facts.so_far)
     return Outcome(
         status=status,
         conditions=_conditions(facts, decision),
@@ -510,6 +433,11 @@ def render(facts: Facts, decision: Decision) -> Outcome:
 def _artifact(result: Result) -> dict[str, Any]:
     files = [{"name": name, "digest": digest} for name, digest in result.files]
     return {"uri": result.uri, "digest": result.digest, **({"files": files} if files else {})}
+
+
+def _usage(result: Result) -> dict[str, Any]:
+    taken = result.accelerator_seconds
+    return {"cpuSeconds": result.cpu_seconds, **({"acceleratorSeconds": taken} if taken else {})}
 
 
 def _worst(found: report.WorstSlice) -> dict[str, Any]:
@@ -550,7 +478,7 @@ def _conditions(facts: Facts, decision: Decision) -> tuple[Condition, ...]:
             succeeded,
             unknown("Failed", waiting.reason),
             true("PreflightPassed", *_GATES["PreflightPassed"]),
-            true("DataReady", "VersionFound", "there is a valid version of the data; it is pinned at the start"),
+            true("DataReady", *(_GATES["DataReady"] if facts.pinned else _TO_BE_PINNED)),
             unknown("Trained", waiting.reason, waiting.message),
             reproducible(Waiting(waiting.reason, "")),
             *conditions.progress(succeeded, None),
@@ -575,6 +503,7 @@ def _conditions(facts: Facts, decision: Decision) -> tuple[Condition, ...]:
     )
 
 
+_TO_BE_PINNED = ("VersionFound", "there is a valid version of the data; it is pinned at the start")
 _GATES = {
     "PreflightPassed": ("StoreWorks", "the store works"),
     "DataReady": ("VersionPinned", "a valid version of the data is pinned"),
@@ -606,26 +535,21 @@ def _failed(waiting: Waiting) -> tuple[Condition, ...]:
 
 
 def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
-    if decision.discard:
-        return (_discard(facts, facts.job, facts.run),)
-    if decision.discard_second:
-        return (_discard(facts, facts.second_job, facts.second),)
-    if isinstance(facts.store, StoreAccess) and isinstance(facts.snapshot, Snapshot):
+    if decision.discard is not None:
+        return (_discard(facts, decision.discard),)
+    if decision.start is not None and isinstance(facts.store, StoreAccess) and isinstance(facts.snapshot, Snapshot):
         # A turn is taken back only where the run ended or somebody edited something: these guards see both.
-        if decision.start:
-            job = _job(facts, facts.store, facts.snapshot)
-            return (Create(job, (*facts.declared, _untrained(facts.subject))),)
-        if decision.start_second:
-            job = _job(facts, facts.store, facts.snapshot, again=True)
-            return (Create(job, (*facts.declared, reproduction.not_compared(KIND, facts.subject))),)
+        undone = reproduction.not_compared(KIND, facts.subject) if decision.start.again else _untrained(facts.subject)
+        return (Create(_job(facts, decision.start, facts.store, facts.snapshot), (*facts.declared, undone)),)
     if decision.create_model:
         return (Create({"apiVersion": API_VERSION, "kind": "Model", "metadata": _named(facts, str(facts.model))}),)
-    if decision.create_version is not None and decision.result is not None:
-        return (Create(_version(facts, decision.create_version, decision.result)),)
+    if decision.create_version is not None and facts.result is not None:
+        return (Create(_version(facts, decision.create_version, facts.result)),)
     return ()
 
 
-def _discard(facts: Facts, job: str, run: jobs.Run) -> Delete:
+def _discard(facts: Facts, this: Round) -> Delete:
+    job, run = this.job, this.run
     # What was trained for hours must not be thrown away for an old view of it.
     guards: Guards = facts.declared if run.state == "Outdated" else ()
     if run.state == "Lost":
@@ -661,16 +585,16 @@ def _named(facts: Facts, name: str) -> dict[str, Any]:
     return {"name": name, "namespace": facts.subject.namespace}
 
 
-def _job(facts: Facts, store: StoreAccess, snapshot: Snapshot, *, again: bool = False) -> Manifest:
+def _job(facts: Facts, this: Round, store: StoreAccess, snapshot: Snapshot) -> Manifest:
     declared = task.decode(facts.work)
     assert isinstance(declared, task.TrainingTask | task.OwnTrainingTask)  # noqa: S101 - _work encoded it
     work = task.with_data(declared, store.location, snapshot.version, snapshot.file)
-    if again:
+    if this.again:
         work = task.unpublished(work)
     return jobs.render(
         facts.subject,
         KIND,
-        facts.second_job if again else facts.job,
+        this.job,
         facts.subject.uid,
         work,
         store,
@@ -678,11 +602,12 @@ def _job(facts: Facts, store: StoreAccess, snapshot: Snapshot, *, again: bool = 
         timeout=parse_duration(facts.timeout_text),
         retries=facts.retries,
         annotations={
-            _VERSION_ANNOTATION: snapshot.version,
-            _FILE_ANNOTATION: snapshot.file,
+            VERSION_ANNOTATION: snapshot.version,
+            FILE_ANNOTATION: snapshot.file,
             **({lineage.COMMIT_ANNOTATION: facts.commit} if facts.commit is not None else {}),
         },
         transform=_transform(work, snapshot) if isinstance(work, task.OwnTrainingTask) else None,
+        queue=facts.queue,
     )
 
 

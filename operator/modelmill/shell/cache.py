@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from modelmill.core.controller import Controller
-from modelmill.core.plan import Observed, Settings
-from modelmill.core.resources import TYPES, Key, Manifest
+from modelmill.core.measurement import Source, source_of
+from modelmill.core.plan import Measurement, Observed, Settings
+from modelmill.core.resources import OWNER_LABEL, TYPES, Key, Manifest
 
 ObjectKey = tuple[str, str, str]  # kind, namespace, name
 
@@ -35,6 +36,8 @@ class Cache:
         self._dependencies: dict[ObjectKey, tuple[Key, ...]] = {}
         self._foreign: dict[ObjectKey, set[tuple[str, str]]] = {}
         self._refused: dict[ObjectKey, dict[tuple[str, str], str]] = {}
+        self._askable: dict[ObjectKey, Source] = {}  # pods; a look at all of them each second would cost too much
+        self._measured: dict[str, Measurement] = {}  # by the UID of a pod that is known
         self._newest: dict[str, int] = {}  # resource version of each kind
         # UIDs of ours that are gone, until the kind is listed anew: a list that began before may still show them.  (A
         # child may come back with its UID, as it goes out of sight without its label.)
@@ -46,6 +49,10 @@ class Cache:
     def objects(self, kind: str) -> list[Manifest]:
         """All objects of a kind."""
         return [manifest for (kind_, _, _), manifest in self._objects.items() if kind_ == kind]
+
+    def askable(self) -> list[tuple[Source, Manifest]]:
+        """The pods that can be asked how they are doing, each with what it is asked."""
+        return [(source, self._objects[key]) for key, source in self._askable.items()]
 
     def newest(self, kind: str) -> int:
         """The newest resource version of that kind's objects that was seen."""
@@ -70,6 +77,10 @@ class Cache:
         if old is not None and _number(old) >= number:
             return set()
         self._objects[key] = new
+        if kind == "Pod":
+            self._ask(key, source_of(new))
+        if old is not None and old["metadata"]["uid"] != metadata["uid"]:
+            self._measured.pop(old["metadata"]["uid"], None)
         if old is not None and _without_version(old) == _without_version(new):
             return set()
         woken = self._wake(self._unindex(key, old) if old is not None else set())
@@ -94,6 +105,8 @@ class Cache:
                 del self._dependents[dependency]
         self._foreign.pop(key, None)
         self._refused.pop(key, None)
+        self._measured.pop(old["metadata"]["uid"], None)
+        self._ask(key, None)
         return self._wake(self._unindex(key, old))
 
     def keep_only(
@@ -116,6 +129,27 @@ class Cache:
             woken |= self.remove(kind, namespace_, name)
         self._gone[kind].clear()
         return woken
+
+    def _ask(self, key: ObjectKey, source: Source | None) -> None:
+        if source is not None:
+            self._askable[key] = source
+        else:
+            self._askable.pop(key, None)
+
+    def measured(self, namespace: str, owner: str, answers: Mapping[str, Measurement]) -> set[ObjectKey]:
+        """Remember what pods of the object with that UID answered, by their UIDs; who is to be reconciled for it.
+
+        What is the same as before wakes nobody, and a pod that is gone by now is left out.
+        """
+        key = Key("Pod", namespace, OWNER_LABEL, owner)
+        known = {self._objects[pod]["metadata"]["uid"] for pod in self._index.get(key, ())}
+        news = {
+            uid: answer
+            for uid, answer in answers.items()
+            if uid in known and (uid not in self._measured or self._measured[uid].value != answer.value)
+        }
+        self._measured |= news
+        return self._wake([key]) if news else set()
 
     def set_foreign(self, key: ObjectKey, kind: str, name: str, *, taken: bool) -> bool:
         """Remember whether a child's name is taken by somebody else's object; whether that is new."""
@@ -156,7 +190,9 @@ class Cache:
             for dependency in self._dependencies[key]
         }
         refused = tuple((kind, name, text) for (kind, name), text in sorted(self._refused.get(key, {}).items()))
-        return Observed(manifest, related, self._settings, self.foreign(key), refused)
+        pods = (pod["metadata"]["uid"] for k, found in related.items() if k.kind == "Pod" for pod in found)
+        measured = {uid: self._measured[uid] for uid in pods if uid in self._measured} if self._measured else {}
+        return Observed(manifest, related, self._settings, self.foreign(key), refused, measured)
 
     def _depend(self, key: ObjectKey, manifest: Manifest) -> None:
         wanted = self._controllers[key[0]].depends(manifest)

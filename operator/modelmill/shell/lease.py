@@ -24,7 +24,7 @@ LEASES = ResourceType("Lease", "coordination.k8s.io", "v1", "leases", dict, {})
 # In seconds.  A standby takes over at the latest ASK + DURATION + ASK after the active one was killed.
 DURATION = 12.0  # without a renewal, after which another may take over
 DEADLINE = 8.0  # after the last renewal, after which nothing is written any more
-PERIOD = 2.0  # between renewals
+PERIOD = 2.5  # between renewals
 ASK = 1.0  # between a standby's looks: one read a second costs the API server next to nothing
 
 

@@ -39,6 +39,12 @@ class Metrics:
             registry=self.registry,
             buckets=_SECONDS,
         )
+        self._answers = CounterMetric(
+            "modelmill_operator_measurements",
+            "Questions to pods of ours; outcome: answered, silent (no answer in time) or nonsense.",
+            ("kind", "outcome"),
+            registry=self.registry,
+        )
         self.leader = Gauge("modelmill_operator_leader", "1 while this replica is active.", registry=self.registry)
 
     def reconciled(self, kind: str, outcome: str, seconds: float) -> None:
@@ -48,6 +54,10 @@ class Metrics:
         self._requests.labels(verb, kind, str(code)).inc()
         if verb != "watch":
             self._request_seconds.labels(verb).observe(seconds)
+
+    def asked(self, kind: str, outcome: str) -> None:
+        """A pod of an object of that kind was asked how it is doing."""
+        self._answers.labels(kind, outcome).inc()
 
     def watch(self, cache: Cache, queue: WorkQueue[ObjectKey], kinds: Iterable[str]) -> None:
         """Show the cache and the queue, read when somebody asks."""

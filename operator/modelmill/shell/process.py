@@ -1,6 +1,6 @@
 """The operator process: starts everything in order, and ends in order.
 
-health -> list own kinds and children -> follow them -> wait for the lease -> workers
+health -> list own kinds and children -> follow them -> wait for the lease -> workers and collector
 """
 
 import asyncio
@@ -23,12 +23,13 @@ from modelmill.core.resources import CHILDREN, OWN, ResourceType
 from modelmill.shell import intake, login, watch
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache, InvalidObjectError, ObjectKey
+from modelmill.shell.collector import Collector
 from modelmill.shell.executor import Executor
 from modelmill.shell.health import Health
 from modelmill.shell.lease import Elector, Fence, NotLeader
 from modelmill.shell.metrics import Metrics
 from modelmill.shell.queue import WorkQueue
-from modelmill.shell.reconciler import Reconciler, run_workers
+from modelmill.shell.reconciler import Reconciler, run_workers, utc_now
 from modelmill.shell.watch import Watched
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Process:
         self.health = Health(self.queue, everything, metrics)
         executor = Executor(api, self.cache, self._fence, self.wake_behind, self.identity, self.health.hindered)
         self._reconciler = Reconciler(CONTROLLERS, api, self.cache, self.queue, executor, metrics, usable=self._usable)
+        self._collector = Collector(self.cache, self.wake_soon, metrics, utc_now)
         metrics.watch(self.cache, self.queue, CONTROLLERS)
 
     def wake(self, keys: set[ObjectKey]) -> None:
@@ -156,6 +158,7 @@ class Process:
         self._metrics.leader.set(1)
         self._enqueue_everything()
         workers = asyncio.create_task(run_workers(self._reconciler, self._options.workers), name="workers")
+        collecting = asyncio.create_task(self._collector.run(), name="collector")
         # A renewal that outlived us would take the lease back after it was released.
         renewal = asyncio.create_task(self._elector.renew(), name="renewal")
         try:
@@ -167,9 +170,9 @@ class Process:
         finally:
             self.health.leading = False
             self._metrics.leader.set(0)
-            for task in (workers, renewal):
+            for task in (workers, renewal, collecting):
                 task.cancel()
-            await asyncio.gather(workers, renewal, return_exceptions=True)
+            await asyncio.gather(workers, renewal, collecting, return_exceptions=True)
 
     async def _intake(self, stop: asyncio.Event, signals: asyncio.Event) -> None:
         """Run kopf until `stop` is set, as soon as it can find the kinds of ours.

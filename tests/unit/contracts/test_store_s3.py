@@ -7,13 +7,15 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import obstore
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from s3_server import S3Server
 
 from modelmill_contracts import environment
-from modelmill_contracts.store import Store, StoreError
+from modelmill_contracts import store as stores
+from modelmill_contracts.store import Store, StoreError, blob_key
 from modelmill_contracts.task import StoreLocation
 
 
@@ -61,6 +63,36 @@ def test_a_large_file_is_written_in_parts_and_never_overwritten(store: Store, tm
     (tmp_path / "in-parts").write_bytes(bytes(70 << 20))
     assert not store.put_once("in-parts", tmp_path / "in-parts")
     assert next(store.chunks("in-parts"))[:100] == content[:100]
+
+
+@pytest.mark.parametrize("whole", [5, 1 << 20])
+def test_a_blob_of_another_size_was_damaged_and_is_written_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: int
+) -> None:
+    monkeypatch.setattr(stores, "_WHOLE", whole)  # above it, a file is written in parts
+    key, content = blob_key(f"sha256:{whole:064x}"), tmp_path / "blob"
+    content.write_bytes(b"123456")
+    assert store.put_once(key, b"123")
+    assert store.put_once(key, content)
+    assert store.get(key, 10) == b"123456"
+    assert not store.put_once(key, content)
+    store.delete(key)
+    store.put_once(key, b"12345x")  # as long as it should be: that it is not the same is seen by who reads it
+    assert not store.put_once(key, content)
+
+
+def test_an_object_that_is_too_large_to_be_copied_is_moved_in_parts(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = random.Random(1).randbytes(40 << 20)  # three parts
+    (tmp_path / "large").write_bytes(content)
+    store.put_once("large-one", tmp_path / "large")
+    monkeypatch.setattr(stores, "_COPY", len(content) - 1)
+    monkeypatch.delattr(obstore, "copy")  # as S3 copies nothing of that size
+    store.move("large-one", "moved-one")
+    assert b"".join(store.chunks("moved-one")) == content
+    with pytest.raises(StoreError, match="no such object"):
+        store.look("large-one")
 
 
 def test_an_object_is_read_as_it_was_looked_at_or_not_at_all(store: Store) -> None:

@@ -6,12 +6,17 @@ from typing import Any
 import pytest
 from world import NAMESPACE, World, with_dataset, with_store, with_version
 
-from modelmill.core.plan import Apply
+from modelmill.core.plan import Apply, Settings
 from modelmill_contracts import metadata
 from networkpolicy import Flow, Pod, allowed
 
 MONITORED = {"modelmill.dev/monitoring": "true"}
-NAMESPACES = {NAMESPACE: {}, "shop": {}, "storage": {}, "team-b": {}, "kube-system": {}, "watch": MONITORED}
+SYSTEM = "modelmill-system"
+NAMESPACES = {
+    **{name: {} for name in (NAMESPACE, SYSTEM, "shop", "storage", "team-b", "kube-system")},
+    "watch": MONITORED,
+}
+OPERATOR = {"app.kubernetes.io/name": "modelmill-operator"}
 CLOUD, CREDENTIALS, NODE = "198.51.100.7", "169.254.169.254", "10.0.9.1"
 
 
@@ -44,6 +49,9 @@ def pods(made: World) -> dict[str, Pod]:
         "stranger": Pod("team-b", "stranger", ("10.0.3.1",)),
         "dns": Pod("kube-system", "coredns", ("10.0.4.1",)),
         "monitoring": Pod("watch", "prometheus", ("10.0.5.1",)),
+        "operator": Pod(SYSTEM, "operator", ("10.0.6.1",), OPERATOR),
+        "beside the operator": Pod(SYSTEM, "other", ("10.0.6.2",)),
+        "labelled as the operator": Pod("team-b", "operator", ("10.0.6.3",), OPERATOR),
     }
 
 
@@ -67,6 +75,7 @@ def passes(made: World, source: str, destination: str, port: int, protocol: str 
         ("job", "store", 7070),
         ("job", "dns", 53),
         ("job", CLOUD, 443),
+        ("operator", "job", 9090),  # how far is it?
     ],
 )
 def test_what_is_needed_gets_through(source: str, destination: str, port: int) -> None:
@@ -88,10 +97,23 @@ def test_what_is_needed_gets_through(source: str, destination: str, port: int) -
         ("job", CREDENTIALS, 80),
         ("neighbour", "job", 8080),
         ("monitoring", "job", 9090),
+        ("operator", "job", 8080),
+        ("operator", "server", 8080),
+        ("beside the operator", "job", 9090),
+        ("labelled as the operator", "job", 9090),
+        ("neighbour", "job", 9090),
     ],
 )
 def test_what_nobody_needs_does_not(source: str, destination: str, port: int) -> None:
     assert not passes(world(), source, destination, port)
+
+
+def test_the_operator_asks_from_the_namespace_in_which_it_is() -> None:
+    made = world()
+    made.settings = Settings("trainer:1", "server:1", "team-b")
+    made.reconcile("Workspace", "default")
+    assert passes(made, "labelled as the operator", "job", 9090)
+    assert not passes(made, "operator", "job", 9090)
 
 
 def test_a_namespace_that_is_named_may_call() -> None:
@@ -154,11 +176,7 @@ def test_who_opens_the_pods_of_jobs_to_callers_finds_them_closed_again() -> None
     assert passes(made, "stranger", "job", 8080)
     made.reconcile("Workspace", "default")
     assert not passes(made, "stranger", "job", 8080)
-    # The API server keeps no empty list: what it shows is what was asked for.
-    shown = {key: value for key, value in closed["spec"].items() if value}
-    assert "ingress" not in shown
-    made.put("NetworkPolicy", "modelmill-jobs", metadata=_kept(closed), spec=shown)
-    assert made.plan("Workspace", "default").writes == ()
+    assert passes(made, "operator", "job", 9090)
 
 
 def test_a_policy_that_somebody_edited_is_mended_and_one_that_is_right_is_left() -> None:

@@ -1,5 +1,7 @@
 """A training that is done twice: the second run only says what it would give, and the verdict stays."""
 
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -7,7 +9,7 @@ from msgspec.structs import replace
 from world import World, digest_of, moved_to, trained, training_spec, with_dataset, with_store
 
 from modelmill.core import reproduction
-from modelmill.core.plan import Create, Guard, NoPods
+from modelmill.core.plan import Create, Delete, Guard, NoPods, SetStatus
 from modelmill_contracts import report, task
 
 FILES = (
@@ -233,3 +235,256 @@ def test_it_starts_only_if_nothing_was_compared_when_asked_fresh() -> None:
     assert not guard.holds({**live, "metadata": {**live["metadata"], "uid": "another"}})
     told = {"type": reproduction.REPRODUCIBLE, "status": "False", "reason": "ArtifactDiffers", "message": ""}
     assert not guard.holds({**live, "status": {"conditions": [told]}})
+
+
+# What is told while it is not known yet.
+
+AGAIN = "lr-again"
+LATE = "2026-01-01T00:00:00Z"
+
+
+def told(world: World) -> list[str]:
+    world.reconcile("TrainingJob", "lr")
+    return world.told("TrainingJob", "lr")
+
+
+def runs(world: World) -> None:
+    world.pod_of_job(AGAIN)
+
+
+def has_no_node(world: World) -> None:
+    world.pod_of_job(AGAIN, conditions=[{"type": "PodScheduled", "status": "False", "message": "none"}])
+
+
+def has_no_image(world: World) -> None:
+    waiting = {"reason": "ErrImagePull", "message": "not found"}
+    world.pod_of_job(AGAIN, containerStatuses=[{"name": "trainer", "state": {"waiting": waiting}}])
+
+
+def leaves(world: World) -> None:
+    job = world.get("Job", AGAIN)
+    world.store("Job", AGAIN, {**job, "metadata": {**job["metadata"], "deletionTimestamp": LATE}})
+
+
+def lost_its_report(world: World) -> None:
+    world.end_job(AGAIN, gave())
+    world.remove("Pod", f"{AGAIN}-x")
+
+
+def finds_its_name_taken(world: World) -> None:
+    world.remove("Job", AGAIN)
+    world.put("Job", AGAIN, spec={}, status={})
+
+
+def has_another_store(world: World) -> None:
+    world.remove("Job", AGAIN)
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://models", "endpoint": "http://other:7070"}})
+
+
+def has_no_store(world: World) -> None:
+    world.remove("Job", AGAIN)
+    world.remove("Workspace", "default")
+
+
+def has_its_data_elsewhere(world: World) -> None:
+    world.remove("Job", AGAIN)
+    moved_to(world, "s3://elsewhere")
+
+
+def has_no_data(world: World) -> None:
+    world.remove("Job", AGAIN)
+    world.remove("Dataset", "tumours")
+    for field in ("datasetVersion", "datasetFile"):
+        del world.objects["TrainingJob", "lr"]["status"][field]
+    world.remove("Job", "lr-train")  # whose annotations have it, too
+
+
+SOON, LATER = timedelta(seconds=10), timedelta(minutes=1)
+UNTIL_THEN: list[tuple[Callable[[World], None], str, bool, timedelta | None]] = [
+    (runs, "Reproducing: Job lr-again trains a second time", False, None),
+    (leaves, "Reproducing: Job lr-again of a former run is being cleaned up", False, None),
+    (
+        has_no_node,
+        "Unschedulable: no node takes the pod: none; ask for less in resources, or add nodes",
+        True,
+        None,
+    ),
+    (
+        has_no_image,
+        (
+            "ImagePullFailed: the image of container trainer cannot be pulled (ErrImagePull: not found); check"
+            " its name, that the registry answers, and the pull secret"
+        ),
+        True,
+        None,
+    ),
+    (lost_its_report, "ReportLost: the pod of the second run went away before it could report", False, SOON),
+    (
+        finds_its_name_taken,
+        (
+            "NameConflict: Job lr-again exists and was not made for this object; it is left as it is: rename this"
+            " object, or delete the other one if nobody needs it"
+        ),
+        True,
+        LATER,
+    ),
+    (has_another_store, "PreflightRunning: Workspace default is trying its store", False, None),
+    (
+        has_no_store,
+        (
+            "WorkspaceNotFound: namespace team-a has no store; create the Workspace default, for example with kubectl"
+            " apply -n team-a -k manifests/store"
+        ),
+        True,
+        None,
+    ),
+    (
+        has_its_data_elsewhere,
+        (
+            f"DatasetVersionNotFound: version {digest_of('a')} of Dataset tumours was written to another store than the"
+            " one that Workspace default declares now; name one that was taken since, or none for the newest"
+        ),
+        True,
+        None,
+    ),
+    (has_no_data, "DatasetNotFound: there is no Dataset tumours in this namespace yet; create it", False, None),
+]
+
+
+@pytest.mark.parametrize(("happens", "why", "stalled", "again"), UNTIL_THEN, ids=lambda v: getattr(v, "__name__", ""))
+def test_until_there_is_a_verdict_it_is_told_what_the_second_run_waits_for(
+    happens: Callable[[World], None], why: str, stalled: bool, again: timedelta | None
+) -> None:
+    world = trained_once()
+    happens(world)
+    reason = why.partition(":")[0]
+    assert told(world) == [
+        f"Succeeded Unknown {why}",
+        f"Failed Unknown {reason}",
+        "PreflightPassed True StoreWorks: the store works",
+        "DataReady True VersionPinned: a valid version of the data is pinned",
+        "Trained True ArtifactPublished: the artifact is in the store",
+        f"Reproducible Unknown {why}",
+        *(
+            (f"Reconciling False {reason}", f"Stalled True {why}")
+            if stalled
+            else (f"Reconciling True {why}", f"Stalled False {reason}")
+        ),
+    ]
+    plan = world.plan("TrainingJob", "lr")
+    assert (plan.writes, plan.requeue_after) == ((), again)
+    assert world.get("TrainingJob", "lr")["status"]["artifact"]["digest"] == digest_of("1")
+
+
+def test_the_start_of_the_second_run_is_told_with_the_artifact_of_the_first() -> None:
+    world = with_dataset(with_store(World()))
+    world.put("TrainingJob", "lr", spec=training_spec(reproduce={"runs": 2}))
+    world.settle()
+    world.end_job("lr-train", gave())
+    create, status = world.plan("TrainingJob", "lr").writes
+    assert isinstance(create, Create)
+    assert create.manifest["metadata"]["name"] == AGAIN
+    assert [guard.meaning for guard in create.guards if not isinstance(guard, NoPods)] == [
+        "TrainingJob lr is as it was read",
+        "Workspace default is as it was read",
+        "TrainingJob lr has no second run that was compared",
+    ]
+    assert isinstance(status, SetStatus)
+    first = status.status["conditions"][0]
+    assert (first["reason"], first["message"]) == ("Reproducing", "Job lr-again is starting")
+    assert status.status["artifact"]["digest"] == digest_of("1")
+    assert status.status["datasetVersion"] == digest_of("a")
+
+
+def test_a_second_run_that_waits_for_its_turn_says_so() -> None:
+    world = trained_once()
+    world.remove("Job", AGAIN)
+    store = {"uri": "s3://models", "endpoint": "http://store:7070"}
+    world.put("Workspace", "default", spec={"store": store, "training": {"maxParallel": 3}})
+    queued = (
+        "Queued: Workspace default has 3 TrainingJobs run at the same time (spec.training.maxParallel); this one starts"
+        " when it is its turn"
+    )
+    assert told(world) == [
+        f"Succeeded Unknown {queued}",
+        "Failed Unknown Queued",
+        "PreflightPassed True StoreWorks: the store works",
+        "DataReady True VersionPinned: a valid version of the data is pinned",
+        f"Trained Unknown {queued}",
+        "Reproducible Unknown Queued",
+        "Reconciling False Queued",
+        "Stalled False Queued",
+    ]
+    assert not world.has("Job", AGAIN)
+
+
+@pytest.mark.parametrize(
+    ("again", "why"),
+    [
+        (
+            report.Report(False, "TrainingFailed", "it did not converge"),
+            "SecondRunFailed: the second run failed: TrainingFailed: it did not converge",
+        ),
+        (
+            report.Report(True, "StoreWorks", result=report.PreflightResult(())),
+            "SecondRunFailed: the second run failed: its report is not that of a training",
+        ),
+        (
+            None,
+            (
+                "SecondRunFailed: the second run failed: OutOfMemory: container trainer used more memory than its"
+                " limit; raise resources.limits.memory"
+            ),
+        ),
+    ],
+)
+def test_a_second_run_that_fails_is_a_verdict_and_the_run_succeeds(again: report.Report | None, why: str) -> None:
+    world = ended(again, exit_reason="" if again else "OOMKilled")
+    said = world.told("TrainingJob", "lr")
+    assert said[5] == f"Reproducible False {why}"
+    assert said[0] == "Succeeded True TrainingSucceeded: ModelVersion triage-1"
+    assert said[6:] == ["Reconciling False TrainingSucceeded", "Stalled False TrainingSucceeded"]
+
+
+@pytest.mark.parametrize("state", ["runs", "lost its report", "ended"])
+def test_suspend_throws_away_the_second_run_only_and_only_what_has_no_verdict(state: str) -> None:
+    world = trained_once()
+    uid = world.get("Job", AGAIN)["metadata"]["uid"]
+    if state == "lost its report":
+        lost_its_report(world)
+    elif state == "ended":
+        world.end_job(AGAIN, gave())
+    world.put("TrainingJob", "lr", spec=training_spec(reproduce={"runs": 2}, suspend=True))
+    if state == "ended":
+        assert world.deletes("TrainingJob", "lr") == []
+        return
+    (delete,) = (w for w in world.plan("TrainingJob", "lr").writes if isinstance(w, Delete))
+    assert (delete.kind, delete.name, delete.uid) == ("Job", AGAIN, uid)
+    (guard,) = delete.guards
+    meaning = "TrainingJob lr is suspended" if state == "runs" else "the pods of Job lr-again are gone"
+    assert guard.meaning == meaning
+    world.reconcile("TrainingJob", "lr")
+    assert world.has("Job", "lr-train")
+    assert world.condition("TrainingJob", "lr", "Reproducible") == ("Unknown", "Suspended")
+
+
+def test_a_second_run_whose_task_somebody_changed_is_made_anew_for_what_is_still_declared() -> None:
+    world = trained_once()
+    world.get("Job", AGAIN)["metadata"]["annotations"]["modelmill.dev/task"] = "another"
+    uid = world.get("Job", AGAIN)["metadata"]["uid"]
+    (delete,) = (w for w in world.plan("TrainingJob", "lr").writes if isinstance(w, Delete))
+    assert (delete.name, delete.uid) == (AGAIN, uid)
+    assert [guard.meaning for guard in delete.guards] == [
+        "TrainingJob lr is as it was read",
+        "Workspace default is as it was read",
+    ]
+    world.settle()
+    assert world.get("Job", AGAIN)["metadata"]["uid"] != uid
+
+
+def test_what_is_left_of_a_second_run_goes_once_the_end_is_told_and_the_first_stays() -> None:
+    world = ended(None, exit_reason="OOMKilled")
+    kept = {key: world.get("Job", AGAIN)["metadata"][key] for key in ("labels", "annotations", "ownerReferences")}
+    world.put("Job", AGAIN, metadata={**kept, "uid": "left"}, spec={}, status={})
+    assert world.deletes("TrainingJob", "lr") == [("Job", AGAIN, "left")]
+    assert world.has("Job", "lr-train")

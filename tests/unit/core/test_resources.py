@@ -83,12 +83,13 @@ def test_of_a_pod_what_keeps_it_from_running_is_kept() -> None:
             "phase": "Pending",
             "reason": "Evicted",
             "message": "full",
+            "podIP": "10.0.0.1",
             "conditions": [scheduled],
             "containerStatuses": [container],
             "initContainerStatuses": [init],
         },
     }
-    empty = {"phase": None, "reason": None, "message": None, "conditions": []}
+    empty = {"phase": None, "reason": None, "message": None, "podIP": None, "conditions": []}
     assert projected("Pod")["status"] == {**empty, "containerStatuses": [], "initContainerStatuses": []}
 
 

@@ -14,6 +14,7 @@ from modelmill.core.plan import (
     Delete,
     Guards,
     Listed,
+    Measurement,
     NoPods,
     Observed,
     Plan,
@@ -22,7 +23,7 @@ from modelmill.core.plan import (
     Settings,
     is_owned,
 )
-from modelmill.core.resources import TYPES, dig
+from modelmill.core.resources import OWNER_LABEL, TYPES, dig
 from modelmill.shell.cache import Cache
 from modelmill_contracts import report
 
@@ -41,6 +42,7 @@ class World:
         self.events: list[Record] = []
         self.foreign: set[tuple[str, str]] = set()
         self.refused: dict[tuple[str, str], str] = {}  # children that the API server does not want
+        self.answers: dict[str, Measurement] = {}  # of pods, by UID
         self._versions = itertools.count(1)
         self._uids = itertools.count(1)
 
@@ -128,6 +130,10 @@ class World:
         metadata = {"labels": labels, "ownerReferences": [owner]}
         self.put("Pod", f"{name}-x", metadata=metadata, status={"phase": "Running", **status})
 
+    def pod_says(self, pod: str, answer: Any) -> None:
+        """What the pod of that name answered when it was asked just now."""
+        self.answers[self.get("Pod", pod)["metadata"]["uid"]] = Measurement(answer, self.now)
+
     def pods_of(self, deployment: str, available: int, **status: Any) -> None:
         """The Deployment controller's word on its pods."""
         found = self.get("Deployment", deployment)
@@ -153,6 +159,8 @@ class World:
         cache = Cache(CONTROLLERS, self.settings)
         for (kind_, _), manifest in self.objects.items():
             cache.store(kind_, manifest)
+        for pod in cache.objects("Pod") if self.answers else ():
+            cache.measured(NAMESPACE, pod["metadata"]["labels"][OWNER_LABEL], self.answers)
         key = (kind, NAMESPACE, name)
         for child_kind, child in self.foreign:
             cache.set_foreign(key, child_kind, child, taken=True)

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from live import ROOT
+from modelmill.core import network
 from networkpolicy import Flow, Pod, allowed
 
 SYSTEM, TEAM = "modelmill-system", "team-a"
@@ -44,11 +45,12 @@ OPERATOR = pod_of("manifests/operator/deployment.yaml", SYSTEM, "10.0.0.1")
 NEIGHBOUR = Pod(SYSTEM, "neighbour", ("10.0.0.2",))
 STORE = pod_of("manifests/store/deployment.yaml", TEAM, "10.0.1.1")
 JOB = Pod(TEAM, "job", ("10.0.1.2",), MANAGED)
+TRAINING = Pod(TEAM, "training", ("10.0.1.4",), {**MANAGED, "job-name": "forest-train"})
 STRANGER = Pod(TEAM, "stranger", ("10.0.1.3",))
 JOB_ELSEWHERE = Pod("team-b", "job", ("10.0.2.1",), MANAGED)
 DNS = Pod("kube-system", "coredns", ("10.0.3.1",), {"k8s-app": "kube-dns"})
 PROMETHEUS = Pod("watch", "prometheus", ("10.0.4.1",))
-PODS = (OPERATOR, NEIGHBOUR, STORE, JOB, STRANGER, JOB_ELSEWHERE, DNS, PROMETHEUS)
+PODS = (OPERATOR, NEIGHBOUR, STORE, JOB, TRAINING, STRANGER, JOB_ELSEWHERE, DNS, PROMETHEUS)
 API_SERVER, NODE, SOMEWHERE = "192.0.2.1", "10.0.9.1", "198.51.100.1"
 
 
@@ -62,6 +64,7 @@ NEEDED = {
     "the operator asks an API server behind 443": flow(OPERATOR, API_SERVER, 443),
     "the operator asks for a name": flow(OPERATOR, DNS, 53, "UDP"),
     "the operator asks for a long name": flow(OPERATOR, DNS, 53),
+    "the operator asks how far a training is": flow(OPERATOR, TRAINING, 9090),
     "the kubelet probes the operator": flow(NODE, OPERATOR, 8080),
     "monitoring reads the operator's metrics": flow(PROMETHEUS, OPERATOR, 8080),
     "a Job reaches the store": flow(JOB, STORE, 7070),
@@ -73,6 +76,9 @@ REFUSED = {
     "monitoring tries another port": flow(PROMETHEUS, OPERATOR, 8081),
     "the operator reaches into a team's store": flow(OPERATOR, STORE, 7070),
     "the operator reaches a pod that serves": flow(OPERATOR, JOB, 8080),
+    "the operator asks another port of a training": flow(OPERATOR, TRAINING, 8080),
+    "the operator asks a pod that is none of ours": flow(OPERATOR, STRANGER, 9090),
+    "a neighbour of the operator asks a training": flow(NEIGHBOUR, TRAINING, 9090),
     "the operator calls home": flow(OPERATOR, SOMEWHERE, 80),
     "the operator asks another DNS": flow(OPERATOR, SOMEWHERE, 53, "UDP"),
     "a neighbour of the operator talks at all": flow(NEIGHBOUR, API_SERVER, 443),
@@ -100,6 +106,14 @@ def test_what_is_needed_gets_through(seen: Flow) -> None:
 @pytest.mark.parametrize("tried", REFUSED.values(), ids=REFUSED)
 def test_what_nobody_needs_does_not(tried: Flow) -> None:
     assert not allowed(tried, PODS, NAMESPACES, shipped())
+
+
+def test_the_operator_is_who_the_policies_of_jobs_let_in() -> None:
+    assert network.OPERATOR.items() <= OPERATOR.labels.items()
+    (deployment,) = documents("manifests/operator/deployment.yaml")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    own = {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
+    assert own in container["env"]
 
 
 def test_each_policy_by_itself_refuses_something() -> None:

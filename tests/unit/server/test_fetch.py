@@ -13,7 +13,7 @@ import pytest
 from artifacts import Made, write
 from serving import Process
 
-from modelmill_contracts import artifact, digest, environment, evaluation, folder
+from modelmill_contracts import artifact, digest, environment, folder
 from modelmill_contracts.store import Store, StoreError, artifact_key
 from modelmill_contracts.task import StoreLocation
 from modelmill_server import fetch as fetching
@@ -68,10 +68,10 @@ def test_a_folder_as_it_was_published(stored: Stored, regression: Made, tmp_path
     }
 
 
-def test_the_evaluation_stays_in_the_store(regression: Made, tmp_path: Path) -> None:
+def test_what_is_not_served_stays_in_the_store(regression: Made, tmp_path: Path) -> None:
     made, target = tmp_path / "made", tmp_path / "target"
     shutil.copytree(regression.folder, made)
-    for name in evaluation.FILES:
+    for name in artifact.NOT_SERVED:
         (made / name).write_bytes(b"rows of people")
     expected = write(made, artifact.decode((made / artifact.MANIFEST).read_bytes()))
     location = StoreLocation((tmp_path / "store").as_uri())
@@ -80,7 +80,7 @@ def test_the_evaluation_stays_in_the_store(regression: Made, tmp_path: Path) -> 
     for _ in range(2):  # a pod that is started again finds its folder as it left it
         fetching.fetch(location, uri, expected, target)
         assert {path.name for path in made.iterdir()} - {path.name for path in target.iterdir()} == set(
-            evaluation.FILES
+            artifact.NOT_SERVED
         )
 
 

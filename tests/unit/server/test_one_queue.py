@@ -14,7 +14,7 @@ from serving import matrix
 from test_batching import Slow, until
 from test_patience import serving
 
-from modelmill_server import http2, model
+from modelmill_server import batching, http2, model
 from modelmill_server.app import App, Limits
 from modelmill_server.counters import Board
 from modelmill_server.grpc import Service
@@ -80,6 +80,7 @@ async def calling(app: App) -> AsyncIterator[grpc.aio.Channel]:
 
 @pytest.fixture
 async def busy(boosted: Made, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Busy]:
+    monkeypatch.setattr(batching, "_CHECK_SECONDS", 60.0)  # a busy machine must not leave the check half done
     servable = model.load(boosted.folder, boosted.digest, "model", "1")
     assert servable.together >= MANY
     slow, runtime = Slow(), servable.runtime

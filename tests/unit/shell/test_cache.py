@@ -1,11 +1,12 @@
 """The cache: who is woken by what, and that old news changes nothing."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from modelmill.core.kinds import CONTROLLERS
-from modelmill.core.plan import Settings
+from modelmill.core.plan import Measurement, Settings
 from modelmill.shell.cache import Cache, InvalidObjectError
 
 
@@ -132,3 +133,40 @@ def test_a_child_that_was_out_of_sight_without_its_label_is_seen_again(cache: Ca
     cache.remove("Deployment", "a", "triage-1", "c")
     cache.store("Deployment", manifest("triage-1", 2, "c"))
     assert len(cache.objects("Deployment")) == 1
+
+
+TRAINING = ("TrainingJob", "a", "lr")
+
+
+def with_pod(cache: Cache, uid: str = "p") -> None:
+    cache.store("TrainingJob", manifest("lr", 1, "t", spec={"data": {"datasetRef": {"name": "tumours"}}}))
+    cache.store("Pod", manifest(f"lr-{uid}", 2, uid, metadata={"labels": {"modelmill.dev/owner-uid": "t"}}))
+
+
+def measured(cache: Cache) -> dict[str, Any]:
+    observed = cache.observe(TRAINING)
+    assert observed is not None
+    return {uid: measurement.value for uid, measurement in observed.measured.items()}
+
+
+def test_what_a_pod_answers_is_seen_and_wakes_its_object_where_it_is_new(cache: Cache) -> None:
+    with_pod(cache)
+    early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    assert measured(cache) == {}
+    assert cache.measured("a", "t", {"p": Measurement(1, early)}) == {TRAINING}
+    assert cache.measured("a", "t", {"p": Measurement(1, late)}) == set()
+    assert cache.measured("a", "t", {"p": Measurement(2, late)}) == {TRAINING}
+    assert cache.measured("a", "t", {}) == set()
+    assert measured(cache) == {"p": 2}
+
+
+def test_an_answer_of_a_pod_that_is_gone_or_of_another_object_is_left_out(cache: Cache) -> None:
+    with_pod(cache)
+    answer = Measurement(1, datetime(2026, 1, 1, tzinfo=UTC))
+    assert cache.measured("a", "t", {"former": answer}) == set()
+    assert cache.measured("a", "other", {"p": answer}) == set()
+    assert cache.measured("b", "t", {"p": answer}) == set()
+    cache.measured("a", "t", {"p": answer})
+    cache.remove("Pod", "a", "lr-p", "p")
+    with_pod(cache, "q")
+    assert measured(cache) == {}

@@ -1,16 +1,20 @@
 """Every estimator of scikit-learn, XGBoost and LightGBM that predicts, fitted on a little data and made servable.
 
 `python all_estimators.py [reversed]` prints one JSON line for each: how it is served alone and behind a
-ColumnTransformer over numbers and text with gaps, and the digests of what was made.
+ColumnTransformer over numbers and text with gaps, the digests of what was made, and those of every file of its
+artifacts where a TrainingJob can train it.
 """
 
 import functools
+import itertools
 import json
 import os
 import random
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelmill_trainer.pins import pin
@@ -28,8 +32,18 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder  # noqa: E402
 from sklearn.utils import all_estimators  # noqa: E402
 
 from modelmill_contracts import artifact as contract  # noqa: E402
-from modelmill_contracts import digest  # noqa: E402
+from modelmill_contracts import digest, task  # noqa: E402
+from modelmill_contracts.report import SnapshotResult, TrainingResult  # noqa: E402
+from modelmill_contracts.task import (  # noqa: E402
+    ColumnGroup,
+    Estimator,
+    SnapshotTask,
+    Step,
+    StoreLocation,
+    TrainingTask,
+)
 from modelmill_trainer import artifact, parameters  # noqa: E402
+from modelmill_trainer.__main__ import carry_out  # noqa: E402
 
 ROWS = 150
 SEED = 7
@@ -48,27 +62,28 @@ class Result(NamedTuple):
     mixed: str
     digests: tuple[str, ...]
     reason: str  # why it is not ONNX, or refused
+    artifacts: dict[str, dict[str, str]]  # alone | mixed: file -> digest of a training's artifact; none: not trained
 
 
-def estimators() -> Iterator[tuple[str, str, Callable[[], Any]]]:
-    """Name, kind and constructor of each."""
+def estimators() -> Iterator[tuple[str, str, Callable[[], Any], type]]:
+    """Name, kind, constructor and class of each."""
     known = dict(all_estimators())
     for name, cls in known.items():
         kind = next((word for mixin, word in KINDS.items() if issubclass(cls, mixin)), None)
         if kind is not None:
-            yield name, kind, functools.partial(_made, cls)
+            yield name, kind, functools.partial(_made, cls), cls
     # Of the searches only the fitted object says what it is.
     for name in ("GridSearchCV", "RandomizedSearchCV"):
-        yield name, "classifier", functools.partial(_made, known[name])
+        yield name, "classifier", functools.partial(_made, known[name]), known[name]
     try:
         import lightgbm
         import xgboost
     except ImportError:
         return
     for cls in (xgboost.XGBClassifier, xgboost.XGBRegressor, xgboost.XGBRFClassifier, xgboost.XGBRFRegressor):
-        yield cls.__name__, _word(cls), functools.partial(cls, n_estimators=10)
+        yield cls.__name__, _word(cls), functools.partial(cls, **_params(cls)), cls
     for cls in (lightgbm.LGBMClassifier, lightgbm.LGBMRegressor):
-        yield cls.__name__, _word(cls), functools.partial(cls, n_estimators=10, verbose=-1)
+        yield cls.__name__, _word(cls), functools.partial(cls, **_params(cls)), cls
 
 
 def _word(cls: type) -> str:
@@ -89,14 +104,21 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "QuadraticDiscriminantAnalysis": {"reg_param": 0.1},
     "RadiusNeighborsClassifier": {"radius": 5.0},
     "RadiusNeighborsRegressor": {"radius": 5.0},
+    **{f"XGB{name}": {"n_estimators": 10} for name in ("Classifier", "Regressor", "RFClassifier", "RFRegressor")},
+    **{f"LGBM{name}": {"n_estimators": 10, "verbose": -1} for name in ("Classifier", "Regressor")},
 }
+
+
+def _params(cls: type) -> dict[str, Any]:
+    params = dict(_PARAMETERS.get(cls.__name__, {}))
+    if "n_estimators" not in params and "n_estimators" in getattr(cls, "_parameter_constraints", {}):
+        params["n_estimators"] = 10
+    return params
 
 
 def _made(cls: type) -> Any:
     name = cls.__name__
-    params = dict(_PARAMETERS.get(name, {}))
-    if "n_estimators" not in params and "n_estimators" in getattr(cls, "_parameter_constraints", {}):
-        params["n_estimators"] = 10
+    params = _params(cls)
     inner: Any = LogisticRegression() if "Classifier" in name or name in _FOR_CLASSES else Ridge()
     if name == "SelfTrainingClassifier":
         return cls(inner)
@@ -174,15 +196,76 @@ def served(name: str, kind: str, make: Callable[[], Any], *, mixed: bool) -> tup
     return runtime, found, note.removeprefix("served by scikit-learn itself: ")
 
 
+class Trainer:
+    """Trains as a TrainingJob does, on a snapshot in a store of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store = StoreLocation(f"file://{folder}/store")
+        numbers, mixed, labels = data("classifier", "")
+        value = data("regressor", "")[2]
+        rows = numbers.assign(gaps=mixed["a"], city=mixed["city"], label=labels, value=value)
+        rows.to_csv(folder / "rows.csv", index=False)
+        taken = _answer(SnapshotTask(self._store, str(folder / "rows.csv")))
+        assert isinstance(taken, SnapshotResult)
+        self._taken = taken
+
+    def train(self, kind: str, cls: type, *, mixed: bool) -> dict[str, str]:
+        """The digest of every file of the artifact; none where a TrainingJob does not train it on such rows."""
+        if kind not in ("classifier", "regressor"):
+            return {}
+        module = ".".join(itertools.takewhile(lambda part: not part.startswith("_"), cls.__module__.split(".")))
+        steps = (Step("model", f"{module}.{cls.__name__}", _params(cls)),)
+        asked = TrainingTask(
+            self._store,
+            self._taken.file,
+            self._taken.version,
+            "label" if kind == "classifier" else "value",
+            Estimator(steps, _COLUMNS) if mixed else Estimator(steps),
+            features=() if mixed else tuple("abcd"),
+            seed=SEED,
+            packages=("sklearn", "xgboost", "lightgbm"),
+        )
+        found = _answer(asked)
+        if not isinstance(found, TrainingResult):
+            return {}
+        return {contract.MANIFEST: found.artifact, **{file.name: file.digest for file in found.files}}
+
+
+_IMPUTER, _ENCODER = "sklearn.impute.SimpleImputer", "sklearn.preprocessing.OneHotEncoder"
+_COLUMNS = (
+    ColumnGroup(
+        "numbers", ("gaps", "b"), (Step("fill", _IMPUTER), Step("scale", "sklearn.preprocessing.MinMaxScaler"))
+    ),
+    ColumnGroup(
+        "text",
+        ("city",),
+        (
+            Step("fill", _IMPUTER, {"strategy": "most_frequent"}),
+            Step("onehot", _ENCODER, {"handle_unknown": "ignore"}),
+        ),
+    ),
+)
+
+
+def _answer(asked: task.Task) -> Any:
+    return carry_out({task.ENVIRONMENT: task.encode(asked)}).result
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        _survey(Trainer(Path(folder)))
+
+
+def _survey(trainer: Trainer) -> None:
     only = [name for name in sys.argv[1:] if name != "reversed"]
     cases = [case for case in estimators() if not only or case[0] in only]
-    for name, kind, make in reversed(cases) if "reversed" in sys.argv else cases:
+    for name, kind, make, cls in reversed(cases) if "reversed" in sys.argv else cases:
         alone, first, why = served(name, kind, make, mixed=False)
         mixed, second, why_mixed = served(name, kind, make, mixed=True)
         reason = why or (f"behind a ColumnTransformer: {why_mixed}" if why_mixed else "")
-        print(json.dumps(Result(name, kind, alone, mixed, (first, second), reason)._asdict()), flush=True)
+        artifacts = {way: trainer.train(kind, cls, mixed=way == "mixed") for way in ("alone", "mixed")}
+        print(json.dumps(Result(name, kind, alone, mixed, (first, second), reason, artifacts)._asdict()), flush=True)
 
 
 if __name__ == "__main__":

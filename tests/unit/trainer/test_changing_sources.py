@@ -217,7 +217,8 @@ def test_a_store_that_fails_half_way_shows_no_partial_version(
     answer = run(SnapshotTask(store, str(source)))
     assert (answer.ok, answer.reason, answer.result) == (False, "ScratchFull", None)
     assert answer.message == (
-        "the pod's scratch volume is full: the data does not fit it; give it more room, or read less"
+        "the node's disk, which has the pod's scratch volume, is full: read fewer rows or columns, or give the nodes"
+        " more disk"
     )
     # What is there already is found, and the rest is written, when it is tried again.
     monkeypatch.undo()

@@ -68,7 +68,7 @@ def test_everything_that_is_wrong_is_told_at_once(store: StoreLocation, tmp_path
         extra_columns="Reject",
         expectations=Expectations(min_rows=3),
     )
-    assert [problem.rule for problem in found] == ["MissingColumn", "ExtraColumn", "NotBoolean", "TooFewRows"]
+    assert [problem.rule for problem in found] == ["MissingColumn", "ExtraColumn", "TooFewRows", "NotBoolean"]
     assert "radius" in found[0].message
 
 
@@ -112,6 +112,10 @@ def _parquet(path: Path, **columns: Any) -> Path:
     [
         (pa.array([1.0, 2.5]), "Integer", "NotInteger"),
         (pa.array([1.0, math.nan]), "Integer", "NotInteger"),
+        (pa.array([1.0, 2.0**53]), "Integer", "NotInteger"),  # which 2^53 + 1 is written as, too
+        (pa.array([1.0, -(2.0**53)]), "Integer", "NotInteger"),
+        (pa.array([Decimal("1.00"), Decimal("1.25")]), "Integer", "NotInteger"),
+        (pa.array([Decimal(1), Decimal(2**63)], pa.decimal128(38, 0)), "Integer", "NotInteger"),
         (pa.array([1, 2**63], pa.uint64()), "Integer", "NotInteger"),
         (pa.array([0, 2]), "Boolean", "NotBoolean"),
         (pa.array([1.5, 2.5]), "String", "NotText"),
@@ -139,6 +143,30 @@ def test_parquet_of_another_type(store: StoreLocation, tmp_path: Path, values: A
 )
 def test_parquet_that_can_be_cast(store: StoreLocation, tmp_path: Path, values: Any, kind: str) -> None:
     assert snapshot(store, _parquet(tmp_path / "d.parquet", x=values), columns=(Column("x", kind),)).rows == len(values)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.decimal128(18, 0), pa.decimal128(38, 0), pa.decimal128(38, 6), pa.decimal256(60, 2)], ids=str
+)
+def test_decimals_that_are_declared_integer_are_exact(store: StoreLocation, tmp_path: Path, kind: pa.DataType) -> None:
+    numbers = [2**53 + 1, None, -(2**53) - 1, 10**18 - 1, 0]
+    decimals = pa.array([None if number is None else Decimal(number) for number in numbers], kind)
+    rows = [f"{'' if number is None else number},{row}" for row, number in enumerate(numbers)]
+    columns = (Column("x", "Integer"), Column("row", "Integer"))
+    from_text = snapshot(store, csv(tmp_path / "d.csv", "x,row", rows), columns=columns)
+    source = _parquet(tmp_path / "d.parquet", x=decimals, row=pa.array(range(len(rows))))
+    assert snapshot(store, source, columns=columns) == from_text
+
+
+def test_beside_decimals_that_are_no_whole_numbers_the_others_are_not_told(
+    store: StoreLocation, tmp_path: Path
+) -> None:
+    texts = ["9007199254740993", "0.5", None, "9223372036854775808", "-9223372036854775808", "1E+2"]
+    decimals = [None if text is None else Decimal(text) for text in texts]
+    source = _parquet(tmp_path / "d.parquet", x=pa.array(decimals, pa.decimal128(38, 2)))
+    (problem,) = _problems(store, source, Column("x", "Integer"))
+    assert (problem.rule, problem.rows, problem.count) == ("NotInteger", (2, 4), 2)
+    assert "9223372036854775808" not in problem.message
 
 
 def test_text_of_parquet_that_is_not_utf_8(store: StoreLocation, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from trainer_tasks import BREAST_CANCER, run, snapshot
 from modelmill_contracts.report import CollectResult, Report
 from modelmill_contracts.store import Store, StoreError, artifact_key, blob_key
 from modelmill_contracts.task import CollectTask, FetchTask, PreflightTask, SnapshotInput, StoreLocation
+from modelmill_trainer import collect
 
 OWNER = "0b5a3f9e-1111-4222-8333-944445555666"
 FIRST, SECOND, THIRD = (blob_key(f"sha256:{letter * 64}") for letter in "abc")
@@ -112,6 +113,42 @@ def test_a_pass_that_was_cut_short_is_made_up_for(place: StoreLocation, monkeypa
     assert len(_blobs(place)) == 3
 
 
+def test_a_blob_that_cannot_be_moved_does_not_hold_up_the_others(
+    place: StoreLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Store.move
+
+    def move(self: Store, key: str, target: str) -> None:
+        if key == FIRST:
+            raise StoreError("StoreRequestInvalid", "could not move it", retryable=False)
+        real(self, key, target)
+
+    monkeypatch.setattr(Store, "move", move)
+    answer = _collect(place, (), DAY + HOUR)
+    assert (answer.ok, answer.reason, answer.retryable) == (False, "StoreRequestInvalid", False)
+    assert answer.message == (
+        "1 blobs were left where they are, the first for this: could not move it"
+        " (2 blobs moved to the trash, 0 back, 0 deleted)"
+    )
+    assert _blobs(place) == [FIRST, _trash(SECOND), _trash(THIRD)]
+
+
+def test_a_store_that_is_away_is_not_asked_for_every_blob(
+    place: StoreLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def move(_: Store, key: str, target: str) -> None:
+        asked.append((key, target))
+        raise StoreError("StoreUnreachable", "it is gone", retryable=True)
+
+    monkeypatch.setattr(collect, "_OUTAGE", 2)
+    monkeypatch.setattr(Store, "move", move)
+    answer = _collect(place, (), DAY + HOUR)
+    assert (answer.reason, answer.message, answer.retryable) == ("StoreUnreachable", "it is gone", True)
+    assert len(asked) == 2
+
+
 A, B = (artifact_key(f"sha256:{letter * 64}") for letter in "45")
 
 
@@ -205,3 +242,28 @@ def test_an_input_that_was_changed_is_not_given(store: StoreLocation, tmp_path: 
     answer = run(FetchTask(store, inputs, str(tmp_path)))
     assert (answer.ok, answer.reason) == (False, "DigestMismatch")
     assert answer.message.startswith(f"version {taken.version} of Dataset tumours: its file has digest sha256:")
+
+
+def test_a_file_that_was_cut_is_written_again_when_its_snapshot_is_taken_again(
+    store: StoreLocation, tmp_path: Path
+) -> None:
+    taken = snapshot(store, BREAST_CANCER)
+    asked = FetchTask(store, (SnapshotInput("tumours", taken.version, taken.file),), str(tmp_path))
+    path = tmp_path / "store" / blob_key(taken.file)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert run(asked).reason == "DigestMismatch"
+    assert snapshot(store, BREAST_CANCER) == taken
+    assert run(asked).ok
+
+
+def test_a_file_of_the_right_length_has_to_be_deleted(store: StoreLocation, tmp_path: Path) -> None:
+    taken = snapshot(store, BREAST_CANCER)
+    asked = FetchTask(store, (SnapshotInput("tumours", taken.version, taken.file),), str(tmp_path))
+    path = tmp_path / "store" / blob_key(taken.file)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert snapshot(store, BREAST_CANCER) == taken
+    answer = run(asked)
+    assert answer.message.endswith(f"; delete {blob_key(taken.file)} from the store, and take the snapshot again")
+    path.unlink()
+    assert snapshot(store, BREAST_CANCER) == taken
+    assert run(asked).ok

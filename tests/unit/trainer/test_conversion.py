@@ -173,6 +173,7 @@ def test_what_onnx_cannot_do_is_served_by_scikit_learn_and_says_so(store: StoreL
         "model.skops",
         "profile.json",
         "card.md",
+        "report.html",
     }
     assert all(feature.missing for feature in made.manifest.features)  # it takes NaN by itself
     assert _estimator(made).predict(_numbers()).shape == (569,)

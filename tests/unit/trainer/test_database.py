@@ -1,11 +1,15 @@
 """Rows of a real PostgreSQL: the same content as from a file is the same version; no secret is told."""
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import trustme
 from trainer_tasks import csv, run, snapshot, taken
 
+import postgres_server
 from modelmill_contracts import environment
 from modelmill_contracts.report import Report
 from modelmill_contracts.task import Column, SnapshotTask, StoreLocation
@@ -41,6 +45,23 @@ def test_a_query_and_a_file_of_the_same_rows_are_the_same_version(store: StoreLo
     from_file = snapshot(store, csv(tmp_path / "people.csv", header, SAME.split("\n")), columns=columns)
     assert taken(SnapshotTask(store, query="SELECT * FROM people ORDER BY id", columns=columns)) == from_file
     assert run(SnapshotTask(store, query="TABLE people")).result.modified_at is None
+
+
+@pytest.mark.usefixtures("warehouse")
+def test_numeric_that_is_declared_integer_is_exact(store: StoreLocation, tmp_path: Path) -> None:
+    columns = (Column("x", "Integer"),)
+    query = "SELECT * FROM (VALUES (1, 9007199254740993::numeric), (2, -3.00), (3, NULL)) AS t(i, x) ORDER BY i"
+    from_file = snapshot(store, csv(tmp_path / "d.csv", "i,x", ["1,9007199254740993", "2,-3", "3,"]), columns=columns)
+    assert taken(SnapshotTask(store, query=query, columns=columns)) == from_file
+
+
+@pytest.mark.usefixtures("warehouse")
+@pytest.mark.parametrize(("kind", "rule"), [("Integer", "NotInteger"), ("String", "NotText")])
+def test_numeric_that_is_not_what_is_declared(store: StoreLocation, kind: str, rule: str) -> None:
+    query = "SELECT * FROM (VALUES (1.5::numeric), (9223372036854775808), ('NaN')) AS t(x)"
+    answer = run(SnapshotTask(store, query=query, columns=(Column("x", kind),)))
+    assert [(problem.rule, problem.rows) for problem in answer.problems] == [(rule, (1, 2, 3))]
+    assert "9223372036854775808" not in answer.message
 
 
 @pytest.mark.usefixtures("warehouse")
@@ -133,6 +154,25 @@ def test_a_query_without_rows(store: StoreLocation) -> None:
             "source.sql.query fails: invalid input syntax for type integer: ...",
         ),
         (
+            "SELECT (name || E' \"the\\nsecond\"')::int FROM people",
+            "QueryInvalid",
+            "source.sql.query fails: invalid input syntax for type integer: ...",
+        ),
+        (
+            "SELECT chr(income::int * 2000) FROM people",
+            "QueryInvalid",
+            "source.sql.query fails: requested character too large for encoding: ...",
+        ),
+        (
+            "SELECT tell(name) FROM people",
+            "QueryInvalid",
+            (
+                "source.sql.query fails: a function of the database fails, and what it says is not shown, as it may"
+                " hold values of the data"
+            ),
+        ),
+        ("SELECT name::regclass::text AS x FROM people", "QueryInvalid", "source.sql.query fails: relation ..."),
+        (
             "SELECT 1 / (i - 150000) AS x FROM numbers",
             "QueryInvalid",
             "source.sql.query fails: division by zero",
@@ -144,7 +184,9 @@ def test_a_query_that_is_refused_or_fails(
     store: StoreLocation, warehouse: PostgresServer, query: str, reason: str, message: str
 ) -> None:
     warehouse.run(
-        "CREATE SEQUENCE IF NOT EXISTS counted; GRANT ALL ON counted TO reader; GRANT INSERT ON people TO reader"
+        "CREATE SEQUENCE IF NOT EXISTS counted; GRANT ALL ON counted TO reader; GRANT INSERT ON people TO reader;"
+        " CREATE OR REPLACE FUNCTION tell(who text) RETURNS int LANGUAGE plpgsql AS"
+        " 'BEGIN RAISE EXCEPTION ''this is %'', who; END'"
     )
     answer = run(SnapshotTask(store, query=query))
     assert (answer.reason, answer.message, answer.retryable) == (reason, message, False)
@@ -217,6 +259,13 @@ def test_a_password_that_expires(
         (f"postgresql://u:{PASSWORD}%@host/db", "SourceInvalid", NO_URL),
         (f"postgresql://u:{PASSWORD}@[host/db", "SourceInvalid", NO_URL),
         (f"postgresql://u:{PASSWORD}@host/db?unknown=1", "SourceInvalid", NO_URL),
+        (f"POSTGRESQL://u:{PASSWORD}@host/db", "SourceInvalid", NO_URL),
+        # What libpq reads otherwise than everybody else.
+        (f"postgresql://u:{PASSWORD}@169.254.169.254:80,x@example.com/db", "SourceInvalid", NO_URL),
+        ("postgresql://x?@169.254.169.254/db", "SourceInvalid", NO_URL),
+        (f"postgresql://u:{PASSWORD}@host/db#?host=169.254.169.254", "SourceInvalid", NO_URL),
+        (f"postgresql://u:{PASSWORD}@a,b/db?hostaddr=93.184.215.14,", "SourceInvalid", NO_URL),
+        (f"postgresql://u:{PASSWORD}@a:1,b:2,c:3/db?port=1,2", "SourceInvalid", NO_URL),
         (
             f"postgresql://u:{PASSWORD}@name.invalid/db",
             "SourceUnresolvable",
@@ -239,6 +288,8 @@ def test_a_password_that_expires(
                 "db.example,169.254.169.254/db",
                 "/db?host=169.254.169.254",
                 "db.example/db?hostaddr=169.254.169.254",
+                "169.254.169%2E254/db",
+                "db.example%2C169.254.169.254/db",
             )
         ),
     ],
@@ -249,6 +300,90 @@ def test_a_url_that_leads_nowhere(
     answer = _with_url(store, monkeypatch, url)
     assert (answer.reason, answer.message) == (reason, message)
     assert answer.retryable == (reason in ("SourceUnresolvable", "SourceUnreachable"))
+
+
+@pytest.mark.parametrize("place", ["[fd00:ec2::23]/db", "fd00%3Aec2%3A%3A23/db", "/db?host=fd00:ec2::23"])
+def test_a_url_that_leads_to_eks_pod_identity(
+    store: StoreLocation, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    answer = _with_url(store, monkeypatch, f"postgresql://u:{PASSWORD}@{place}")
+    assert answer.reason == "SourceAddressDenied"
+    assert answer.message.startswith("source.sql: 'fd00:ec2::23' is a link-local or metadata address")
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def at_an_address(authority: trustme.CA) -> Iterator[PostgresServer]:
+    """Another PostgreSQL, which is reached by an address; with TLS, where `authority` vouches for its name."""
+    own = authority.issue_cert("localhost")
+    with postgres_server.running("127.0.0.1", own.private_key_and_cert_chain_pem.bytes()) as server:
+        yield server
+
+
+def test_the_connection_goes_to_an_address_that_was_judged(
+    store: StoreLocation, at_an_address: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A name that only our question finds: the client must not ask again.  Nothing listens at its first address.
+    found = ["127.0.0.2", "127.0.0.1"]
+
+    def answer_all(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer_all)
+    url = at_an_address.url_of_others().replace("127.0.0.1", "moving.invalid")
+    assert _with_url(store, monkeypatch, url).ok
+    answer = _with_url(store, monkeypatch, at_an_address.url_of_others(password="wrong"))
+    assert answer.reason == "SourceRefused"
+    found.append("169.254.169.254")
+    assert _with_url(store, monkeypatch, url).reason == "SourceAddressDenied"
+
+
+NO_TLS = (
+    "source.sql: there is no TLS with a certificate of a public authority for the name of the database's host, which"
+    " the Secret's URL asks for; give it one, or write sslmode=require, which encrypts and does not look who answers"
+)
+
+
+def test_tls_with_a_certificate_that_the_system_trusts(
+    store: StoreLocation,
+    at_an_address: PostgresServer,
+    authority: trustme.CA,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trusted = tmp_path / "trusted.pem"
+    authority.cert_pem.write_to_path(trusted)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))  # which stands for the image's authorities
+    monkeypatch.setenv("HOME", str(tmp_path))  # without ~/.postgresql/root.crt
+    url = at_an_address.url_of_others()
+    named = url.replace("127.0.0.1", "localhost")
+    assert _with_url(store, monkeypatch, f"{named}?sslmode=verify-full").ok
+    assert _with_url(store, monkeypatch, f"{named}?sslmode=verify-full&sslrootcert=system").ok
+    for other in (f"{url}?sslmode=verify-full", f"{named}?sslmode=verify-ca"):  # another name; a file that is not there
+        answer = _with_url(store, monkeypatch, other)
+        assert (answer.reason, answer.message, answer.retryable) == ("SourceCertificateInvalid", NO_TLS, False)
+
+
+def test_tls_with_a_certificate_of_an_authority_of_one_s_own(
+    store: StoreLocation, at_an_address: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = at_an_address.url_of_others().replace("127.0.0.1", "localhost")
+    answer = _with_url(store, monkeypatch, f"{named}?sslmode=verify-full")
+    assert (answer.reason, answer.message, answer.retryable) == ("SourceCertificateInvalid", NO_TLS, False)
+    assert _with_url(store, monkeypatch, f"{named}?sslmode=require").ok
+
+
+def test_a_database_that_is_busy_does_not_refuse_the_user(
+    store: StoreLocation, warehouse: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse.run("DROP ROLE IF EXISTS crowd; CREATE ROLE crowd LOGIN PASSWORD 'pass' CONNECTION LIMIT 0")
+    answer = _with_url(store, monkeypatch, warehouse.url("crowd", "pass"))
+    assert (answer.reason, answer.retryable) == ("SourceUnavailable", True)
+    assert answer.message == "source.sql: the database takes no more connections now; it is asked again later"
 
 
 def test_no_log_line_has_the_password(

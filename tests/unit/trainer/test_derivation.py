@@ -12,7 +12,7 @@ from trainer_tasks import csv, run, snapshot, taken
 from modelmill_contracts.report import Report, SnapshotResult
 from modelmill_contracts.store import blob_key
 from modelmill_contracts.task import Column, Derivation, SnapshotInput, SnapshotTask, StoreLocation
-from modelmill_trainer import duck
+from modelmill_trainer import duck, sources
 
 
 def _input(name: str, found: SnapshotResult) -> SnapshotInput:
@@ -189,12 +189,30 @@ def test_whatever_is_written_ends_in_a_report(store: StoreLocation, inputs: tupl
     assert not Path("/tmp/modelmill-fuzz").exists()
 
 
-def test_an_error_in_the_data_does_not_show_the_data(store: StoreLocation, tmp_path: Path) -> None:
-    found = _input("t", snapshot(store, csv(tmp_path / "d.csv", "x", ["1"] * 5000 + ["secret"])))
-    answer = _derive(store, (found,), "SELECT x::INT AS x FROM t")
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("name::INT", "Conversion Error: a value is not of the type that it is cast to"),
+        ("card::INT", "Conversion Error: a value is not of the type that it is cast to"),
+        ("card::DECIMAL(5, 2)", "Conversion Error: a value is not of the type that it is cast to"),
+        ("price::DECIMAL(5, 2)", "Conversion Error: a value is not of the type that it is cast to"),
+        ("date_trunc(name, now())", "Conversion Error: a value is not of the type that it is cast to"),
+        ("card * card", "Out of Range Error: a number does not fit its type"),
+        ("error('of ' || name)", "Invalid Input Error: a function or a subquery does not take the rows"),
+        ("error('Binder Error: ' || name)", "Invalid Input Error: a function or a subquery does not take the rows"),
+    ],
+)
+def test_an_error_in_the_data_does_not_show_the_data(
+    store: StoreLocation, tmp_path: Path, expression: str, said: str
+) -> None:
+    rows = [*["1,1,1.5"] * 5000, "Zoe O'Hara,4111111111111111,987654.321"]
+    found = _input("t", snapshot(store, csv(tmp_path / "d.csv", "name,card,price", rows)))
+    answer = _derive(store, (found,), f"SELECT {expression} AS x FROM t WHERE price > 2")  # noqa: S608
     assert answer.reason == "QueryInvalid"
-    assert "secret" not in answer.message
-    assert answer.message.startswith("source.derive.sql fails: Conversion Error: Could not convert string ... to INT32")
+    assert answer.message.startswith(f"source.derive.sql fails: {said}")
+    assert answer.message.endswith("; it has the tables t")
+    for value in ("Zoe", "Hara", "4111111111", "987654"):
+        assert value not in answer.message
 
 
 def test_a_query_that_names_what_is_not_there(store: StoreLocation, inputs: tuple[SnapshotInput, ...]) -> None:
@@ -213,13 +231,31 @@ def test_whole_numbers_that_do_not_fit(store: StoreLocation, inputs: tuple[Snaps
     assert answer.message == "column 'x' holds whole numbers of more than 64 bits; CAST it AS DOUBLE"
 
 
+SORT = "SELECT md5(i::VARCHAR) AS h, md5((i + 1)::VARCHAR) AS g FROM t, range(3000000) r(i) ORDER BY h"  # 200 MB
+
+
 def test_a_sort_that_does_not_fit_memory_spills(
     store: StoreLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(duck, "memory_limit", lambda: 128 << 20)
     found = _input("t", snapshot(store, csv(tmp_path / "d.csv", "x", ["1"])))
-    sql = "SELECT md5(i::VARCHAR) AS h, md5((i + 1)::VARCHAR) AS g FROM t, range(3000000) r(i) ORDER BY h"  # 200 MB
-    assert taken(_task(store, (found,), sql)).rows == 3_000_000
+    assert taken(_task(store, (found,), SORT)).rows == 3_000_000
+    # As much as it likes it may not.
+    monkeypatch.setattr(duck, "SPILLED_BYTES", 8 << 20)
+    answer = _derive(store, (found,), SORT)
+    assert (answer.reason, answer.retryable) == ("QueryTooLarge", False)
+
+
+def test_rows_without_end_do_not_fill_the_disk(
+    store: StoreLocation, inputs: tuple[SnapshotInput, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "MAX_BYTES", 1 << 20)
+    answer = _derive(store, inputs, "SELECT random() AS x FROM range(1000000000000)")
+    assert (answer.reason, answer.message) == (
+        "SourceTooLarge",
+        "the snapshot has more than 1048576 bytes, which is the limit",
+    )
+    assert not answer.retryable
 
 
 def test_the_same_query_gives_the_same_version(store: StoreLocation, tmp_path: Path) -> None:

@@ -265,11 +265,11 @@ def test_the_report_has_room_for_what_people_call_their_values(store: StoreLocat
     assert again.result == answer.result
 
 
-def test_who_serves_a_model_needs_no_frozen_rows(store: StoreLocation, tmp_path: Path) -> None:
+def test_who_serves_a_model_needs_no_frozen_rows_and_no_page(store: StoreLocation, tmp_path: Path) -> None:
     made = trained(store, BREAST_CANCER, "benign", steps(SCALER, LOGISTIC))
     got = tmp_path / "got"
-    folder.fetch(Store(store), made.result.artifact, got, without=evaluation.FILES)
-    assert not {path.name for path in got.iterdir()} & set(evaluation.FILES)
+    folder.fetch(Store(store), made.result.artifact, got, without=artifact.NOT_SERVED)
+    assert not {path.name for path in got.iterdir()} & set(artifact.NOT_SERVED)
     folder.verify(got, made.result.artifact)
     (got / evaluation.ROWS).write_bytes(b"others")
     with pytest.raises(folder.ArtifactError, match=r"evaluation\.parquet has digest"):

@@ -9,6 +9,7 @@ from trainer_tasks import csv, run, snapshot
 
 from modelmill_contracts.report import Report
 from modelmill_contracts.task import Column, Expectations, SnapshotTask, StoreLocation
+from modelmill_trainer import duck
 from modelmill_trainer.drift import effect
 
 
@@ -52,6 +53,21 @@ def test_a_key_over_row_groups(store: StoreLocation, tmp_path: Path) -> None:
     assert _take(store, csv(tmp_path / "good.csv", "a,b", rows), unique_key=("a",)).ok
     rows[299_999] = "7,x"
     assert _take(store, csv(tmp_path / "bad.csv", "a,b", rows), unique_key=("a",)).problems[0].rows == (300_000,)
+
+
+def test_a_key_that_takes_more_than_there_is(
+    store: StoreLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duck, "memory_limit", lambda: 24 << 20)
+    monkeypatch.setattr(duck, "SPILLED_BYTES", 1 << 20)
+    answer = _take(store, csv(tmp_path / "d.csv", "a", [f"{row:060}x" for row in range(500_000)]), unique_key=("a",))
+    assert (answer.reason, answer.message) == (
+        "ScratchFull",
+        (
+            "expectations.uniqueKey: to look for rows that repeat it takes more memory and scratch space than there is;"
+            " give spec.resources more memory, or name fewer columns"
+        ),
+    )
 
 
 def test_names_of_key_columns_are_no_sql(store: StoreLocation, tmp_path: Path) -> None:
@@ -106,6 +122,25 @@ def test_a_column_that_drifted(store: StoreLocation, tmp_path: Path, changed: di
     assert _take(store, source, max_drift="0.2").ok  # there is nothing to compare with
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["5"] * 1000, ["3"] * 1000),
+        (["5"] * 1000, ["7"] * 1000),
+        (["0"] * 950 + ["1.5"] * 50, ["-999"] * 950 + ["1.5"] * 50),
+        (["0"] * 950 + ["1.5"] * 50, ["0"] * 500 + ["-1e-300"] * 450 + ["1.5"] * 50),
+    ],
+    ids=["a constant that fell", "one that rose", "zeros that became a mark", "hardly less"],
+)
+def test_a_value_that_most_rows_share_and_that_changes(
+    store: StoreLocation, tmp_path: Path, before: list[str], after: list[str]
+) -> None:
+    previous = snapshot(store, csv(tmp_path / "before.csv", "x", before)).profile
+    assert _take(store, csv(tmp_path / "same.csv", "x", before[::-1]), previous, max_drift="0").ok
+    answer = _take(store, csv(tmp_path / "d.csv", "x", after), previous, max_drift="0.2")
+    assert [(problem.rule, problem.column) for problem in answer.problems] == [("Drifted", "x")]
+
+
 def test_a_key_that_grows_has_not_drifted(store: StoreLocation, tmp_path: Path) -> None:
     previous = _profile_of(store, tmp_path)
     source = csv(tmp_path / "d.csv", "id,age,city,day", _people(9000, 2))
@@ -158,9 +193,9 @@ def test_declared_columns_and_expectations_are_told_together(store: StoreLocatio
     expected = Expectations(5, ("a",), "0.5")
     answer = run(SnapshotTask(store, str(source), columns=columns, expectations=expected))
     assert [problem.rule for problem in answer.problems] == [
-        "NotInteger",
         "TooFewRows",
         "TooManyNulls",
         "MissingValue",
         "NotUnique",
+        "NotInteger",
     ]

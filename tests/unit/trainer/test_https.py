@@ -44,6 +44,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", rest)
             self.end_headers()
+        elif where == "to-bytes":  # as servers do that quote nothing
+            self.send_response(302)
+            self.send_header("Location", unquote(rest, "latin-1"))
+            self.end_headers()
         else:
             self.send_response(int(where))
             self.end_headers()
@@ -103,6 +107,7 @@ def server(tmp_path: Path) -> Iterator[_Server]:
         "::",
         "fe80::1",
         "fd00:ec2::254",
+        "fd00:ec2::23",
         "::ffff:127.0.0.1",
         "::ffff:169.254.169.254",
         "64:ff9b::a9fe:a9fe",
@@ -137,6 +142,11 @@ def test_a_file_and_redirects_to_it(server: _Server) -> None:
         ("403", "SourceRefused"),
         ("400", "SourceUnavailable"),
         ("https://name.invalid/data", "SourceUnresolvable"),
+        ("https://größe-例.invalid/data", "SourceUnresolvable"),
+        ("https://localhost:99999/data", "SourceInvalid"),
+        ("https://[::1/data", "SourceInvalid"),
+        ("to/https://localhost:99999/data", "SourceInvalid"),
+        ("to/https://[::1/data", "SourceInvalid"),
     ],
 )
 def test_what_is_not_fetched(server: _Server, path: str, reason: str) -> None:
@@ -158,6 +168,31 @@ def test_what_is_not_fetched(server: _Server, path: str, reason: str) -> None:
 def test_when_a_file_was_modified(server: _Server, header: str, moment: datetime | None) -> None:
     server.get(f"dated/{quote(header)}")
     assert server.modified_at == moment
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "data/größe 例.csv?größe=1",
+        "data/%67r%C3%B6%C3%9Fe.csv",
+        f"to-bytes//data/{quote('größe.csv')}",
+        f"to-bytes//data/{quote('größe.csv', encoding='latin-1')}",
+    ],
+)
+def test_names_of_files_in_any_language(server: _Server, path: str) -> None:
+    assert server.get(path) == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [("https://user:pw@[::1/data.csv", "(not shown)"), ("https://user:pw@a:x/b", "https://a:x/b")],
+)
+def test_what_is_no_uri(store: StoreLocation, uri: str, shown: str) -> None:
+    answer = run(SnapshotTask(store, uri))
+    assert (answer.reason, answer.message) == (
+        "SourceInvalid",
+        f"source.uri {shown} is no URI, or leads to what is none: mend its host and port",
+    )
 
 
 def test_a_redirect_in_a_circle_ends(server: _Server) -> None:

@@ -22,10 +22,13 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from trainer_tasks import csv, run, snapshot
 
 from modelmill_contracts import artifact, digest, evaluation, folder, task
+from modelmill_contracts.evaluation import Evaluation
+from modelmill_contracts.progress import Progress
 from modelmill_contracts.report import Report, TrainingResult
 from modelmill_contracts.store import Store
 from modelmill_contracts.task import OwnContainer, OwnTrainingTask, Split, StoreLocation
 from modelmill_trainer import own_training
+from modelmill_trainer.progress import METER
 
 ROOT = Path(__file__).parents[3]
 HEADER = "age,size,patient,day,label"
@@ -103,7 +106,7 @@ def test_what_it_wrote_is_an_artifact_like_any_other(store: StoreLocation, tmp_p
     assert (result.runtime, result.train_rows, result.test_rows) == ("onnx", 240, 60)
     manifest = folder.fetch(Store(store), result.artifact, tmp_path / "got")
     names = {file.name for file in manifest.files}
-    assert names == {artifact.ONNX, artifact.PROFILE, artifact.CARD, *evaluation.FILES}
+    assert names == {artifact.ONNX, artifact.PROFILE, artifact.CARD, artifact.PAGE, *evaluation.FILES}
     assert [(f.name, f.type) for f in manifest.features] == [("age", "Integer"), ("size", "Float")]
     assert manifest.recipe["container"]["image"] == "registry.example.org/ml/train:1"
     assert result.recipe == digest.of_json(manifest.recipe)
@@ -113,7 +116,45 @@ def test_what_it_wrote_is_an_artifact_like_any_other(store: StoreLocation, tmp_p
     matrix = np.stack([frozen.column(f"feature.{name}").to_numpy() for name in NUMBERS], axis=1)
     labels = session.run(None, {session.get_inputs()[0].name: matrix})[0]
     assert (labels == frozen.column("target").to_numpy()).mean() > 0.8
-    assert "the container" in (tmp_path / "got" / artifact.CARD).read_text()
+    for name in (artifact.CARD, artifact.PAGE):
+        assert "As the container measured it" in (tmp_path / "got" / name).read_text()
+
+
+def test_what_its_model_confuses_and_uses_is_found_out_here(tmp_path: Path, place: Place) -> None:
+    place.train()
+    found = _evaluation(place, tmp_path)
+    assert found.confusion is not None
+    assert sum(map(sum, found.confusion.counts)) == found.rows == 60
+    assert found.calibration is None  # which classes its probabilities are of is not known
+    assert found.importance is not None
+    assert found.importance.features[0].feature == "age"
+
+
+def test_a_model_whose_answers_are_no_classes_of_the_target_is_published_without_that(
+    tmp_path: Path, place: Place
+) -> None:
+    place.train()
+    rows = place.rows("train.parquet")
+    fitted = LogisticRegression().fit(rows[list(NUMBERS)].to_numpy(np.float32), rows["label"] + 10)
+    model = to_onnx(fitted, np.zeros((1, 2), np.float32), options={"zipmap": False})
+    (place.output / "model.onnx").write_bytes(model.SerializeToString())
+    found = _evaluation(place, tmp_path)
+    assert (found.confusion, found.calibration, found.importance) == (None, None, None)
+
+
+def _evaluation(place: Place, tmp_path: Path) -> Evaluation:
+    """Take what the container wrote, and open the artifact's evaluation."""
+    answer = place.take()
+    assert answer.ok, answer
+    folder.fetch(Store(place.asked.store), answer.result.artifact, tmp_path / "found")
+    return evaluation.decode((tmp_path / "found" / evaluation.RESULTS).read_bytes())
+
+
+def test_who_asks_our_containers_is_told_that_they_bring_the_rows_and_take_the_model(place: Place) -> None:
+    assert METER.now == Progress(0, "fetch")
+    place.train()
+    assert place.take().ok
+    assert METER.now == Progress(99, "publish")
 
 
 def test_a_skops_file_is_checked_and_converted(place: Place) -> None:

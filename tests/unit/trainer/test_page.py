@@ -1,13 +1,9 @@
 """The page of a version, in a real browser: it is drawn, it fits a phone, and it asks for nothing."""
 
-import html
-import json
 import random
-import re
-import subprocess
 from pathlib import Path
-from typing import Any
 
+import browser
 import pytest
 from trainer_tasks import csv, snapshot
 
@@ -46,45 +42,17 @@ def page(store: StoreLocation, tmp_path: Path) -> str:
     return _page(store, tmp_path, after)
 
 
-# The page in a frame as wide as a phone or a desk's screen, and what a script of ours sees in it.
-_FRAME = """<!doctype html><title>frame</title><iframe id=f width=WIDTH height=900 srcdoc="PAGE"></iframe>
-<pre id=out></pre><script>
-document.getElementById("f").addEventListener("load", event => {
-  const page = event.target.contentDocument;
-  const one = page.querySelector.bind(page), all = page.querySelectorAll.bind(page);
-  const boxes = [...all("rect")].map(bar => bar.getBoundingClientRect());
-  document.getElementById("out").textContent = JSON.stringify({
-    title: page.title, text: page.body.innerText, cards: all(".card").length,
-    columns: [...all("h2")].map(h => h.innerText),
-    moved: [...all(".moved h2")].map(h => h.innerText), lines: all("path").length, scripts: all("script").length,
-    wide: page.scrollingElement.scrollWidth - page.scrollingElement.clientWidth,
-    drawn: boxes.filter(box => box.width > 0 && box.height > 0).length, bars: boxes.length,
+LOOK = """
+    cards: all(".card").length, columns: [...all("h2")].map(h => h.innerText),
+    moved: [...all(".moved h2")].map(h => h.innerText), lines: all("path").length,
+    drawn: boxes("rect").filter(box => box.width > 0 && box.height > 0).length, bars: all("rect").length,
     radius: getComputedStyle(one(".card")).borderRadius,
-    inside: [...all(".card *")].every(part => part.getBoundingClientRect().right
-      <= part.closest(".card").getBoundingClientRect().right + 1),
-    loaded: page.defaultView.performance.getEntriesByType("resource").length,
-  });
-});
-</script>"""
-
-
-def _seen(chromium: str, tmp_path: Path, page: str, width: int) -> dict[str, Any]:
-    """What the browser made of the page."""
-    frame = tmp_path / "frame.html"
-    frame.write_text(_FRAME.replace("WIDTH", str(width)).replace("PAGE", html.escape(page)))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    options += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path}/browser"]
-    options += ["--virtual-time-budget=5000", "--window-size=1400,1000", "--dump-dom", frame.as_uri()]
-    done = subprocess.run([chromium, *options], capture_output=True, check=True, timeout=120)
-    found = re.search(r'<pre id="out">(.*?)</pre>', done.stdout.decode(), re.DOTALL)
-    assert found, done.stdout.decode()[-500:]
-    seen: dict[str, Any] = json.loads(html.unescape(found[1]))
-    return seen
+"""
 
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_what_a_browser_shows(chromium: str, tmp_path: Path, page: str, width: int) -> None:
-    seen = _seen(chromium, tmp_path, page, width)
+    seen = browser.seen(chromium, tmp_path, page, width, LOOK)
     assert seen["columns"] == [
         *("age", "income", "city", "member", "day", "email", "empty", "constant", '<b>odd</b> & "name"', "new"),
     ]
@@ -115,7 +83,7 @@ def test_thousands_of_columns_make_a_page_that_opens(store: StoreLocation, tmp_p
     source = csv(tmp_path / "wide.csv", ",".join(f"c{place}" for place in range(2000)), [",".join(["0.5"] * 2000)] * 3)
     page = _page(store, tmp_path, snapshot(store, source))
     assert len(page) < 1_000_000
-    seen = _seen(chromium, tmp_path, page, 1280)
+    seen = browser.seen(chromium, tmp_path, page, 1280, LOOK)
     assert seen["cards"] == 500
     assert "500 of 2,000 columns are shown, those that moved most first." in seen["text"]
 

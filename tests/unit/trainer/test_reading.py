@@ -23,6 +23,11 @@ def _read(store: StoreLocation, tmp_path: Path, content: bytes) -> Report:
         (b"a,,c\n1,2,3\n", "UnnamedColumn", "column 2"),
         (b"a,b\n1,2\n3\n4,5\n6,7,8\n", "RaggedRows", "2 rows do not have the header's 2 fields"),
         ("a,b\n1,gr\u00fcn\n".encode("latin-1"), "EncodingInvalid", "'b'"),
+        (
+            "gr\u00f6\u00dfe,b\n1,2\n".encode("latin-1"),
+            "EncodingInvalid",
+            "the header is not UTF-8; convert the file to UTF-8",
+        ),
         ("a,b\n1,2\n".encode("utf-16"), "EncodingInvalid", "UTF-8"),
         (b"\x1f\x8b\x08\x00\x00\x00binary\x00", "EncodingInvalid", "neither Parquet nor text"),
         (b"PAR1 but not more", "FileUnreadable", "write it again"),

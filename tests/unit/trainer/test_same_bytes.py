@@ -1,4 +1,4 @@
-"""The same recipe gives the same artifact, in another process with another hash seed."""
+"""The same recipe gives the same artifact, in another process with another hash seed, folder and wish for threads."""
 
 import json
 import os
@@ -47,10 +47,11 @@ MIXED: dict[str, Estimator] = {
 
 def _train_all(tasks: Path, hash_seed: str, *more: str) -> dict[str, list[str]]:
     script = Path(__file__).with_name("train_all.py")
-    variables = {**os.environ, "PYTHONHASHSEED": hash_seed}
-    done = subprocess.run(
-        [sys.executable, str(script), str(tasks), *more], env=variables, capture_output=True, check=False
-    )
+    differ = {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": hash_seed, "OPENBLAS_NUM_THREADS": hash_seed}
+    place = tasks.with_name(f"place-{hash_seed}")
+    place.mkdir()
+    command = [sys.executable, str(script), str(tasks), *more]
+    done = subprocess.run(command, env={**os.environ, **differ}, cwd=place, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 

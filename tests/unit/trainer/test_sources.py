@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from s3_server import S3Server
-from trainer_tasks import BREAST_CANCER, run
+from trainer_tasks import BREAST_CANCER, csv, run
 
 from modelmill_contracts import environment
 from modelmill_contracts.report import Report
@@ -49,8 +49,8 @@ def test_the_store_s_credentials_are_not_sent_elsewhere(
         monkeypatch.setenv(name, value)
     elsewhere = StoreLocation("s3://models", s3.endpoint.replace("127.0.0.1", "localhost"))
     answer = _take(elsewhere, "s3://lake/folder/data.csv", source_store=lake)
-    assert not answer.ok
-    assert answer.reason.startswith("Store")
+    assert (answer.ok, answer.reason) == (False, "StoreCredentialsMissing")
+    assert "name a Secret in spec.source.secretRef" in answer.message
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,8 @@ def test_the_store_s_credentials_are_not_sent_elsewhere(
         ("s3://lake/folder/absent.csv", "SourceNotFound", "no such object"),
         ("s3://lake/folder/*.parquet", "SourceNotFound", "no object matches"),
         ("s3://lake/*/data.csv", "SourceInvalid", "last part"),
+        ("s3://lak?/folder/data.csv", "SourceInvalid", "name a bucket and an object"),
+        ("s3://lake#x/folder/data.csv", "SourceInvalid", "name a bucket and an object"),
         ("s3://lake", "SourceInvalid", "name a bucket and an object"),
         ("s3://nolake/data.csv", "StoreBucketMissing", "s3://nolake"),
         ("postgresql://db/table", "SourceSchemeDenied", "allows"),
@@ -89,3 +91,29 @@ def test_a_source_over_the_limit(
     monkeypatch.setattr(sources, "MAX_BYTES", 1000)
     answer = _take(store, "s3://lake/folder/data.csv", source_store=lake)
     assert answer.reason == "SourceTooLarge"
+
+
+@pytest.mark.parametrize(
+    ("key", "rows"),
+    [
+        ("parts/?.csv", 3),
+        ("parts/[ab].csv", 3),
+        ("parts/[!a].csv", 2),
+        ("parts/*.csv", 10),
+        ("parts/a#1.csv", 3),
+        ("parts/a#?.csv", 3),
+        ("parts/100%25.csv", 4),
+    ],
+)
+def test_a_key_is_taken_as_it_is_written(
+    store: StoreLocation, s3: S3Server, lake: StoreLocation, monkeypatch: pytest.MonkeyPatch, key: str, rows: int
+) -> None:
+    for name, value in s3.keys().items():
+        monkeypatch.setenv(environment.SOURCE_PREFIX + name, value)
+    parts = s3.folder / "lake" / "parts"
+    parts.mkdir(exist_ok=True)
+    for number, name in enumerate(("a.csv", "b.csv", "a#1.csv", "100%25.csv"), start=1):
+        csv(parts / name, "x", ["1"] * number)
+    answer = _take(store, f"s3://lake/{key}", source_store=lake)
+    assert answer.ok, answer
+    assert answer.result.rows == rows
