@@ -98,11 +98,19 @@ class TensorSummary(msgspec.Struct, frozen=True):
     shape: tuple[int, ...]
 
 
+class Signed(msgspec.Struct, frozen=True):
+    """The key by which an artifact is signed."""
+
+    key: Annotated[str, Meta(max_length=63)]
+    fingerprint: Annotated[str, Meta(max_length=16)]
+
+
 class VerificationResult(msgspec.Struct, frozen=True, tag="Verification", omit_defaults=True):
     digest: Digest
     inputs: tuple[TensorSummary, ...]
     outputs: tuple[TensorSummary, ...]
     size: int  # bytes of the whole artifact
+    signed: Signed | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):

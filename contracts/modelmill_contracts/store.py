@@ -53,6 +53,11 @@ def artifact_key(content: str) -> str:
     return f"{ARTIFACTS}sha256-{digest.hex_of(content)}"
 
 
+def signature_key(content: str, fingerprint: str) -> str:
+    """The key of one signature on the artifact with that digest."""
+    return f"signatures/sha256-{digest.hex_of(content)}/{fingerprint}.sig"
+
+
 def trash_key(key: str) -> str:
     """Where the file at `key`, of a blob or in an artifact's folder, is moved to before it is deleted."""
     return TRASH + key.removeprefix(BLOBS)

@@ -206,12 +206,19 @@ class OwnTrainingTask(msgspec.Struct, frozen=True, tag="OwnTraining", omit_defau
     publish: bool = True
 
 
-class VerificationTask(msgspec.Struct, frozen=True, tag="Verification"):
-    """Fetch an artifact, verify its digest and every file's, and report what it takes and gives."""
+class SigningKey(msgspec.Struct, frozen=True):
+    name: str
+    public_key: str  # PEM
+
+
+class VerificationTask(msgspec.Struct, frozen=True, tag="Verification", omit_defaults=True):
+    """Fetch an artifact, verify its digest and every file's, who signed it, and report what it takes and gives."""
 
     store: StoreLocation
     uri: str
     digest: str
+    keys: tuple[SigningKey, ...] = ()  # whose signatures count
+    signed: bool = False  # one of them must have signed it
 
 
 class MetricTest(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,6 +9,7 @@ from modelmill.api.dataset import CRON
 
 DIGEST = "sha256:" + "0" * 64
 TIME = "2026-11-23T10:00:00.5Z"
+PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n"
 RESOURCES = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}}
 PROGRESS: dict[str, Any] = {
     "observedGeneration": 1,
@@ -43,6 +44,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "estimatorPackages": ["sklearn"],
                 },
                 "training": {"maxParallel": 4},
+                "signing": {"required": True, "keys": [{"name": "ana", "publicKey": PUBLIC_KEY}]},
             },
             "status": {
                 **PROGRESS,
@@ -267,6 +269,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "outputs": [{"name": "label", "datatype": "INT64", "shape": [-1, 1]}],
                 },
                 "size": 4711,
+                "signature": {"key": "ana", "fingerprint": "9f2c1e0b4d5a6978"},
                 "tests": [
                     {
                         "name": "recall of every age_group",
@@ -351,6 +354,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
     ],
 }
 
+PEM = r"^-----BEGIN PUBLIC KEY-----\n([A-Za-z0-9+/=]+\n)+-----END PUBLIC KEY-----\n?$"
 # Pattern or format: (what it lets in, what it keeps out).
 TEXTS: dict[str, tuple[list[str], list[str]]] = {
     "^default$": (["default"], ["other", "Default", "defaul"]),
@@ -481,6 +485,10 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
     r"^[a-zA-Z_][a-zA-Z0-9_]*(\.[a-zA-Z_][a-zA-Z0-9_]*)+$": (
         ["sklearn.svm.SVC", "a._b.C9"],
         ["SVC", "os.system('x')", "sklearn..SVC", ".svm.SVC", "sklearn.", "sklearn.9a", "a-b.c", "a b.c", "a:b.c"],
+    ),
+    PEM: (
+        [PUBLIC_KEY, PUBLIC_KEY.rstrip("\n")],
+        ["MCowBQYDK2VwAyEA", PUBLIC_KEY.replace("PUBLIC", "PRIVATE"), PUBLIC_KEY + "x", PUBLIC_KEY.replace("\n", " ")],
     ),
     "^[0-9a-f]{7,64}$": (["9f2c1e0", "0" * 64], ["9f2c1e", "9F2C1E0", "main", "9f2c1e0g", "sha1:9f2c1e0"]),
     "^[a-z][a-z0-9_]*$": (["f1", "roc_auc"], ["ROC", "roc auc", "1f", "_f", "roc-auc"]),

@@ -1,17 +1,48 @@
-"""`modelmill`: what a person does on a machine of their own.  So far: `modelmill pack`."""
+"""`modelmill`: what a person does on a machine of their own: `modelmill pack`, `modelmill sign`."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
-from modelmill_contracts import __version__
+from modelmill_contracts import __version__, digest
 from modelmill_trainer.pins import pin
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code: 0 done, 1 refused (and said why), 2 wrong usage."""
     options = _parser().parse_args(arguments)
+    result: int = options.run(options)
+    return result
+
+
+def _sign(options: argparse.Namespace) -> int:
+    try:  # what the other command does not need
+        from modelmill_contracts.folder import ArtifactError  # noqa: PLC0415
+        from modelmill_contracts.store import ARTIFACTS, Store, StoreError  # noqa: PLC0415
+        from modelmill_contracts.task import StoreLocation  # noqa: PLC0415
+        from modelmill_trainer import signing  # noqa: PLC0415
+        from modelmill_trainer.failure import TaskError  # noqa: PLC0415
+    except ImportError as error:
+        return _refuse(f"{error}: install it with pip install 'modelmill[trainer]'")
+    where, _, name = options.artifact.rstrip("/").partition(f"/{ARTIFACTS}")
+    expected = name.replace("-", ":", 1)
+    try:
+        digest.hex_of(expected)
+    except ValueError:
+        return _refuse(
+            f"{options.artifact} is no artifact: it must end in /artifacts/sha256-... as ModelVersions say it"
+        )
+    location = StoreLocation(where, os.environ.get("AWS_ENDPOINT_URL"), os.environ.get("AWS_REGION"))
+    try:
+        made = signing.sign(Store(location), expected, signing.read_key(options.key))
+    except (TaskError, StoreError, ArtifactError) as error:
+        return _refuse(str(error))
+    print(f"{'signed' if made.new else 'signed before'}: {where}/{made.key}")
+    return 0
+
+
+def _pack(options: argparse.Namespace) -> int:
     pin(os.environ)  # before numpy is imported: the same model gives the same bytes
     try:
         from modelmill_trainer import packing  # noqa: PLC0415
@@ -50,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     pack = commands.add_parser("pack", help="make an artifact folder from a model file of your own")
+    pack.set_defaults(run=_pack)
     pack.add_argument("model", type=Path, help=".onnx, .skops, .joblib, .pkl, or an MLflow model folder")
     pack.add_argument("--rows", type=Path, help="CSV or Parquet rows like those it was trained on")
     pack.add_argument("--out", type=Path, required=True, help="the new folder")
@@ -62,6 +94,10 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="open a pickle, which runs whatever code its maker put into it",
     )
+    sign = commands.add_parser("sign", help="sign a stored artifact with a private key of yours")
+    sign.set_defaults(run=_sign)
+    sign.add_argument("artifact", help="its URI: spec.artifact.uri of a ModelVersion")
+    sign.add_argument("--key", type=Path, required=True, help="PEM: Ed25519, or ECDSA on P-256, without a password")
     return parser
 
 

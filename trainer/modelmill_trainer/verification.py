@@ -5,7 +5,7 @@ from pathlib import Path
 
 from modelmill_contracts import artifact, folder
 from modelmill_contracts.artifact import Tensor
-from modelmill_contracts.report import Report, TensorSummary, VerificationResult
+from modelmill_contracts.report import Report, Signed, TensorSummary, VerificationResult
 from modelmill_contracts.store import Store, artifact_key
 from modelmill_contracts.task import VerificationTask
 from modelmill_trainer.failure import TaskError
@@ -28,13 +28,31 @@ def verify(task: VerificationTask) -> Report:
         )
     with tempfile.TemporaryDirectory() as name, phase("verify"):
         manifest = folder.fetch(Store(task.store), task.digest, Path(name))
+        signed = _signed(task)
     size = sum(file.size for file in manifest.files) + len(artifact.encode(manifest))
     inputs, outputs = _listed(manifest.inputs), _listed(manifest.outputs)
     message = f"{len(manifest.files) + 1} files, {size} bytes, unchanged"
     if len(inputs) < len(manifest.inputs):
         message += f"; {len(inputs)} of {len(manifest.inputs)} inputs are listed here, the manifest has all"
-    result = VerificationResult(task.digest, inputs, outputs, size)
+    result = VerificationResult(task.digest, inputs, outputs, size, signed)
     return Report(True, "Verified", message, result=result)
+
+
+def _signed(task: VerificationTask) -> Signed | None:
+    """Who signed it, where that is asked for; TaskError where nobody did who must have."""
+    if not task.keys:
+        return None
+    from modelmill_trainer import signing  # noqa: PLC0415 - most do not ask, and its import takes a while
+
+    found = signing.signed_by(Store(task.store), task.digest, task.keys)
+    if found is None and task.signed:
+        names = ", ".join(key.name for key in task.keys)
+        raise TaskError(
+            "SignatureMissing",
+            f"none of the Workspace's keys has signed this artifact ({names}); sign it: modelmill sign {task.uri} --key"
+            " KEY.pem",
+        )
+    return found
 
 
 def _listed(tensors: tuple[Tensor, ...]) -> tuple[TensorSummary, ...]:

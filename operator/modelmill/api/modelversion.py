@@ -132,6 +132,15 @@ class Baseline(Schema):
     artifact: Artifact | None = None
 
 
+class Signature(Schema):
+    """A signature on the artifact's manifest that counts."""
+
+    key: Annotated[str, Field(max_length=63)]
+    """Name of the key in the Workspace's spec.signing."""
+    fingerprint: Annotated[str, Field(max_length=16)]
+    """The first 16 hex digits of the key's SHA-256 (of its DER)."""
+
+
 class ModelVersionStatus(Status):
     """What the verification and the tests found, and who decided on it. Conditions: Verified, Tested, Approved, Ready,
     Reconciling, Stalled."""
@@ -139,6 +148,8 @@ class ModelVersionStatus(Status):
     schema_: Annotated[ModelSchema | None, Field(alias="schema")] = None
     size: Annotated[int | None, Field(ge=0, json_schema_extra=INT64)] = None
     """Bytes of the artifact, all files together."""
+    signature: Signature | None = None
+    """Absent: nobody signed it whose signature counts."""
     tests: Annotated[tuple[TestResult, ...], Field(max_length=32, json_schema_extra=ATOMIC)] = ()
     """What came of the Model's tests, in their order."""
     tested: Digest | None = None

@@ -16,6 +16,7 @@ from modelmill.api.schema import (
     Status,
     Timestamp,
     Uri,
+    listmap,
 )
 
 SourceScheme = Literal["s3", "gs", "az", "https", "pvc", "postgresql"]
@@ -130,6 +131,31 @@ class Training(Schema):
     their creation."""
 
 
+class SigningKey(Schema):
+    """A key whose signatures count."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+    """Whose it is, in words of your own, such as ana."""
+    public_key: Annotated[
+        str,
+        Field(
+            max_length=512,
+            pattern=r"^-----BEGIN PUBLIC KEY-----\n([A-Za-z0-9+/=]+\n)+-----END PUBLIC KEY-----\n?$",
+        ),
+    ]
+    """The public key as PEM: Ed25519, or ECDSA on P-256, as openssl pkey -pubout writes it."""
+
+
+class Signing(Schema):
+    """Whose signatures on artifacts count, and whether there must be one."""
+
+    required: bool = False
+    """True: no version is Ready whose artifact none of the keys has signed. False: a signature is told where there is
+    one, and one that does not fit is refused."""
+    keys: Annotated[tuple[SigningKey, ...], Field(min_length=1, max_length=16, json_schema_extra=listmap("name"))]
+    """The keys. A version whose signature is of a key that is taken away is verified again."""
+
+
 class WorkspaceSpec(Schema):
     """The settings, for everything in the namespace."""
 
@@ -139,6 +165,8 @@ class WorkspaceSpec(Schema):
     allow: Allow = Allow()
     training: Training | None = None
     """Absent: every TrainingJob starts at once, and the cluster's scheduler decides."""
+    signing: Signing | None = None
+    """Absent: nobody asks for signatures."""
 
 
 class Admission(Schema):

@@ -6,6 +6,7 @@ not verified yet          -> a Job fetches the artifact and checks every digest
 the Job failed            -> say why; try again only where time may heal it
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Unedited
 from modelmill.core.pods import StoreAccess
 from modelmill.core.resources import Key, Manifest
-from modelmill_contracts import digest, report, task
+from modelmill_contracts import digest, report, signature, task
 
 KIND = "ModelVersion"
 TIMEOUT = timedelta(minutes=30)
@@ -30,6 +31,8 @@ FINAL = ("DigestMismatch", "ManifestInvalid", "ArtifactTooLarge", "FileMissing",
 class Facts:
     subject: Subject
     declared: tuple[Unedited, ...]
+    keys: tuple[task.SigningKey, ...]  # whose signatures count
+    signed: bool  # one of them must have signed it
     uri: str
     artifact: str
     store: StoreAccess | Waiting
@@ -81,19 +84,26 @@ def observe(observed: Observed) -> Facts:
     job = job_name(observed.subject.name)
     store = workspace.working_store(observed)
     where = workspace.asked_of(store) if isinstance(store, StoreAccess) else ""
-    asked = digest.of_json([spec.artifact.uri, spec.artifact.digest, where])
+    keys, signed = _signing(observed)
+    # What nobody asks for is no part of it, so that a Job without it is asked what it always was.
+    more = [[keys, signed]] if keys else []
+    asked = digest.of_json([spec.artifact.uri, spec.artifact.digest, where, *more])
     known = observed.status.get("schema")
+    known_signature = _signature(observed.status)
     verified = None
-    if known is not None and conditions.is_true(observed.object, "Verified"):
+    if known is not None and conditions.is_true(observed.object, "Verified") and _counts(known_signature, keys, signed):
         verified = report.VerificationResult(
             spec.artifact.digest,
             tuple(_tensor(t) for t in known.get("inputs", ())),
             tuple(_tensor(t) for t in known.get("outputs", ())),
             observed.status.get("size", 0),
+            known_signature,
         )
     return Facts(
         subject=observed.subject,
         declared=workspace.declared(observed, KIND),
+        keys=keys,
+        signed=signed,
         uri=spec.artifact.uri,
         artifact=spec.artifact.digest,
         store=store,
@@ -106,6 +116,27 @@ def observe(observed: Observed) -> Facts:
         tests=testing.observe(observed, spec, store),
         approval=approval.observe(observed, spec),
     )
+
+
+def _signing(observed: Observed) -> tuple[tuple[task.SigningKey, ...], bool]:
+    """The keys whose signatures count, and whether there must be one."""
+    settings = workspace.settings(observed)
+    if settings is None or settings.signing is None:
+        return (), False
+    keys = tuple(task.SigningKey(key.name, key.public_key) for key in settings.signing.keys)
+    return keys, settings.signing.required
+
+
+def _signature(status: Mapping[str, Any]) -> report.Signed | None:
+    said = status.get("signature")
+    return None if said is None else report.Signed(said["key"], said["fingerprint"])
+
+
+def _counts(known: report.Signed | None, keys: tuple[task.SigningKey, ...], signed: bool) -> bool:
+    """Whether what is known of signatures is enough still: a key may have been taken away, or be asked for by now."""
+    if known is None:
+        return not signed
+    return known.fingerprint in {signature.fingerprint(key.public_key) for key in keys} or not signed
 
 
 def _tensor(manifest: Manifest) -> report.TensorSummary:
@@ -152,7 +183,12 @@ def _waiting(decision: Decision) -> Waiting | None:
 def render(facts: Facts, decision: Decision) -> Outcome:
     verification, waiting = decision.verification, _waiting(decision)
     if verification.waiting is None:
-        verified = true("Verified", "DigestsMatch", "every file has the digest that the manifest says")
+        signed = verification.found.signed if verification.found is not None else None
+        said = "every file has the digest that the manifest says"
+        if signed is not None:
+            verified = true("Verified", "SignatureMatches", f"{said}, and {signed.key} signed it")
+        else:
+            verified = true("Verified", "DigestsMatch", said)
     else:
         verified = verification.waiting.condition("Verified")
     if waiting is not None:
@@ -189,7 +225,7 @@ def _writes(facts: Facts, verification: Verification) -> tuple[Create | Delete, 
         return (Delete("Job", facts.job, facts.run.uid, facts.declared),)
     if not verification.start or not isinstance(facts.store, StoreAccess):
         return ()
-    work = task.VerificationTask(facts.store.location, facts.uri, facts.artifact)
+    work = task.VerificationTask(facts.store.location, facts.uri, facts.artifact, facts.keys, facts.signed)
     limits = pods.resources(ResourceRequirements(), jobs.DEFAULT_RESOURCES)
     job = jobs.render(
         facts.subject,
@@ -220,6 +256,9 @@ def _status(verified: report.VerificationResult | None) -> dict[str, Any]:
     return {
         "schema": {"inputs": tensors(verified.inputs), "outputs": tensors(verified.outputs)},
         "size": verified.size,
+        "signature": None
+        if verified.signed is None
+        else {"key": verified.signed.key, "fingerprint": verified.signed.fingerprint},
     }
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from world import World, version_spec, with_store, with_version
 
-from modelmill_contracts import report
+from modelmill_contracts import report, signature, task
 
 
 def test_a_verified_version_is_ready_and_shows_its_schema() -> None:
@@ -251,3 +251,94 @@ def test_a_report_that_never_comes_is_asked_for_again() -> None:
 def test_a_version_that_becomes_ready_is_an_event() -> None:
     world = with_version(with_store(World()), 1)
     assert world.events[-1].reason == "Verified"
+
+
+ANA = "-----BEGIN PUBLIC KEY-----\nYW5h\n-----END PUBLIC KEY-----\n"  # no key, but what it is known by
+BOB = "-----BEGIN PUBLIC KEY-----\nYm9i\n-----END PUBLIC KEY-----\n"
+SIGNED = report.Signed("ana", str(signature.fingerprint(ANA)))
+
+
+def asks_for(world: World, *keys: str, required: bool = True) -> World:
+    """The Workspace names these keys."""
+    declared = [{"name": name, "publicKey": {"ana": ANA, "bob": BOB}[name]} for name in keys]
+    spec = {**world.get("Workspace", "default")["spec"], "signing": {"required": required, "keys": declared}}
+    world.put("Workspace", "default", spec=spec)
+    world.reconcile("Workspace", "default")
+    return world
+
+
+def verification(world: World) -> task.VerificationTask:
+    pod = world.get("Job", "triage-1-verify")["spec"]["template"]["spec"]
+    found = task.decode(pod["containers"][0]["env"][0]["value"])
+    assert isinstance(found, task.VerificationTask)
+    return found
+
+
+def answered(world: World, signed: report.Signed | None) -> tuple[str, str]:
+    result = report.VerificationResult(version_spec(1)["artifact"]["digest"], (), (), 2048, signed)
+    world.end_job("triage-1-verify", report.Report(True, "Verified", result=result))
+    world.reconcile("ModelVersion", "triage-1")
+    return world.condition("ModelVersion", "triage-1", "Verified")
+
+
+def test_who_signed_it_is_looked_for_and_told() -> None:
+    world = asks_for(with_store(World()), "ana", "bob", required=False)
+    world.put("ModelVersion", "triage-1", spec=version_spec(1))
+    world.reconcile("ModelVersion", "triage-1")
+    asked = verification(world)
+    assert ([key.name for key in asked.keys], asked.signed) == (["ana", "bob"], False)
+    assert answered(world, SIGNED) == ("True", "SignatureMatches")
+    said = "every file has the digest that the manifest says, and ana signed it"
+    assert world.message("ModelVersion", "triage-1", "Verified") == said
+    status = world.get("ModelVersion", "triage-1")["status"]
+    assert status["signature"] == {"key": "ana", "fingerprint": SIGNED.fingerprint}
+    assert world.plan("ModelVersion", "triage-1").writes == ()
+
+
+def test_where_nobody_asks_for_a_signature_the_job_is_what_it_always_was() -> None:
+    world = with_store(World())
+    world.put("ModelVersion", "triage-1", spec=version_spec(1))
+    world.reconcile("ModelVersion", "triage-1")
+    assert verification(world) == task.VerificationTask(verification(world).store, *_artifact())
+    assert answered(world, None) == ("True", "DigestsMatch")
+    assert "signature" not in world.get("ModelVersion", "triage-1")["status"]
+
+
+def _artifact() -> tuple[str, str]:
+    artifact = version_spec(1)["artifact"]
+    return artifact["uri"], artifact["digest"]
+
+
+def test_what_must_be_signed_from_now_on_is_verified_again() -> None:
+    world = asks_for(with_version(with_store(World()), 1), "ana")
+    world.reconcile("ModelVersion", "triage-1")
+    assert world.condition("ModelVersion", "triage-1", "Ready") == ("False", "VerificationRunning")
+    assert verification(world).signed
+    said = report.Report(False, "SignatureMissing", "none of the keys has signed it")
+    world.end_job("triage-1-verify", said)
+    plan = world.reconcile("ModelVersion", "triage-1")
+    assert world.condition("ModelVersion", "triage-1", "Verified") == ("False", "SignatureMissing")
+    assert plan.requeue_after is not None  # somebody may sign it
+    world.wait(3600)
+    world.reconcile("ModelVersion", "triage-1")
+    assert answered(world, SIGNED) == ("True", "SignatureMatches")
+
+
+def test_keys_that_are_named_without_asking_for_a_signature_change_nothing() -> None:
+    world = asks_for(with_version(with_store(World()), 1), "ana", required=False)
+    assert world.plan("ModelVersion", "triage-1").writes == ()
+
+
+def test_a_signature_counts_while_its_key_is_named() -> None:
+    world = asks_for(with_store(World()), "ana")
+    world.put("ModelVersion", "triage-1", spec=version_spec(1))
+    world.reconcile("ModelVersion", "triage-1")
+    assert answered(world, SIGNED) == ("True", "SignatureMatches")
+    asks_for(world, "bob", "ana")
+    assert world.plan("ModelVersion", "triage-1").writes == ()
+    asks_for(world, "bob")
+    world.reconcile("ModelVersion", "triage-1")
+    assert world.condition("ModelVersion", "triage-1", "Ready") == ("False", "VerificationRunning")
+    asks_for(world, "bob", required=False)
+    world.reconcile("ModelVersion", "triage-1")
+    assert [key.name for key in verification(world).keys] == ["bob"]
