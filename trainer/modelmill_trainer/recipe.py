@@ -30,34 +30,42 @@ def recipe(
     task: TrainingTask, features: Sequence[str], metrics: Sequence[str], pinned: Mapping[str, str]
 ) -> dict[str, Any]:
     """The recipe of a task whose defaults are resolved.  The snapshot is named by content, not by file."""
-    return {
-        "format": _FORMAT,
-        "data": _data(task, features),
-        "estimator": msgspec.to_builtins(task.estimator),
-        "seed": task.seed,
-        "metrics": list(metrics),
-        **({"evaluation": msgspec.to_builtins(task.evaluation)} if task.evaluation != Evaluation() else {}),
-        "image": task.image,
-        "libraries": libraries(task.packages),
-        "architecture": pins.architecture(),
-        "pins": dict(pinned),
-    }
+    evaluation = {"evaluation": msgspec.to_builtins(task.evaluation)} if task.evaluation != Evaluation() else {}
+    trains = {"estimator": msgspec.to_builtins(task.estimator)}
+    return _recipe(task, trains, evaluation, features, metrics, pinned, task.packages)
 
 
 def own_recipe(
     task: OwnTrainingTask, features: Sequence[str], metrics: Sequence[str], pinned: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The recipe of a container's training.  What software the container has is its image's matter."""
+    """The recipe of a container's training; `pinned` is of what converts and compares here.
+
+    What software the container has is its image's matter.
+    """
+    return _recipe(task, {"container": msgspec.to_builtins(task.container)}, {}, features, metrics, pinned, ())
+
+
+def _recipe(
+    task: AnyTraining,
+    trains: dict[str, Any],
+    evaluation: dict[str, Any],
+    features: Sequence[str],
+    metrics: Sequence[str],
+    pinned: Mapping[str, str],
+    packages: Sequence[str],
+) -> dict[str, Any]:
+    """What both kinds say, in this order: manifests have it as it is."""
     return {
         "format": _FORMAT,
         "data": _data(task, features),
-        "container": msgspec.to_builtins(task.container),
+        **trains,
         "seed": task.seed,
         "metrics": list(metrics),
+        **evaluation,
         "image": task.image,
-        "libraries": libraries(()),
+        "libraries": libraries(packages),
         "architecture": pins.architecture(),
-        "pins": dict(pinned),  # of what converts and compares here
+        "pins": dict(pinned),
     }
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from modelmill.api.container import UsersContainer
 from modelmill.api.schema import (
     ATOMIC,
     INT64,
@@ -40,17 +41,10 @@ class Sql(Schema):
     rows are to be the same version."""
 
 
-class DerivedContainer(Schema):
+class DerivedContainer(UsersContainer):
     """A program of the user's. It has neither credentials nor an identity; it runs as user 65532, with
     nothing to write to but $MILL_OUTPUT and /tmp."""
 
-    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$")]
-    """The image. The Workspace says which are allowed."""
-    command: Annotated[
-        tuple[Annotated[str, Field(max_length=4096)], ...] | None,
-        Field(min_length=1, max_length=64, json_schema_extra=ATOMIC),
-    ] = None
-    """What is started instead of the image's entrypoint. Absent: the entrypoint."""
     args: Annotated[
         tuple[Annotated[str, Field(max_length=4096)], ...],
         Field(max_length=64, json_schema_extra=ATOMIC),

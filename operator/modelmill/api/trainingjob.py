@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from modelmill.api.container import Image, UsersContainer
 from modelmill.api.schema import (
     ATOMIC,
     IMMUTABLE,
@@ -135,7 +136,7 @@ class Variable(Schema):
     """Its value, which anybody can read who may read the TrainingJob: no password."""
 
 
-class Container(Schema):
+class Container(UsersContainer):
     """A program of the user's that trains, instead of an estimator. It has neither credentials nor an identity; it runs
     as user 65532, with nothing to write to but $MILL_OUTPUT and /tmp."""
 
@@ -147,13 +148,8 @@ class Container(Schema):
         ),
     )
 
-    image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$")]
+    image: Image
     """The image. The Workspace says which are allowed; named by its digest, a training can be done again."""
-    command: Annotated[
-        tuple[Annotated[str, Field(max_length=4096)], ...] | None,
-        Field(min_length=1, max_length=64, json_schema_extra=ATOMIC),
-    ] = None
-    """What is started instead of the image's entrypoint. Absent: the entrypoint."""
     args: Annotated[
         tuple[Annotated[str, Field(max_length=4096)], ...],
         Field(max_length=64, json_schema_extra=ATOMIC),

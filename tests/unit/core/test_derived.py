@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from world import World, digest_of, moved_to, with_store
+from world import World, allowing_images, digest_of, moved_to, with_store
 
 from modelmill_contracts import report, task
 
@@ -192,14 +192,9 @@ CONTAINER = {"container": {"image": "registry.example.org/ml/clean:1", "command"
 
 
 def with_images(*patterns: str, **more: Any) -> World:
-    world = World()
-    store = {"uri": "s3://models", "secretRef": {"name": "store"}}
-    world.put("Workspace", "default", spec={"store": store, "allow": {"images": list(patterns)}, **more})
-    world.reconcile("Workspace", "default")
-    world.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
-    world.reconcile("Workspace", "default")
-    dataset(world, "visits", "a")
-    return world
+    made = allowing_images(*patterns, **more)
+    dataset(made, "visits", "a")
+    return made
 
 
 def test_a_users_container_has_no_credentials_and_says_nothing_in_our_name() -> None:

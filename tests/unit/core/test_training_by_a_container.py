@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from world import World, digest_of, trained, training_spec, with_dataset
+from world import World, allowing_images, digest_of, trained, training_spec, with_dataset
 
 from modelmill_contracts import report, task
 
@@ -18,13 +18,7 @@ def own_training(**more: Any) -> dict[str, Any]:
 
 
 def with_images(*patterns: str, **more: Any) -> World:
-    world = World()
-    store = {"uri": "s3://models", "secretRef": {"name": "store"}}
-    world.put("Workspace", "default", spec={"store": store, "allow": {"images": list(patterns)}, **more})
-    world.reconcile("Workspace", "default")
-    world.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
-    world.reconcile("Workspace", "default")
-    return with_dataset(world)
+    return with_dataset(allowing_images(*patterns, **more))
 
 
 def test_it_has_no_credentials_and_its_work_is_taken_by_ours() -> None:

@@ -275,6 +275,17 @@ def moved_to(world: World, uri: str) -> World:
     return world
 
 
+def allowing_images(*patterns: str, **more: Any) -> World:
+    """A Workspace that allows these images, and whose preflight passed; `more` is of its spec."""
+    world = World()
+    store = {"uri": "s3://models", "secretRef": {"name": "store"}}
+    world.put("Workspace", "default", spec={"store": store, "allow": {"images": list(patterns)}, **more})
+    world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    world.reconcile("Workspace", "default")
+    return world
+
+
 def with_dataset(world: World, name: str = "tumours", version: str = "a") -> World:
     """A Dataset with one valid version."""
     world.put("Dataset", name, spec={"source": {"configMapRef": {"name": name, "key": "data.csv"}}})
