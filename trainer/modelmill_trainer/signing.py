@@ -40,11 +40,11 @@ class Made(NamedTuple):
     new: bool
 
 
-def signed_by(store: Store, digest: str, keys: tuple[SigningKey, ...]) -> Signed | None:
-    """The first of the keys that signed the artifact; TaskError where a signature does not fit, or a key is none."""
-    manifest = store.get(f"{artifact_key(digest)}/{artifact.MANIFEST}", artifact.MAX_MANIFEST)
-    # Read again: what is signed must be what the digest is of.
-    folder.read_manifest(manifest, digest)
+def signed_by(store: Store, digest: str, manifest: bytes, keys: tuple[SigningKey, ...]) -> Signed | None:
+    """The first of the keys that signed the artifact, whose manifest has that digest.
+
+    TaskError where a signature does not fit, or a key is none.
+    """
     for declared in keys:
         key, fingerprint = _public(declared), signature.fingerprint(declared.public_key)
         if fingerprint is None:

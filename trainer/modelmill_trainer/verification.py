@@ -27,8 +27,9 @@ def verify(task: VerificationTask) -> Report:
             " and point at it",
         )
     with tempfile.TemporaryDirectory() as name, phase("verify"):
-        manifest = folder.fetch(Store(task.store), task.digest, Path(name))
-        signed = _signed(task)
+        store = Store(task.store)
+        manifest = folder.fetch(store, task.digest, Path(name))
+        signed = _signed(task, store, Path(name) / artifact.MANIFEST)
     size = sum(file.size for file in manifest.files) + len(artifact.encode(manifest))
     inputs, outputs = _listed(manifest.inputs), _listed(manifest.outputs)
     message = f"{len(manifest.files) + 1} files, {size} bytes, unchanged"
@@ -38,13 +39,13 @@ def verify(task: VerificationTask) -> Report:
     return Report(True, "Verified", message, result=result)
 
 
-def _signed(task: VerificationTask) -> Signed | None:
-    """Who signed it, where that is asked for; TaskError where nobody did who must have."""
+def _signed(task: VerificationTask, store: Store, manifest: Path) -> Signed | None:
+    """Who signed the manifest that was fetched, where that is asked for; TaskError where nobody did who must have."""
     if not task.keys:
         return None
     from modelmill_trainer import signing  # noqa: PLC0415 - most do not ask, and its import takes a while
 
-    found = signing.signed_by(Store(task.store), task.digest, task.keys)
+    found = signing.signed_by(store, task.digest, manifest.read_bytes(), task.keys)
     if found is None and task.signed:
         names = ", ".join(key.name for key in task.keys)
         raise TaskError(
