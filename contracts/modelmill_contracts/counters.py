@@ -48,6 +48,44 @@ class Bins(msgspec.Struct, frozen=True, omit_defaults=True):
     missing: int = 0
 
 
+class Arm(msgspec.Struct, frozen=True):
+    """What became of the requests that were assigned to one arm of a rollout, whoever answered them in the end.
+
+    `failures` are of that arm: 5xx, 429, time-outs, malformed answers, no connection, and of the candidate 4xx where
+    the stable answers 2xx.  `compute` are the model's times of the answers that did not fail.
+    """
+
+    requests: int
+    failures: int
+    compute: Latency
+
+
+class Shadow(msgspec.Struct, frozen=True):
+    """Requests that the stable answered and the candidate got a copy of, as both arms took them.
+
+    `compared` are those that both answered, `agreed` those of them with equal predictions: labels, or numbers within
+    a thousandth.
+    """
+
+    stable: Arm
+    candidate: Arm
+    compared: int = 0
+    agreed: int = 0
+    dropped: int = 0  # copies that were not sent, as too many were on their way
+
+
+class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+    """What one server counted of a rollout since its `epoch` began there (see `routes`)."""
+
+    epoch: str
+    stable: Arm
+    candidate: Arm
+    steered: int = 0  # requests with `routes.ARM_HEADER`, which are in neither arm
+    fallbacks: dict[str, int] = {}  # requests of the candidate's that the stable answered, by reason
+    open_breakers: int = 0  # workers that send the candidate nothing for now
+    shadow: Shadow | None = None
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """All counters of one server since `started`.  With another `started` they began at zero again.
 
@@ -74,3 +112,4 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[Bins, ...] = ()
     predictions: Bins | None = None
     scores: Bins | None = None
+    rollout: Rollout | None = None  # of the pods that serve while another revision is rolled out
