@@ -26,8 +26,8 @@ Percent = Annotated[int, Meta(ge=0, le=100)]
 class Routes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A rollout, as far as pods need to know it.
 
-    `epoch` names what is counted: with another one, all counts of arms begin at zero.  `weight` is the share of requests
-    that the candidate answers, in percent; `shadow` the share of the others of which it gets a copy.
+    `epoch` names what is counted: with another one, all counts of arms begin at zero.  `weight` is the share of
+    requests that the candidate answers, in percent; `shadow` the share of the others of which it gets a copy.
     """
 
     version: int = VERSION

@@ -35,7 +35,7 @@ def test_what_is_no_routes_is_refused(wrong: dict[str, object]) -> None:
 
 def test_nesting_without_end_is_refused() -> None:
     with pytest.raises(ValueError, match="deep"):
-        routes.decode(b"[" * 100_000)
+        routes.decode(b'{"more":' + b"[" * 100_000)
 
 
 def test_fields_that_a_newer_operator_adds_are_left_out() -> None:
