@@ -43,7 +43,7 @@ def log_e_value(control: Counts, candidate: Counts, *, p_a: float, p_b: float, d
 
 
 def null_rate(n_a: int, n_b: int, *, p_a: float, p_b: float, delta: float) -> float:
-    """q of the nearest null (q, q + delta), in (0, 1 - delta], to nine digits.
+    """q of the nearest null (q, q + delta), in (0, 1 - delta], to twelve digits.
 
     That is enough: ln E[e] rises above 0 by the square of q's relative error, times n q.
     """
@@ -52,7 +52,7 @@ def null_rate(n_a: int, n_b: int, *, p_a: float, p_b: float, delta: float) -> fl
     if high <= low:  # both outside on the same side: the nearest point is the end
         return max(min(high, low), _TINY)
     q = (low + high) / 2
-    while high - low > 1e-9 * high and high > _TINY:
+    while high - low > 1e-12 * high and high > _TINY:
         r = q + delta
         # The equation above without its denominators, which are positive.
         if n_a * (p_a - q) * r * (1 - r) + n_b * (p_b - r) * q * (1 - q) > 0:

@@ -11,19 +11,19 @@ BINS = len(LATENCY_EDGES) + 1
 """Of a histogram: bin i counts times in (edge[i-1], edge[i]], the last one those above all edges."""
 
 
-def check(counts: tuple[int, ...]) -> tuple[int, ...]:
-    """The counts, () where nothing was measured.  ValueError where they are not on these edges."""
+def cumulated(counts: tuple[int, ...]) -> tuple[int, ...]:
+    """How many times are at most each edge and, last, how many there are.  ValueError where the edges are others."""
     if counts and len(counts) != BINS:
         raise ValueError(f"latency counts have {len(counts)} bins, not the {BINS} of LATENCY_EDGES")
-    return counts
+    return tuple(accumulate(counts)) or (0,) * BINS
 
 
-def quantile_edge(counts: tuple[int, ...], quantile: float) -> int | None:
-    """Index of the first edge that at least this share of the times does not exceed; None where no edge does."""
-    wanted = math.ceil(quantile * sum(counts) * (1 - 1e-12))  # 0.9 of 10 are 9, whatever 0.9 * 10 is in floats
-    if not counts or wanted == 0:
+def quantile_edge(times: tuple[int, ...], quantile: float) -> int | None:
+    """Index of the first edge that at least this share of the cumulated times does not exceed; None where none is."""
+    wanted = math.ceil(quantile * times[-1] * (1 - 1e-12))  # 0.9 of 10 are 9, whatever 0.9 * 10 is in floats
+    if wanted == 0:
         return None
-    edge = bisect_left(tuple(accumulate(counts)), wanted)
+    edge = bisect_left(times, wanted)
     return edge if edge < len(LATENCY_EDGES) else None
 
 
@@ -33,9 +33,9 @@ def edge_times(edge: int, ratio: float) -> int | None:
     return found if found < len(LATENCY_EDGES) else None
 
 
-def slower(counts: tuple[int, ...], edge: int) -> Counts:
-    """How many there are, and how many of them are slower than the edge."""
-    return Counts(sum(counts), sum(counts[edge + 1 :]))
+def slower(times: tuple[int, ...], edge: int) -> Counts:
+    """How many of the cumulated times there are, and how many of them are slower than the edge."""
+    return Counts(times[-1], times[-1] - times[edge])
 
 
 def to_text(counts: tuple[int, ...]) -> str:

@@ -8,7 +8,7 @@ not fail more often.  x need not be right: whatever it is, a candidate that is a
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from modelmill.stats import histogram
 from modelmill.stats.e_values import AnyStart, log_mean_exp
@@ -51,27 +51,26 @@ class Latency:
         """It has none for a promotion."""
 
     def update(self, window: Window) -> Self:
-        control, candidate = histogram.check(window.control.latency), histogram.check(window.candidate.latency)
+        control, candidate = window.control.latency, window.candidate.latency
+        now = _Times(histogram.cumulated(control), histogram.cumulated(candidate))
+        past = _Times(histogram.cumulated(self.control), histogram.cumulated(self.candidate))
         slower = tuple(
-            self._after(process, quantile, control, candidate)
+            self._after(process, quantile, now, past)
             for process, quantile in zip(self.slower, self.quantiles, strict=True)
         )
         return replace(
             self, slower=slower, control=added(self.control, control), candidate=added(self.candidate, candidate)
         )
 
-    def _after(
-        self, process: AnyStart, quantile: float, control: tuple[int, ...], candidate: tuple[int, ...]
-    ) -> AnyStart:
-        edge = histogram.quantile_edge(self.control, quantile)
+    def _after(self, process: AnyStart, quantile: float, now: "_Times", past: "_Times") -> AnyStart:
+        edge = histogram.quantile_edge(past.control, quantile)
         bound = histogram.edge_times(edge, self.max_ratio) if edge is not None else None
         if edge is None or bound is None:
             return process  # no window before, or times above all edges: nothing can be told apart
-        now = Arms(histogram.slower(control, edge), histogram.slower(candidate, bound))
-        if not now.both:
+        failed = now.slower(edge, bound)
+        if not failed.both:
             return process
-        past = Arms(histogram.slower(self.control, edge), histogram.slower(self.candidate, bound))
-        return process.times(log_e_worse(now, past, 0.0, Prior(mean=1 - quantile)))
+        return process.times(log_e_worse(failed, past.slower(edge, bound), 0.0, Prior(mean=1 - quantile)))
 
     def record(self) -> Record:
         """What `restored` reads: windows and ln S for each quantile, and each arm's times."""
@@ -85,6 +84,17 @@ class Latency:
         control, candidate = _read(reader, "control"), _read(reader, "candidate")
         reader.end()
         return replace(self, slower=slower, control=control, candidate=candidate)
+
+
+class _Times(NamedTuple):
+    """The arms' cumulated times."""
+
+    control: tuple[int, ...]
+    candidate: tuple[int, ...]
+
+    def slower(self, edge: int, bound: int) -> Arms:
+        """Of the control's how many are slower than `edge`, of the candidate's than `bound`."""
+        return Arms(histogram.slower(self.control, edge), histogram.slower(self.candidate, bound))
 
 
 def _read(reader: Reader, arm: str) -> tuple[int, ...]:
