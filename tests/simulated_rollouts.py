@@ -33,6 +33,9 @@ class Truth:
     candidate: Series = 0.01
     control_seconds: Series | None = None  # median of a lognormal compute time
     candidate_seconds: Series | None = None
+    control_scores: Sequence[float] | None = None  # chances of the score bins
+    candidate_scores: Sequence[float] | None = None
+    agreement: Series | None = None  # of the labels, compared for as many requests as the candidate is given
 
     def rollouts(self, runs: int, seed: int) -> Iterator[list[Window]]:
         """The windows of each run."""
@@ -43,22 +46,33 @@ class Truth:
         s_a = rng.binomial(n_a, self._series(self.control))
         s_b = rng.binomial(n_b, self._series(self.candidate))
         for run in range(runs):
-            h_a = self._times(rng, n_a[run] - s_a[run], self.control_seconds)
-            h_b = self._times(rng, n_b[run] - s_b[run], self.candidate_seconds)
-            rows = zip(n_a[run].tolist(), s_a[run].tolist(), n_b[run].tolist(), s_b[run].tolist(), h_a, h_b, strict=True)
-            yield [Window(ArmWindow(na, sa, ha), ArmWindow(nb, sb, hb)) for na, sa, nb, sb, ha, hb in rows]
+            control = self._arm(rng, n_a[run], s_a[run], self.control_seconds, self.control_scores)
+            candidate = self._arm(rng, n_b[run], s_b[run], self.candidate_seconds, self.candidate_scores)
+            if self.agreement is None:
+                yield [Window(a, b) for a, b in zip(control, candidate, strict=True)]
+            else:
+                agreed = rng.binomial(n_b[run], self._series(self.agreement)).tolist()
+                yield [Window(a, b, b.requests, n) for a, b, n in zip(control, candidate, agreed, strict=True)]
+
+    def _arm(
+        self,
+        rng: np.random.Generator,
+        requests: NDArray[np.int64],
+        failures: NDArray[np.int64],
+        seconds: Series | None,
+        scores: Sequence[float] | None,
+    ) -> list[ArmWindow]:
+        nothing: list[tuple[int, ...]] = [()] * self.windows
+        times, rows = nothing, nothing
+        if seconds is not None:
+            chances = np.stack([_chances(median) for median in self._series(seconds).tolist()])
+            times = [tuple(counts) for counts in rng.multinomial(requests - failures, chances).tolist()]
+        if scores is not None:
+            rows = [tuple(counts) for counts in rng.multinomial(requests - failures, scores).tolist()]
+        return list(map(ArmWindow, requests.tolist(), failures.tolist(), times, rows))
 
     def _series(self, value: Series) -> NDArray[np.float64]:
         return np.broadcast_to(np.asarray(value, dtype=np.float64), self.windows)
-
-    def _times(
-        self, rng: np.random.Generator, counts: NDArray[np.int64], median: Series | None
-    ) -> Iterator[tuple[int, ...]]:
-        """Histograms on LATENCY_EDGES, one for each window."""
-        if median is None:
-            return iter([()] * self.windows)
-        chances = np.stack([_chances(seconds) for seconds in self._series(median).tolist()])
-        return map(tuple, rng.multinomial(counts, chances).tolist())
 
 
 _SIGMA = 0.5

@@ -17,20 +17,25 @@ def log_beta(a: float, b: float) -> float:
 
 def log_incomplete(x: float, a: float, b: float) -> float:
     """ln I_x(a, b) for x in [0, 1], a and b > 0; -inf at x = 0."""
-    if not (0 <= x <= 1 and a > 0 and b > 0):
-        raise ValueError(f"I_{x}({a}, {b}) is not defined: x must lie in [0, 1], and both parameters above 0")
-    if x == 0:
-        return -math.inf
-    if x == 1:
-        return 0.0
-    if x <= (a + 1) / (a + b + 2):
-        return min(_log_series(x, a, b), 0.0)
-    return _log_one_minus_exp(min(_log_series(1 - x, b, a), 0.0))
+    log_tail, below = _log_tail(x, a, b)
+    return log_tail if below else _log_one_minus_exp(log_tail)
 
 
 def log_complement(x: float, a: float, b: float) -> float:
     """ln(1 - I_x(a, b)), exact also where I_x(a, b) rounds to 1."""
-    return log_incomplete(1 - x, b, a)
+    log_tail, below = _log_tail(x, a, b)
+    return _log_one_minus_exp(log_tail) if below else log_tail
+
+
+def _log_tail(x: float, a: float, b: float) -> tuple[float, bool]:
+    """ln of the tail in which the fraction converges, and whether that is the one below x."""
+    if not (0 <= x <= 1 and a > 0 and b > 0):
+        raise ValueError(f"I_{x}({a}, {b}) is not defined: x must lie in [0, 1], and both parameters above 0")
+    if x in (0, 1):
+        return -math.inf, x == 0
+    if x <= (a + 1) / (a + b + 2):
+        return min(_log_series(x, a, b), 0.0), True
+    return min(_log_series(1 - x, b, a), 0.0), False
 
 
 def _log_series(x: float, a: float, b: float) -> float:

@@ -49,7 +49,10 @@ class Expectation:
     def __init__(self, n_a: int, n_b: int, p_a: float, p_b: float, delta: float) -> None:
         self.n_a, self.n_b = n_a, n_b
         self.e_values = [
-            [math.exp(log_e_value(Counts(n_a, s_a), Counts(n_b, s_b), p_a=p_a, p_b=p_b, delta=delta)) for s_b in range(n_b + 1)]
+            [
+                math.exp(log_e_value(Counts(n_a, s_a), Counts(n_b, s_b), p_a=p_a, p_b=p_b, delta=delta))
+                for s_b in range(n_b + 1)
+            ]
             for s_a in range(n_a + 1)
         ]
 
@@ -68,9 +71,8 @@ def chances_of(n: int, theta: float) -> NDArray[np.float64]:
 def test_under_the_null_an_e_value_is_one_at_most_on_average(n_a: int, n_b: int, worse: bool) -> None:
     for p_a, p_b, delta in alternatives(worse):
         expectation = Expectation(n_a, n_b, p_a, p_b, delta)
-        for theta_a, theta_b in product((0.0, 0.003, 0.03, 0.3, 0.7, 1.0), repeat=2):
-            bound = theta_a + delta
-            theta_b = min(theta_b, bound) if worse else max(theta_b, bound)
+        for theta_a, other in product((0.0, 0.003, 0.03, 0.3, 0.7, 1.0), repeat=2):
+            theta_b = min(other, theta_a + delta) if worse else max(other, theta_a + delta)
             if theta_b <= 1:
                 assert expectation.under(theta_a, theta_b) <= 1 + 1e-9, (p_a, p_b, delta, theta_a, theta_b)
 
@@ -95,7 +97,7 @@ def test_no_other_point_of_the_null_is_nearer_to_the_alternative(n_a: int, n_b: 
 
         grid = [*((1 - delta) * i / 500 for i in range(501)), *(q * (1 + d) for d in (-0.1, -1e-3, 1e-3, 0.1))]
         nearest = min(distance(x) for x in grid if 0 <= x <= 1 - delta)
-        rounding = 1e-9 * (1 + nearest) + 4e-16 * (n_a + n_b)
+        rounding = 1e-9 * (1 + nearest) + 1e-12 * (n_a + n_b)  # q has twelve digits
         assert distance(q) <= nearest + rounding, (p_a, p_b, delta)
 
 

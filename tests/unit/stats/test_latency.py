@@ -163,7 +163,9 @@ def test_times_on_other_edges_are_refused() -> None:
         Latency(0.99, 1.2).update(window((1, 2, 3), FAST))
 
 
-@pytest.mark.parametrize(("quantile", "ratio"), [(0.0, 1.2), (1.0, 1.2), (math.nan, 1.2), (0.99, 0.9), (0.99, math.inf)])
+@pytest.mark.parametrize(
+    ("quantile", "ratio"), [(0.0, 1.2), (1.0, 1.2), (math.nan, 1.2), (0.99, 0.9), (0.99, math.inf)]
+)
 def test_bounds_that_are_none_are_refused(quantile: float, ratio: float) -> None:
     with pytest.raises(ValueError, match=r"latency\.\w+ is"):
         Latency(quantile, ratio)
