@@ -1,6 +1,7 @@
 """What is known of one window: the requests of a collection interval that either arm was given."""
 
 from dataclasses import dataclass
+from operator import add
 from typing import Self
 
 
@@ -69,4 +70,4 @@ def added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
         return one or other
     if len(one) != len(other):
         raise ValueError(f"counts of {len(one)} bins cannot be added to counts of {len(other)} bins")
-    return tuple(map(sum, zip(one, other, strict=True)))
+    return tuple(map(add, one, other))

@@ -84,7 +84,7 @@ def test_without_a_tolerance_no_difference_is_still_none(runs: int) -> None:
 
 @pytest.mark.parametrize("runs", RUNS)
 def test_four_points_more_are_found_within_a_few_windows(runs: int) -> None:
-    found = simulate(Truth(candidate=0.05), error_rate, runs=runs)
+    found = simulate(Truth(windows=30, candidate=0.05), error_rate, runs=runs)
     assert found.rejected_by(0.5) <= 5
     assert found.rejected_by(0.99) <= 15
     assert found.promoted() <= at_most(ALPHA, runs)
