@@ -1,7 +1,7 @@
 """How little traffic is enough: the requests a day with which a gate decides within a day.
 
-`python -m tests.bench.traffic`.  Simulated, with the shipped gates.  A window is committed after 15 s, or later: once it
-has ten requests of the candidate.  Found is the least number of requests a day, on a grid of steps of a tenth, with
+`python -m tests.bench.traffic`.  Simulated, with the shipped gates.  A window is committed after 15 s, or later, once
+it has ten requests of the candidate.  Found is the least number of requests a day, on a grid of steps of a tenth, with
 which four of five runs decide.
 """
 
