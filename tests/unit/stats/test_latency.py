@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelmill.stats import histogram
-from modelmill.stats.block_gro import Counts
+from modelmill.stats.block_gro import Counts, log_e_value
 from modelmill.stats.e_values import log_mean_exp, threshold
 from modelmill.stats.latency import Latency
 from modelmill.stats.record import RecordError
@@ -71,6 +71,16 @@ def test_the_first_window_only_says_what_slow_is() -> None:
     gate = Latency(0.99, 1.2).update(window(FAST, times(b100=100)))
     assert gate.against == pytest.approx(0, abs=1e-6)
     assert gate.update(window(FAST, times(b100=100))).against > threshold(0.05, 4)
+
+
+def test_the_alternative_comes_from_the_times_before() -> None:
+    """As for failures, r = (s + 18 (1-q)) / (n + 18), without a margin: that lies in the ratio."""
+    first = Latency(0.99, 1.2).update(window(FAST, times(b43=60, b44=40)))
+    second = first.update(window(times(b40=400, b48=500), times(b43=30, b44=70)))
+    r_a, r_b = (450 + 18 * 0.5) / (900 + 18), (40 + 18 * 0.5) / (100 + 18)  # of the median: slower than b40, and b43
+    p_b = max(r_b, min(1.5 * r_a, (1 + r_a) / 2))
+    expected = log_e_value(Counts(900, 500), Counts(100, 70), p_a=r_a, p_b=p_b, delta=0.0)
+    assert second.slower[0] == first.slower[0].times(expected)
 
 
 def test_as_slow_as_tolerated_is_not_slow() -> None:
