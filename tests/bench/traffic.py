@@ -27,6 +27,7 @@ PER_WINDOW = 10  # requests of the candidate
 WINDOWS_A_DAY = 24 * 3600 // 15
 DECIDED = 0.8
 MOST = 1_000_000  # requests a day
+STEP = 1.1
 
 
 class Row(NamedTuple):
@@ -84,17 +85,19 @@ def share(row: Row, weight: float, requests: int, runs: int) -> float:
 
 
 def smallest(row: Row, weight: float, runs: int) -> int | None:
-    """Requests a day; None where `MOST` are too few.  More requests decide more often, so that it can be halved to."""
-    if share(row, weight, MOST, runs) < DECIDED:
-        return None
-    low, high = 0, math.ceil(math.log(MOST, 1.1))
+    """Requests a day; None where `MOST` are too few.  More requests decide more often, so it is found by halving."""
+    low, high = 0, math.ceil(math.log(1 / weight, STEP))
+    while share(row, weight, round(STEP**high), runs) < DECIDED:
+        if STEP**high > MOST:
+            return None
+        low, high = high, high + math.ceil(math.log(2, STEP))
     while high - low > 1:
         middle = (low + high) // 2
-        if share(row, weight, round(1.1**middle), runs) >= DECIDED:
+        if share(row, weight, round(STEP**middle), runs) >= DECIDED:
             high = middle
         else:
             low = middle
-    return round(1.1**high)
+    return round(STEP**high)
 
 
 def rounded(requests: int | None) -> str:
@@ -107,7 +110,7 @@ def rounded(requests: int | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--runs", type=int, default=100)
     runs = parser.parse_args().runs
     lines = [
         f"| gate | what is true | decision | {' | '.join(f'weight {weight:.0%}' for weight in WEIGHTS)} |",
