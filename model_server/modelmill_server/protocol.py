@@ -423,7 +423,7 @@ class Connection(asyncio.Protocol):
         self._waiting.popleft()
         self._count_out(request, gone=False)
         if self._server.draining:
-            self._end(response)
+            self._end(response.replace(_END_OF_HEAD, b"\r\nconnection: close" + _END_OF_HEAD, 1))
             return
         self._outbox.send(self._transport, response)
         if self._waiting or self._held or self._refusal is not None:

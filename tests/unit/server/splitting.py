@@ -1,7 +1,6 @@
 """A rollout as pods see it: the folder that kubelet mounts, a stable server that follows it, and a candidate."""
 
 import http.client
-import os
 import shutil
 import socket
 import threading
@@ -42,7 +41,7 @@ class Mounted:
             (made / routes.FILE).write_bytes(text if isinstance(text, bytes) else routes.encode(text))
         link = self.folder / "..data_tmp"
         link.symlink_to(made.name)
-        os.replace(link, self.folder / "..data")
+        link.replace(self.folder / "..data")
         if text is None:
             file.unlink(missing_ok=True)
         elif not file.is_symlink():

@@ -144,7 +144,7 @@ def test_who_asks_for_this_version_gets_it_and_is_in_neither_arm(cancer: Made, o
     assert (seen.stable.requests, seen.candidate.requests, seen.steered) == (0, 0, 0)
 
 
-def test_what_is_wrong_with_a_request_is_no_failure_of_anybody(cancer: Made, other: Server, server: Stable) -> None:
+def test_what_is_wrong_with_a_request_is_no_failure_of_anybody(other: Server, server: Stable) -> None:
     server.follow(to(other.port, 50))
     for _ in range(40):
         answer = server.ask("POST", INFER, b'{"inputs": []}')
