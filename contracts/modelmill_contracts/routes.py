@@ -32,7 +32,7 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     version: int = VERSION
     epoch: Annotated[str, Meta(min_length=1, max_length=64)]
-    host: Annotated[str, Meta(min_length=1, max_length=253)]  # the candidate's Service, or an address
+    host: Annotated[str, Meta(pattern=r"^[A-Za-z0-9.:-]+\Z", max_length=253)]  # the candidate's Service, or an address
     port: Annotated[int, Meta(ge=1, le=65535)]  # HTTP
     weight: Percent = 0
     shadow: Percent = 0
