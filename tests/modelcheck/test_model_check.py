@@ -21,6 +21,7 @@ SHARE = {
     "ModelDeployment: rollout": 500_000,
     "ModelDeployment: loss": 300_000,
     "ModelDeployment: withdrawal": 200_000,
+    "ModelDeployment: canary": 100_000,
     "ModelVersion": 500_000,
     "ModelVersion: approval": 200_000,
     "ModelVersion: tests": 300_000,
