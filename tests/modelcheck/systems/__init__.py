@@ -23,8 +23,8 @@ def systems() -> dict[str, System]:
     """All of them by name."""
     every = (
         rollout(), loss(), withdrawal(), CanarySystem(), TrainingJobSystem(), ModelSystem(), DatasetSystem(),
-        TwoReplicasSystem(), RefreshSystem(), DerivationSystem(), ModelVersionSystem(), WorkspaceSystem(), CollectionSystem(),
-        AdmissionSystem(), ApprovalSystem(), TestingSystem(), MovedStoreSystem(), ReproductionSystem(),
-        RetirementSystem(),
+        TwoReplicasSystem(), RefreshSystem(), DerivationSystem(), ModelVersionSystem(), WorkspaceSystem(),
+        CollectionSystem(), AdmissionSystem(), ApprovalSystem(), TestingSystem(), MovedStoreSystem(),
+        ReproductionSystem(), RetirementSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}
