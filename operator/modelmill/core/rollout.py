@@ -30,6 +30,7 @@ from modelmill_contracts import digest
 
 RUNNING, RESUMED, PAUSED, REJECTED, INCONCLUSIVE = "Running", "Resumed", "Paused", "Rejected", "Inconclusive"
 _HOLD = "5m"
+LEAST_IN_A_WINDOW = 10  # requests of the candidate: with fewer it stays open, as short windows waste what the other arm had
 
 
 @dataclass(frozen=True)
@@ -327,7 +328,7 @@ def _weighed(
     """The progress with the open window weighed, where its time has come; whether it was, and when it will be."""
     window = situation.window
     due = parse_duration(declared.interval) - max(now - moment(progress.weighed_at), timedelta())
-    if window is None or due > timedelta() or not window.filled(1):
+    if window is None or due > timedelta() or not window.filled(LEAST_IN_A_WINDOW):
         return progress, gates, False, due
     gates = evidence.after(gates, window)
     progress = replace(
