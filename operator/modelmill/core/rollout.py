@@ -30,7 +30,8 @@ from modelmill_contracts import digest
 
 RUNNING, RESUMED, PAUSED, REJECTED, INCONCLUSIVE = "Running", "Resumed", "Paused", "Rejected", "Inconclusive"
 _HOLD = "5m"
-LEAST_IN_A_WINDOW = 10  # requests of the candidate: with fewer it stays open, as short windows waste what the other arm had
+# Requests of the candidate: with fewer a window stays open, as short ones would waste what the other arm had.
+LEAST_IN_A_WINDOW = 10
 
 
 @dataclass(frozen=True)
