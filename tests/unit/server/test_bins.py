@@ -257,12 +257,12 @@ def test_a_prediction_is_answered_where_its_rows_cannot_be_counted(
 def test_a_block_that_cannot_be_binned_makes_room_for_the_next_one(numeric: Made) -> None:
     server = Loaded(numeric)
     assert server.board.layout is not None
-    right = server.board.layout.offsets
+    right = server.board.layout.edges
     rows = np.ones((700, 30), np.float32)
-    server.board.layout.offsets = np.zeros(7, int)  # not that many columns
+    server.board.layout.edges = right[:, :7]  # not that many columns
     for _ in range(server.board.layout.rows):
         assert len(server.infer(matrix(rows[:1]))[0]["data"]) == 1
-    server.board.layout.offsets = right
+    server.board.layout.edges = right
     server.infer(matrix(rows))
     server.infer(matrix(rows[:1]))
     found = server.snapshot()
