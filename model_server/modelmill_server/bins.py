@@ -113,7 +113,7 @@ class Bins:
         self._head = memory[:_HEAD].cast("Q")
         self._counts, *self._blocks = _views(layout, memory)
         self._rows, self._labels, self._probabilities, self._seconds = self._blocks
-        self.answers: Sequence[Array] | None = None  # those of the requests that `add_row` counts
+        self.answers: Sequence[Array] = ()  # those of the requests that `add_row` counts; no request's at first
         self.add_row: Callable[[float, float], None] = self._no_row
 
     def copy_from(self, row: Row) -> None:
@@ -344,7 +344,8 @@ def _above(edges: Array, tiles: Array) -> Array:
         np.greater(tile, edges, out=above)
         np.add(found, above.view(np.uint8), out=found)
     words = np.add.reduce(found.view(np.uint64), axis=-1)
-    return words[..., np.newaxis].view(np.uint8).sum(axis=-1, dtype=np.int64)
+    rows: Array = words[..., np.newaxis].view(np.uint8).sum(axis=-1, dtype=np.int64)
+    return rows
 
 
 def _timed(seconds: Array) -> Array:
