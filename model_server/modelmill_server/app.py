@@ -228,7 +228,16 @@ class App:
     def _predict_now(self, servable: "Servable", codec: Codec, body: bytes, json_size: int | None) -> Outcome:
         started = perf_counter()
         outcome = inference.predict(servable, codec, body, json_size)
-        self._count(outcome, perf_counter() - started)
+        seconds = perf_counter() - started
+        bins = self.counters.bins
+        # What most requests are is counted here, as `_count` would: its call is a tenth of what counting costs.
+        if bins is not None and outcome.arrays is bins.answers:
+            try:
+                bins.add_row(outcome.seconds, seconds)
+            except Exception as error:
+                self._not_binned(error)
+        else:
+            self._count(outcome, seconds)
         return outcome
 
     async def _predict_in_turn(

@@ -12,17 +12,17 @@ from modelmill_server.inference import Codec, Outcome
 from modelmill_server.model import Servable
 
 
-def _predict_uncounted(
+def predict(
     self: App,  # noqa: ARG001
     servable: Servable,
     codec: Codec,
     body: bytes,
     json_size: int | None,
 ) -> Outcome:
-    """`App._predict_now` without the two looks at the clock and the call of `_count`."""
+    """`App._predict_now` without the two looks at the clock and without the count."""
     return inference.predict(servable, codec, body, json_size)
 
 
 if __name__ == "__main__":
-    App._predict_now = _predict_uncounted  # type: ignore[method-assign]  # noqa: SLF001
+    App._predict_now = predict  # type: ignore[method-assign]  # noqa: SLF001
     sys.exit(main())
