@@ -1,4 +1,4 @@
-"""docs/BENCHMARKS.md: each benchmark rewrites its own section, between two markers."""
+"""docs/BENCHMARKS.md, mostly: each benchmark rewrites its own section of a document, between two markers."""
 
 import os
 import platform
@@ -7,15 +7,15 @@ from pathlib import Path
 PATH = Path(__file__).resolve().parents[2] / "docs" / "BENCHMARKS.md"
 
 
-def update(section: str, report: str) -> None:
+def update(section: str, report: str, path: Path = PATH) -> None:
     """Put `report` between the section's markers, which must be there, and print it."""
-    text = PATH.read_text()
+    text = path.read_text()
     begin, end = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
     if begin not in text or end not in text:
-        raise SystemExit(f"{PATH.name} has no markers {begin} and {end}: write what the section is about, and them")
+        raise SystemExit(f"{path.name} has no markers {begin} and {end}: write what the section is about, and them")
     before, _, rest = text.partition(begin)
-    PATH.write_text(f"{before}{begin}\n{report}\n{end}{rest.partition(end)[2]}")
-    print(f"\n{report}\n\nwritten to docs/{PATH.name}")
+    path.write_text(f"{before}{begin}\n{report}\n{end}{rest.partition(end)[2]}")
+    print(f"\n{report}\n\nwritten to docs/{path.name}")
 
 
 def machine() -> str:
