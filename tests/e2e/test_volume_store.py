@@ -108,7 +108,7 @@ def test_a_model_is_trained_and_served_from_a_volume(volume: Kubectl) -> None:
     assert f"./blobs/{told['history'][0]['file'].replace(':', '-')}" in found
     assert any(name.startswith("./artifacts/") and name.endswith("/manifest.json") for name in found)
     # Whoever needs no more than to read cannot write.
-    (pod, *_) = volume.list("pods", f"modelmill.dev/modeldeployment=triage")
+    (pod, *_) = volume.list("pods", "modelmill.dev/modeldeployment=triage")
     assert "secretKeyRef" not in json.dumps(pod["spec"])
 
 

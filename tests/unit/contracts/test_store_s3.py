@@ -139,8 +139,8 @@ class _NoContainer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         type(self).asked += 1
         body = (
-            '<?xml version="1.0" encoding="utf-8"?>\n<Error><Code>ContainerNotFound</Code><Message>The specified container'
-            f" does not exist.\nRequestId:{self.asked}\nTime:2026-01-01T00:00:{self.asked:02}Z</Message></Error>"
+            '<?xml version="1.0" encoding="utf-8"?>\n<Error><Code>ContainerNotFound</Code><Message>The specified'
+            f" container does not exist.\nRequestId:{self.asked}\nTime:2026-01-01T00:00:{self.asked:02}Z</Message></Error>"
         ).encode()
         self.send_response(404)
         self.send_header("Content-Length", str(len(body)))
@@ -148,7 +148,11 @@ class _NoContainer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body if self.command != "HEAD" else b"")
 
-    do_HEAD = do_PUT = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        self.do_GET()
 
     def log_message(self, *_: object) -> None:
         pass

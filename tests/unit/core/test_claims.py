@@ -43,8 +43,10 @@ def _said(world: World, kind: str, name: str) -> tuple[str, str]:
         ),
         (
             {},
-            "it names no StorageClass, and the cluster has no default one; make one the default, or a claim with"
-            " spec.storageClassName",
+            (
+                "it names no StorageClass, and the cluster has no default one; make one the default, or a claim with"
+                " spec.storageClassName"
+            ),
         ),
         (
             {"storageClassName": ""},

@@ -158,9 +158,7 @@ def test_no_function_changes_the_configuration_or_writes_a_log(
         "SELECT * FROM (ATTACH '/tmp/modelmill-fuzz')",
     ],
 )
-def test_no_function_stands_for_a_statement(
-    store: StoreLocation, inputs: tuple[SnapshotInput, ...], sql: str
-) -> None:
+def test_no_function_stands_for_a_statement(store: StoreLocation, inputs: tuple[SnapshotInput, ...], sql: str) -> None:
     answer = _derive(store, inputs, sql)
     assert answer.reason == "QueryInvalid", answer
     assert answer.message.startswith("source.derive.sql fails: ")

@@ -1,4 +1,4 @@
-"""S3 servers that fail in the middle: what was read of a source counts for nothing, and no part of a version is seen."""
+"""S3 servers that fail in the middle: what was read counts for nothing, and no part of a version is seen."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -59,7 +59,9 @@ def test_a_key_that_ends_while_the_source_is_read(
     answer = run(asked)
     assert read == ["a.csv"]
     assert (answer.reason, answer.retryable, answer.result) == ("StoreRefused", False, None), answer
-    assert f"in s3://lake at {lake.endpoint}: it refuses the key; check the Secret that secretRef names" in answer.message
+    assert (
+        f"in s3://lake at {lake.endpoint}: it refuses the key; check the Secret that secretRef names" in answer.message
+    )
     assert READER[environment.STORE_SECRET_KEY] not in answer.message
     # What was taken before stays, and nothing was added to it.
     assert set((tmp_path / "store" / "blobs").iterdir()) == blobs
@@ -71,6 +73,7 @@ def test_a_key_that_ends_while_the_source_is_read(
 # A store that dies within an upload.
 
 _SENT = 13 << 20  # bytes: two parts are there, the third is on its way
+
 
 @pytest.fixture
 def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

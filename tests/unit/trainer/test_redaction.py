@@ -1,4 +1,4 @@
-"""What libraries say of data they do not like is shown without the data: no text, and no number that nobody declared."""
+"""What libraries say of data is shown without the data: no text, and no number that nobody declared."""
 
 from pathlib import Path
 
@@ -40,15 +40,18 @@ def test_a_message_of_scikit_learn_shows_what_was_declared_and_no_value() -> Non
     features = pd.DataFrame({"x": np.arange(40.0), "y": np.arange(40.0)})
     data = Data(features, np.arange(40.0), {"x": "Float", "y": "Float"}, "target")
     with pytest.raises(TaskError) as caught, fitting.explained(pipeline, data):
-        raise ValueError("n_components=9 does not suit 4111.25 among 40 rows of 2 columns, nor 17")
+        raise ValueError("n_components=9 does not suit 4111.25 among 40 rows of 2, nor 17")
     assert str(caught.value) == (
-        "scikit-learn could not fit PCA (ValueError): n_components=9 does not suit ... among 40 rows of 2 columns, nor ..."
+        "scikit-learn could not fit PCA (ValueError): n_components=9 does not suit ... among 40 rows of 2, nor ..."
     )
 
 
 def test_a_model_that_a_value_breaks_does_not_show_it(tmp_path: Path) -> None:
     graph = helper.make_graph(
-        [helper.make_node("Cast", ["x"], ["place"], to=TensorProto.INT64), helper.make_node("Gather", ["t", "place"], ["y"])],
+        [
+            helper.make_node("Cast", ["x"], ["place"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["t", "place"], ["y"]),
+        ],
         "table",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
