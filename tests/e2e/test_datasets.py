@@ -158,7 +158,7 @@ SCRIPT = """
 import os
 from pathlib import Path
 import pandas as pd
-secret = [name for name in os.environ if "ACCESS" in name or "SECRET" in name or "KUBERNETES" in name]
+secret = [name for name in os.environ if "ACCESS" in name or "SECRET" in name]
 assert not secret, secret
 assert not Path("/var/run/secrets").exists()
 rows = pd.read_parquet(Path(os.environ["MILL_DATA"]) / "patients.parquet")

@@ -140,7 +140,8 @@ class _NoContainer(BaseHTTPRequestHandler):
         type(self).asked += 1
         body = (
             '<?xml version="1.0" encoding="utf-8"?>\n<Error><Code>ContainerNotFound</Code><Message>The specified'
-            f" container does not exist.\nRequestId:{self.asked}\nTime:2026-01-01T00:00:{self.asked:02}Z</Message></Error>"
+            f" container does not exist.\n"
+            f"RequestId:{self.asked}\nTime:2026-01-01T00:00:{self.asked:02}Z</Message></Error>"
         ).encode()
         self.send_response(404)
         self.send_header("Content-Length", str(len(body)))
