@@ -125,14 +125,15 @@ def decide(facts: Facts, now: datetime) -> Decision:
     kept = [r for r in facts.reservations if r.uid in facts.unnumbered and taken.get(r.number, r.uid) == r.uid]
     reserved = {r.uid for r in kept}
     numbered = [version.made for version in facts.versions] + [w.made for w in facts.waiting if w.uid in reserved]
-    exists = set(filter(None, numbered))
+    exists = {content for content in numbered if content is not None}
     for waiting in facts.waiting:
         if waiting.uid in reserved or waiting.uid in made or waiting.made in exists:
             continue
         if len(kept) < MAX_RESERVATIONS:  # the others come next
             last += 1
             kept.append(Reservation(last, waiting.job, waiting.uid))
-            exists |= {waiting.made} - {None}
+            if waiting.made is not None:
+                exists.add(waiting.made)
     ready = [version.number for version in facts.versions if version.ready]
     latest_ready = max(ready) if ready else None
     return Decision(last, tuple(kept), latest_ready, retirement.decide(facts.retirement, now))

@@ -21,9 +21,9 @@ from modelcheck.systems.workspace import WorkspaceSystem
 def systems() -> dict[str, System]:
     """All of them by name."""
     every = (
-        rollout(), loss(), withdrawal(), TrainingJobSystem(), ModelSystem(), SameRecipeSystem(), DatasetSystem(),
-        TwoReplicasSystem(), RefreshSystem(), DerivationSystem(), ModelVersionSystem(), WorkspaceSystem(), CollectionSystem(),
-        AdmissionSystem(), ApprovalSystem(), TestingSystem(), MovedStoreSystem(), ReproductionSystem(),
-        RetirementSystem(),
+        rollout(), loss(), withdrawal(), TrainingJobSystem(), ModelSystem(), SameRecipeSystem(),
+        DatasetSystem(), TwoReplicasSystem(), RefreshSystem(), DerivationSystem(), ModelVersionSystem(),
+        WorkspaceSystem(), CollectionSystem(), AdmissionSystem(), ApprovalSystem(), TestingSystem(),
+        MovedStoreSystem(), ReproductionSystem(), RetirementSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}
