@@ -1,4 +1,4 @@
-"""Signatures: where the Workspace requires one, what nobody signed, or signed wrongly, is refused until it is signed."""
+"""Signatures: where one is required, what nobody signed, or somebody signed wrongly, is refused until it is signed."""
 
 import base64
 import json
