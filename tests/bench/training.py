@@ -15,10 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from modelmill.core import trainingjob
 from tests.bench import document
 from tests.bench.cluster import place
 from tests.live import API_VERSION, ROOT, Kubectl
+
+from modelmill.core import trainingjob
 
 NAMESPACE = "bench-training"
 ROUNDS = 7
