@@ -370,7 +370,7 @@ class TrainingJobStatus(Status):
     """Of each metric the slice of the test rows where it is worst, as far as there is room for them. All slices are in
     the artifact's evaluation.json."""
     model_version: Annotated[str | None, Field(max_length=63)] = None
-    """Name of the ModelVersion that the run became, such as triage-7."""
+    """Name of the ModelVersion that the run became, such as triage-7, or that was of its recipe before."""
     usage: Usage | None = None
 
 

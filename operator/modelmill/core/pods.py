@@ -351,5 +351,9 @@ def _users_trouble(ended: Mapping[str, Any], *, fatal: bool) -> Trouble:
     if ended.get("reason") == "OOMKilled":
         words = "used more memory than its limit; raise spec.resources.limits.memory"
         return Trouble("OutOfMemory", f"container {USERS} {words}", fatal)
-    words = f"ended with exit code {ended.get('exitCode')}; its log says why (kubectl logs POD -c {USERS})"
+    words = (
+        f"ended with exit code {ended.get('exitCode')}; its log says why (kubectl logs POD -c {USERS}). It runs as user"
+        f" {SECURITY['runAsUser']} and not as root, and can write to ${environment.OUTPUT} and"
+        f" {environment.WORK_FOLDER} only: an image that needs more than that has to be changed"
+    )
     return Trouble("ContainerFailed", f"container {USERS} {words}", fatal, declared=True)
