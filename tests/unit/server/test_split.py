@@ -1,19 +1,25 @@
 """Who answers during a rollout: by chance, by a key, by a header; and what is counted of it."""
 
 import math
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 from artifacts import Made
 from prometheus_client.parser import text_string_to_metric_families
-from serving import Server, ask
-from splitting import CANDIDATE, INFER, STABLE, Stable, between, candidate, load, one_row, stable, to, until
+from serving import Server, ask, matrix
+from splitting import CANDIDATE, INFER, STABLE, Stable, between, candidate, load, one_row, relay, stable, to, until
 
 from modelmill_contracts import counters as names
 from modelmill_contracts.counters import Arm, Snapshot
+from modelmill_server.app import App, Limits
+from modelmill_server.counters import Counters
+from modelmill_server.split import is_of_candidate
 
 ARM = "modelmill-arm"
 
@@ -175,7 +181,44 @@ def test_the_candidates_pods_see_the_same_routes_and_answer_themselves(cancer: M
         server.follow(to(other.port, 100))
         assert [version_of(server, body) for _ in range(20)].count(CANDIDATE) > 0
         assert version_of(other, body) == CANDIDATE  # which it asks itself for, once
-        until(lambda: not other.snapshot.in_flight, "nothing goes round in a circle")
+        # What comes from elsewhere, or from itself, names the arm: nothing goes round in a circle.
+        seen = other.counted()
+        assert (seen.candidate.requests, seen.stable.requests, seen.steered > 0) == (1, 0, True)
+
+
+def test_a_pod_of_the_candidates_revision_knows_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "triage-90ab11c2-6d5f9c7b8-x2x7q")
+    assert is_of_candidate(to(80, revision="90ab11c2"), "triage")
+    assert not is_of_candidate(to(80, revision="90ab11c"), "triage")
+    assert not is_of_candidate(to(80, revision="3fa94c1b"), "triage")
+    assert not is_of_candidate(to(80, revision="90ab11c2"), "other")
+    assert not is_of_candidate(to(80), "triage")
+
+
+def test_a_pod_of_the_candidates_revision_rolls_nothing_out(
+    cancer: Made, other: Server, server: Stable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision = "90ab11c2"
+    monkeypatch.setattr("socket.gethostname", lambda: f"model-{revision}-x")
+    app = App("model", "7", Limits(), Counters())
+    app.route(to(other.port, 100, revision=revision))
+    assert (app.split, app.counters.arms.read()) == (None, None)
+    # Another pod, this machine, does.
+    server.follow(to(other.port, 100, revision=revision))
+    assert CANDIDATE in {version_of(server, one_row(cancer)) for _ in range(5)}
+
+
+def test_a_large_request_is_waited_for_longer(cancer: Made, other: Server, server: Stable) -> None:
+    def slowly(connection: socket.socket, request: bytes) -> None:
+        time.sleep(0.1)
+        relay(other.port)(connection, request)
+
+    with between(other.port) as proxy:
+        proxy.answering = slowly
+        server.follow(to(proxy.port, 100))
+        assert version_of(server, one_row(cancer)) == STABLE  # 20 ms
+        rows = np.resize(cancer.rows, (3000, 30))
+        assert version_of(server, msgspec.json.encode({"inputs": [matrix(rows)]}).ljust(1_000_000)) == CANDIDATE
 
 
 def test_all_workers_follow_and_are_counted_together(cancer: Made, other: Server, tmp_path: Path) -> None:
