@@ -209,6 +209,12 @@ class App:
         """The whole response to an inference request, computed here: the short cut of `protocol`."""
         return self.encoded(self.predict_now(body, json_size))
 
+    def predict_now(self, body: bytes, json_size: int | None) -> Outcome:
+        """Answer and count one request of V2 here, of a model that is fast."""
+        if self.servable is None:  # the short cut opens when the model is there
+            raise AssertionError("the short cut was taken before the model was loaded")
+        return self._predict_now(self.servable, self.servable.codec, body, json_size)
+
     def encoded(self, outcome: Outcome) -> bytes:
         """The whole response, for a connection that stays open."""
         line = status_line(outcome.status)
@@ -284,12 +290,9 @@ class App:
         self._count(outcome, perf_counter() - started)
         return outcome
 
-    def predict_now(self, body: bytes, json_size: int | None) -> Outcome:
-        """Answer and count one request of V2 here, of a model that is fast."""
-        if self.servable is None:  # the short cut opens when the model is there
-            raise AssertionError("the short cut was taken before the model was loaded")
+    def _predict_now(self, servable: "Servable", codec: Codec, body: bytes, json_size: int | None) -> Outcome:
         started = perf_counter()
-        outcome = inference.predict(self.servable, self.servable.codec, body, json_size)
+        outcome = inference.predict(servable, codec, body, json_size)
         self._count(outcome, perf_counter() - started)
         return outcome
 
