@@ -19,6 +19,20 @@ WORKER_RESTARTS = "modelmill_worker_restarts"  # counter
 FEATURE_ROWS = "modelmill_feature_rows"  # and label feature
 PREDICTION_ROWS = "modelmill_prediction_rows"
 SCORE_ROWS = "modelmill_score_rows"
+# Of a rollout since its epoch began, see `Rollout`; label arm: stable or candidate.
+ROLLOUT_REQUESTS = "modelmill_rollout_requests"
+ROLLOUT_FAILURES = "modelmill_rollout_failures"
+ROLLOUT_COMPUTE_SECONDS = "modelmill_rollout_compute_duration_seconds"
+ROLLOUT_STEERED = "modelmill_rollout_steered_requests"
+ROLLOUT_FALLBACKS = "modelmill_rollout_fallbacks"  # label reason
+ROLLOUT_OPEN_BREAKERS = "modelmill_rollout_open_breakers"  # gauge
+SHADOW_REQUESTS = "modelmill_shadow_requests"
+SHADOW_FAILURES = "modelmill_shadow_failures"
+SHADOW_COMPUTE_SECONDS = "modelmill_shadow_compute_duration_seconds"
+SHADOW_COMPARED = "modelmill_shadow_compared"
+SHADOW_AGREED = "modelmill_shadow_agreed"
+SHADOW_DROPPED = "modelmill_shadow_dropped"
+SHADOW_DIFFERENCES = "modelmill_shadow_score_differences"  # label bin: the index of an edge, or the number of edges
 
 # Response headers.
 VERSION_HEADER = "modelmill-model-version"
@@ -27,6 +41,9 @@ COMPUTE_HEADER = "modelmill-compute-us"
 # Upper edges in seconds: ratio 2^(1/8), from 16 us to 16.8 s.
 # Shared, so that arms and replicas compare exactly.
 LATENCY_EDGES: tuple[float, ...] = tuple(16e-6 * 2 ** (i / 8) for i in range(161))
+
+# Upper edges of the largest difference of two answers' scores.
+DIFFERENCE_EDGES: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
 SNAPSHOT_PATH = "/snapshot"  # on the metrics port; JSON
 SNAPSHOT_VERSION = 1
@@ -46,6 +63,18 @@ class Bins(msgspec.Struct, frozen=True, omit_defaults=True):
     counts: tuple[int, ...]
     other: int = 0  # categories that the profile does not name
     missing: int = 0
+
+
+# Why the stable answered a request of the candidate's.  The candidate's failures are:
+FAILURES = (
+    *("Failed", "Busy", "Invalid", "TooLarge"),  # 5xx, 429, no answer of the protocol, one that is too large
+    *("Unreachable", "Lost", "Late"),  # no connection, closed before the answer was whole, slower than the deadline
+    "BreakerOpen",  # so many failures before that it was not asked
+    "Rejected",  # 4xx where the stable answers 2xx
+)
+# What says nothing of it: 4xx where the stable has no other answer, an idle connection that was closed just then, too
+# many requests on their way.
+FALLBACKS = (*FAILURES, "Refused", "Stale", "Overflow")
 
 
 class Arm(msgspec.Struct, frozen=True):
@@ -72,6 +101,8 @@ class Shadow(msgspec.Struct, frozen=True):
     compared: int = 0
     agreed: int = 0
     dropped: int = 0  # copies that were not sent, as too many were on their way
+    # Of those compared whose answers have scores, by the largest difference: up to each of DIFFERENCE_EDGES, and above.
+    differences: tuple[int, ...] = ()
 
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +112,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     stable: Arm
     candidate: Arm
     steered: int = 0  # requests with `routes.ARM_HEADER`, which are in neither arm
-    fallbacks: dict[str, int] = {}  # requests of the candidate's that the stable answered, by reason
+    fallbacks: dict[str, int] = {}  # requests of the candidate's that the stable answered, by one of FALLBACKS
     open_breakers: int = 0  # workers that send the candidate nothing for now
     shadow: Shadow | None = None
 

@@ -32,12 +32,17 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     version: int = VERSION
     epoch: Annotated[str, Meta(min_length=1, max_length=64)]
-    host: Annotated[str, Meta(min_length=1, max_length=253)]  # the candidate's Service, or an address
+    host: Annotated[str, Meta(pattern=r"^[A-Za-z0-9.:-]+\Z", max_length=253)]  # the candidate's Service, or an address
     port: Annotated[int, Meta(ge=1, le=65535)]  # HTTP
     weight: Percent = 0
     shadow: Percent = 0
     sticky_header: Annotated[str, Meta(pattern=r"^[a-z0-9][-a-z0-9_]*\Z", max_length=64)] | None = None
     """Requests with equal values of this header (lower case) go to the same arm; absent: by chance."""
+    window: Annotated[int, Meta(ge=1, le=86_400)] = 15
+    """With `sticky_header`: of each of its values, a server counts the first outcome in so many seconds."""
+    revision: Annotated[str, Meta(max_length=64)] = ""
+    """The candidate's.  Its own pods, which see the same routes, answer everything themselves; where it is absent,
+    they find themselves asked by themselves, and answer then."""
 
 
 def encode(routes: Routes) -> bytes:

@@ -72,6 +72,7 @@ def _serve(options: argparse.Namespace, place: Path) -> int:
             ),
             workers=workers,
             arm=options.arm,
+            routes=options.routes,
         )
     )
 
@@ -97,6 +98,7 @@ def _front(options: argparse.Namespace) -> int:
             drain_seconds=options.drain_seconds,
             limits=Limits(body=options.max_body, in_flight=options.max_in_flight, deadline=options.deadline),
             arm=options.arm,
+            routes=options.routes,
         )
     )
 
@@ -160,6 +162,12 @@ def _add_service(command: argparse.ArgumentParser) -> None:
     command.add_argument("--max-body", type=_whole, default=1 << 20, help="bytes of a request (%(default)s)")
     command.add_argument(
         "--max-in-flight", type=_whole, default=256, help="requests at once, of each worker (%(default)s)"
+    )
+    command.add_argument(
+        "--routes",
+        type=Path,
+        default=Path(environment.ROUTES_FOLDER),
+        help="the folder with the file that says which share of requests a candidate gets (%(default)s)",
     )
     command.add_argument("--arm", type=_arm, default="", help="the arm of a rollout, a label of all metrics")
 

@@ -14,6 +14,7 @@ import msgspec
 
 from modelmill_contracts import __version__
 from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
+from modelmill_contracts.routes import ARM_HEADER, GRPC_PATH, Routes
 from modelmill_server import framing, inference, log
 from modelmill_server.counters import Counters
 from modelmill_server.errors import RefusedError, invalid, model_unknown, version_unknown
@@ -22,7 +23,9 @@ from modelmill_server.inference import Codec, Outcome
 
 if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
     from modelmill_server.batching import Batches
+    from modelmill_server.judging import Form
     from modelmill_server.model import Servable
+    from modelmill_server.split import Asked, Split
     from modelmill_server.v2 import Call
 
 _COMPUTE = COMPUTE_HEADER.encode()
@@ -70,6 +73,7 @@ class App:
         self.arm = arm
         self.counters = counters
         self.servable: Servable | None = None
+        self.split: Split | None = None  # while a candidate is rolled out
         self.limits = limits
         self._batches: Batches | None = None
         self._head: list[Header] = [(VERSION_HEADER.encode(), version.encode())]
@@ -77,12 +81,16 @@ class App:
         self._models = (model, f"{model}/versions/{version}")
         self._v1_model = f"/v1/models/{name}"
         infer = [f"{path}/infer" for path in self._models]
-        self._predictions = {**dict.fromkeys(infer, False), f"{self._v1_model}:predict": True}  # path: whether it is V1
+        # By path, which codec of the servable's.
+        self._predictions = {**dict.fromkeys(infer, "codec"), f"{self._v1_model}:predict": "v1_codec"}
+        self._predictions[GRPC_PATH] = "grpc_codec"
         checks: dict[bytes, Callable[[bytes], bool]] = {b"content-encoding": never}
         checks[framing.JSON_SIZE_NAME] = lambda value: framing.known_size(value) is not None
-        checks |= {name: functools.partial(_leaves_time, unit) for name, unit in _DEADLINES.items()}
+        checks |= {name: functools.partial(self._leaves_time, unit) for name, unit in _DEADLINES.items()}
+        checks[ARM_HEADER.encode()] = lambda _: self.split is None
         self.short_cut = ShortCut(self._answer_now, limits.body, checks)
         self._response = self._binary_response = b""
+        self._others: dict[bytes, tuple[bytes, bytes]] = {}  # the same for answers of other versions
         self._openapi = msgspec.Raw()
         self._says_not_binned = False
         self._gets = {
@@ -117,12 +125,40 @@ class App:
         self._batches = Batches(servable.runtime, servable.together, self.limits.threads)
         if servable.inline_rows:
             self.short_cut.limit = min(self.limits.body, servable.inline_bytes)
-            self.short_cut.paths = frozenset(path.encode() for path, v1 in self._predictions.items() if not v1)
+        self._open_short_cut()
 
     def drain(self) -> None:
         """Say not ready; each caller is asked for a new connection, which will find another pod."""
         self.counters.ready = False
-        self.short_cut.paths = frozenset()
+        self._open_short_cut()
+
+    def _open_short_cut(self) -> None:
+        """Let through what may take the short cut now: who asks for this very version gets no other one's answer."""
+        short_cut, split = self.short_cut, self.split
+        is_fast = self.servable is not None and self.servable.inline_rows > 0 and self.counters.ready
+        paths = [f"{path}/infer" for path in (self._models if split is None else self._models[:1])]
+        short_cut.paths = frozenset(path.encode() for path in paths) if is_fast else frozenset()
+        short_cut.split = None if split is None else split.answer
+
+    def route(self, routes: Routes | None) -> None:
+        """Let a candidate answer as `routes` say; None: none is rolled out."""
+        split = self.split
+        if routes is not None:
+            from modelmill_server.split import Split, is_of_candidate  # noqa: PLC0415 - few need it, and later
+
+            if is_of_candidate(routes, self.name):
+                routes = None
+        if split is not None and routes is not None and split.is_of(routes):
+            split.set(routes)
+            return
+        if split is not None:
+            split.end()
+        if routes is None:
+            self.split = None
+            self.counters.arms.end()
+        else:
+            self.split = Split(self, routes)
+        self._open_short_cut()
 
     def set_date(self, date: str) -> None:
         """Set the Date header of answers on the short cut."""
@@ -132,6 +168,7 @@ class App:
         self._response = start + b": %.1f\r\ncontent-length: %d" + end
         size = b"\r\n" + framing.JSON_SIZE_NAME + b": %d"
         self._binary_response = self._response.replace(_JSON, framing.BINARY).replace(end, size + end)
+        self._others = {}
 
     # What `protocol` calls.
 
@@ -149,7 +186,7 @@ class App:
     def call(self, request: Request) -> Answer:
         if request.path == _INDEX:
             return self._answer(200, self._index(bytes(request.body)))
-        found = self._predict(request)
+        found = self._predict(request) if self.split is None else self._predict_split(self.split, request)
         return self._answer_outcome(found) if isinstance(found, Outcome) else self._answer_outcome_later(found)
 
     def refused(self, refusal: RefusedError, request: Request | None = None) -> Response:
@@ -170,14 +207,31 @@ class App:
 
     def _answer_now(self, body: bytes, json_size: int | None) -> bytes:
         """The whole response to an inference request, computed here: the short cut of `protocol`."""
+        return self.encoded(self.predict_now(body, json_size))
+
+    def predict_now(self, body: bytes, json_size: int | None) -> Outcome:
+        """Answer and count one request of V2 here, of a model that is fast."""
         if self.servable is None:  # the short cut opens when the model is there
             raise AssertionError("the short cut was taken before the model was loaded")
-        outcome = self._predict_now(self.servable, self.servable.codec, body, json_size)
+        return self._predict_now(self.servable, self.servable.codec, body, json_size)
+
+    def encoded(self, outcome: Outcome) -> bytes:
+        """The whole response, for a connection that stays open."""
         line = status_line(outcome.status)
         answer = outcome.answer
+        response, binary = self._response, self._binary_response
+        if outcome.version:
+            response, binary = self._others.get(outcome.version) or self._of_version(outcome.version)
         if outcome.json_size is None:
-            return self._response % (line, outcome.seconds * 1e6, len(answer), answer)
-        return self._binary_response % (line, outcome.seconds * 1e6, len(answer), outcome.json_size, answer)
+            return response % (line, outcome.seconds * 1e6, len(answer), answer)
+        return binary % (line, outcome.seconds * 1e6, len(answer), outcome.json_size, answer)
+
+    def _of_version(self, version: bytes) -> tuple[bytes, bytes]:
+        own = b"%b: %b\r\n" % self._head[0]
+        other = b"%b: %b\r\n" % (self._head[0][0], version.replace(b"%", b"%%"))
+        found = (self._response.replace(own, other, 1), self._binary_response.replace(own, other, 1))
+        self._others[version] = found
+        return found
 
     def _admit(self, request: Request) -> None:
         """Note what the head of an inference request says; RefusedError where its body is not wanted."""
@@ -188,8 +242,19 @@ class App:
     def _predict(self, request: Request) -> Outcome | Coroutine[Any, Any, Outcome]:
         """What becomes of an inference request that is whole."""
         servable = self._loaded()
-        codec = servable.v1_codec if self._predictions[request.path] else servable.codec
+        codec: Codec = getattr(servable, self._predictions[request.path])
         return self.predict(codec, bytes(request.body), request.json_size, request.deadline)
+
+    def _predict_split(self, split: "Split", request: Request) -> Outcome | Coroutine[Any, Any, Outcome]:
+        """The same while a candidate is rolled out.  Who asks for this very version, gets it."""
+        here = functools.partial(self._predict, request)
+        form = split.forms.get(request.path)
+        return here() if form is None else split.predict(self._asked(form, request), here)
+
+    def _asked(self, form: "Form", request: Request) -> "Asked":
+        from modelmill_server.split import Asked  # noqa: PLC0415 - see `route`
+
+        return Asked(form, bytes(request.body), request.json_size, request.headers, request.deadline)
 
     def deadline(self, seconds: float | None) -> float | None:
         """When a request must have been given to the model, on the event loop's clock.
@@ -296,14 +361,23 @@ class App:
     def too_large(self) -> RefusedError:
         return self.limits.too_large()
 
+    def _leaves_time(self, unit: float, value: bytes) -> bool:
+        """Whether a header's value is a time in which anything on the short cut is answered."""
+        least = _AT_ONCE if self.split is None else 2 * self.split.patience.seconds  # for the candidate, and then here
+        try:
+            return _seconds(value) * unit > least
+        except RefusedError:
+            return False
+
     # Answers.
 
     def _answer_outcome(self, outcome: Outcome) -> Response:
         more = [(_COMPUTE, b"%.1f" % (outcome.seconds * 1e6))]
+        head = [(self._head[0][0], outcome.version)] if outcome.version else self._head
         if outcome.json_size is not None:
             more.append((framing.JSON_SIZE_NAME, b"%d" % outcome.json_size))
         kind = _JSON if outcome.json_size is None else framing.BINARY
-        return self._answer(outcome.status, outcome.answer, more, kind)
+        return self._answer(outcome.status, outcome.answer, more, kind, head)
 
     async def _answer_outcome_later(self, found: Coroutine[Any, Any, Outcome]) -> Response:
         return self._answer_outcome(await found)
@@ -311,8 +385,15 @@ class App:
     async def _answer_later(self, found: Coroutine[Any, Any, Any]) -> Response:
         return self._answer(200, _json(await found))
 
-    def _answer(self, status: int, body: bytes, more: Iterable[Header] = (), kind: bytes = _JSON) -> Response:
-        headers = [(b"content-type", kind), *self._head, *more]
+    def _answer(
+        self,
+        status: int,
+        body: bytes,
+        more: Iterable[Header] = (),
+        kind: bytes = _JSON,
+        head: Iterable[Header] | None = None,
+    ) -> Response:
+        headers = [(b"content-type", kind), *(self._head if head is None else head), *more]
         if status in (429, 503):
             headers.append((b"retry-after", b"1"))
         return Response(status, body, headers)
@@ -418,14 +499,6 @@ def patience(headers: Iterable[Header]) -> float | None:
     """How many seconds the caller waits; None where no header says it."""
     asked = [_seconds(value) * _DEADLINES[name] for name, value in headers if name in _DEADLINES]
     return min(asked, default=None)
-
-
-def _leaves_time(unit: float, value: bytes) -> bool:
-    """Whether a header's value is a time in which anything on the short cut is answered."""
-    try:
-        return _seconds(value) * unit > _AT_ONCE
-    except RefusedError:
-        return False
 
 
 def _seconds(value: bytes) -> float:

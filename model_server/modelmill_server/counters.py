@@ -8,40 +8,22 @@ import mmap
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelmill_contracts.counters import LATENCY_EDGES, Latency
-from modelmill_server import heartbeat
+from modelmill_server import arms, heartbeat
+from modelmill_server.arms import Arms
+from modelmill_server.cells import HISTOGRAM, NAME, WORD, Histogram, Named, added
 
 if TYPE_CHECKING:  # numpy comes after the ports are open
     from modelmill_server.bins import Bins, Layout, Totals
 
-_WORD = 8  # bytes
 # The words of a slab: what stands where.
 _READY, _PID, _IN_FLIGHT, _ROWS, _STARTS, _WAS_READY, _BEAT, _HEAD = 0, 1, 2, 3, 4, 5, 6, 8
-_HISTOGRAM = len(LATENCY_EDGES) + 2
-_NAME = 40  # bytes
 _CODES, _REASONS = 48, 128
-_SLAB = _WORD * (_HEAD + 2 * _HISTOGRAM) + (_CODES + _REASONS) * (_NAME + _WORD)
-
-
-class Histogram:
-    """Counts of durations in (edge[i-1], edge[i]] and, last, above all edges; their sum is in seconds."""
-
-    __slots__ = ("counts", "sum")
-
-    def __init__(self, memory: memoryview | None = None) -> None:
-        memory = memoryview(bytearray(_HISTOGRAM * _WORD)) if memory is None else memory
-        self.counts = memory[_WORD:].cast("Q")
-        self.sum = memory[:_WORD].cast("d")
-
-    def read(self) -> Latency:
-        return Latency(tuple(self.counts), self.sum[0])
-
-    def add(self, seconds: float) -> None:
-        self.counts[bisect_left(LATENCY_EDGES, seconds)] += 1
-        self.sum[0] += seconds
+_OWN = WORD * (_HEAD + 2 * HISTOGRAM) + (_CODES + _REASONS) * (NAME + WORD)
+_SLAB = _OWN + arms.SIZE
 
 
 class Reading(NamedTuple):
@@ -55,63 +37,23 @@ class Reading(NamedTuple):
     bins: "Totals | None"
 
 
-class _Named:
-    """Counts by name.  A name gets its place when it is first counted; what finds none is counted as the last one."""
-
-    __slots__ = ("_counts", "_memory", "_places")
-
-    def __init__(self, memory: memoryview, places: int) -> None:
-        self._memory = memory[: places * _NAME]
-        self._counts = memory[places * _NAME : places * (_NAME + _WORD)].cast("Q")
-        self.reload()
-
-    def reload(self) -> None:
-        """Know the names that another process has counted here."""
-        self._places = {name: place for place, name in enumerate(self._names())}
-
-    def add(self, name: str) -> None:
-        place = self._places.get(name)
-        if place is None:
-            place = self._place(name)
-        self._counts[place] += 1
-
-    def read(self) -> dict[str, int]:
-        return dict(zip(self._names(), self._counts, strict=False))
-
-    def _place(self, name: str) -> int:
-        place = min(len(self._places), len(self._counts) - 1)
-        if place == len(self._counts) - 1:
-            name = "Other"
-        self._memory[place * _NAME : (place + 1) * _NAME] = name.encode()[:_NAME].ljust(_NAME, b"\0")
-        self._places[name] = place
-        return place
-
-    def _names(self) -> list[str]:
-        names = []
-        for start in range(0, len(self._memory), _NAME):
-            name = bytes(self._memory[start : start + _NAME]).rstrip(b"\0")
-            if not name:
-                break
-            names.append(name.decode(errors="replace"))
-        return names
-
-
 class Counters:
     """The counters of one worker."""
 
-    __slots__ = ("_codes", "_reasons", "_words", "bins", "board", "compute", "predicted", "request")
+    __slots__ = ("_codes", "_reasons", "_words", "arms", "bins", "board", "compute", "predicted", "request")
 
     def __init__(self, memory: memoryview | None = None, board: "Board | None" = None) -> None:
         memory = memoryview(bytearray(_SLAB)) if memory is None else memory
-        at = _HEAD * _WORD
+        at = _HEAD * WORD
         self._words = memory[:at].cast("Q")
-        size = _HISTOGRAM * _WORD
+        size = HISTOGRAM * WORD
         self.request = Histogram(memory[at : at + size])
         self.compute = Histogram(memory[at + size : at + 2 * size])
         at += 2 * size
-        codes = _CODES * (_NAME + _WORD)
-        self._codes = _Named(memory[at : at + codes], _CODES)
-        self._reasons = _Named(memory[at + codes :], _REASONS)
+        codes = _CODES * (NAME + WORD)
+        self._codes = Named(memory[at : at + codes], _CODES)
+        self._reasons = Named(memory[at + codes : _OWN], _REASONS)
+        self.arms = Arms(memory[_OWN:])
         self.predicted = self._predicted()
         self.bins: Bins | None = None
         self.board = board
@@ -241,19 +183,6 @@ class Board:
         One that died later does not make the others unready: they take its connections until it is back.
         """
         return all(worker.was_ready for worker in self.workers) and any(worker.answers for worker in self.workers)
-
-
-def sums(parts: Sequence[dict[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for part in parts:
-        for name, count in part.items():
-            total[name] = total.get(name, 0) + count
-    return dict(sorted(total.items()))
-
-
-def added(parts: Sequence[Latency]) -> Latency:
-    counts = map(sum, zip(*(part.counts for part in parts), strict=True))
-    return Latency(tuple(counts), sum(part.total for part in parts))
 
 
 _TEXTS = {code: str(code) for code in range(1000)}

@@ -14,9 +14,11 @@ from collections.abc import Iterator
 import msgspec
 
 from modelmill_contracts import counters as names
-from modelmill_contracts.counters import Bins, Latency, Snapshot
+from modelmill_contracts.counters import Arm, Bins, Latency, Snapshot
+from modelmill_server import arms
 from modelmill_server.app import App
-from modelmill_server.counters import Board, added, sums
+from modelmill_server.cells import added, sums
+from modelmill_server.counters import Board
 from modelmill_server.errors import RefusedError
 from modelmill_server.http1 import Request, Response
 
@@ -86,16 +88,18 @@ def snapshot(app: App, board: Board) -> Snapshot:
         features=bins.features() if bins is not None else (),
         predictions=bins.predictions() if bins is not None else None,
         scores=bins.scores() if bins is not None else None,
+        rollout=arms.total(worker.arms for worker in workers),
     )
 
 
 def text(app: App, board: Board) -> bytes:
     """All metrics of a server."""
-    return "".join((*_model(app, snapshot(app, board)), *_process(board))).encode()
+    seen = snapshot(app, board)
+    return "".join((*_model(app, seen), *_rollout(seen), *_process(board))).encode()
 
 
 def _model(app: App, seen: Snapshot) -> Iterator[str]:
-    labels = f'model="{_escaped(seen.model)}",version="{_escaped(seen.model_version)}"'
+    labels = _labels(seen)
     if seen.arm:
         labels += f',arm="{_escaped(seen.arm)}"'
     yield _family(names.REQUESTS, "counter", "Inference requests by status code.")
@@ -131,6 +135,63 @@ def _model(app: App, seen: Snapshot) -> Iterator[str]:
         yield f'{names.MODEL_INFO}{{{labels},digest="{seen.digest}",runtime="{app.runtime}"}} 1\n'
 
 
+def _labels(seen: Snapshot) -> str:
+    return f'model="{_escaped(seen.model)}",version="{_escaped(seen.model_version)}"'
+
+
+def _rollout(snapshot: Snapshot) -> Iterator[str]:
+    labels, seen = _labels(snapshot), snapshot.rollout
+    if seen is None:
+        return
+    yield from _arms(
+        (names.ROLLOUT_REQUESTS, names.ROLLOUT_FAILURES, names.ROLLOUT_COMPUTE_SECONDS),
+        "assigned to an arm of the rollout",
+        {"stable": seen.stable, "candidate": seen.candidate},
+        labels,
+    )
+    yield _family(names.ROLLOUT_STEERED, "counter", "Requests that named their arm.")
+    yield f"{names.ROLLOUT_STEERED}_total{{{labels}}} {seen.steered}\n"
+    yield _family(names.ROLLOUT_FALLBACKS, "counter", "Requests of the candidate's that were answered here, by reason.")
+    for reason, count in seen.fallbacks.items():
+        yield f'{names.ROLLOUT_FALLBACKS}_total{{{labels},reason="{reason}"}} {count}\n'
+    yield _family(names.ROLLOUT_OPEN_BREAKERS, "gauge", "Workers that do not ask the candidate for now.")
+    yield f"{names.ROLLOUT_OPEN_BREAKERS}{{{labels}}} {seen.open_breakers}\n"
+    shadow = seen.shadow
+    if shadow is None:
+        return
+    yield from _arms(
+        (names.SHADOW_REQUESTS, names.SHADOW_FAILURES, names.SHADOW_COMPUTE_SECONDS),
+        "of which the candidate got a copy",
+        {"stable": shadow.stable, "candidate": shadow.candidate},
+        labels,
+    )
+    for name, help_, value in (
+        (names.SHADOW_COMPARED, "Copies that both arms answered.", shadow.compared),
+        (names.SHADOW_AGREED, "Those with equal predictions.", shadow.agreed),
+        (names.SHADOW_DROPPED, "Copies that were not sent.", shadow.dropped),
+    ):
+        yield _family(name, "counter", help_)
+        yield f"{name}_total{{{labels}}} {value}\n"
+    yield _family(names.SHADOW_DIFFERENCES, "counter", "Those compared, by the largest difference of scores.")
+    for index, value in enumerate(shadow.differences):
+        yield f'{names.SHADOW_DIFFERENCES}_total{{{labels},bin="{index}"}} {value}\n'
+
+
+def _arms(families: tuple[str, str, str], which: str, found: dict[str, Arm], labels: str) -> Iterator[str]:
+    """Requests, failures and times of arms."""
+    requests, failures, seconds = families
+    of_arms = {name: f'{labels},arm="{name}"' for name in found}
+    yield _family(requests, "counter", f"Requests {which}.")
+    for name, arm in found.items():
+        yield f"{requests}_total{{{of_arms[name]}}} {arm.requests}\n"
+    yield _family(failures, "counter", f"Failures among the requests {which}.")
+    for name, arm in found.items():
+        yield f"{failures}_total{{{of_arms[name]}}} {arm.failures}\n"
+    yield _family(seconds, "histogram", f"The model alone, per answered request {which}.")
+    for name, arm in found.items():
+        yield from _buckets(seconds, arm.compute, of_arms[name])
+
+
 def _bins(name: str, bins: Bins, labels: str) -> Iterator[str]:
     for index, count in enumerate(bins.counts):
         yield f'{name}_total{{{labels},bin="{index}"}} {count}\n'
@@ -140,6 +201,10 @@ def _bins(name: str, bins: Bins, labels: str) -> Iterator[str]:
 
 def _histogram(name: str, help_: str, latency: Latency, labels: str) -> Iterator[str]:
     yield _family(name, "histogram", help_)
+    yield from _buckets(name, latency, labels)
+
+
+def _buckets(name: str, latency: Latency, labels: str) -> Iterator[str]:
     cumulative = 0
     for edge, count in zip(_EDGES, latency.counts, strict=True):
         cumulative += count

@@ -18,18 +18,23 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import uvloop
 
-from modelmill_server import framing, inference, log, serve
+from modelmill_server import answers, framing, inference, log, serve
+from modelmill_server.answers import UNREADABLE
 from modelmill_server.app import App, patience
 from modelmill_server.counters import Board, Counters
 from modelmill_server.errors import RefusedError
-from modelmill_server.http1 import Request
+from modelmill_server.http1 import Header, Request
 from modelmill_server.inference import Outcome
 from modelmill_server.upstream import Response, Upstream, UpstreamError, head
+
+if TYPE_CHECKING:
+    from modelmill_server.judging import Form
+    from modelmill_server.split import Asked
 
 Protocol = Literal["V2", "V1"]
 
@@ -88,23 +93,6 @@ class _Life(serve.Life):
         log.info("ready", model=app.name, version=app.version, upstream=app.host, seconds=self.age)
 
 
-class _Parameters(msgspec.Struct, gc=False):
-    binary_data_size: int | None = None
-
-
-class _Output(msgspec.Struct, gc=False):
-    shape: list[int]
-    parameters: _Parameters | None = None
-
-
-class _Answer(msgspec.Struct, gc=False):
-    outputs: list[_Output]
-
-
-class _Predictions(msgspec.Struct, gc=False):
-    predictions: msgspec.Raw
-
-
 class _Ready(msgspec.Struct, gc=False):
     ready: bool | str = True
 
@@ -121,11 +109,7 @@ class _Error(msgspec.Struct, gc=False):
     detail: str | list[_Problem] = ""  # as FastAPI calls it
 
 
-_decode_answer = msgspec.json.Decoder(_Answer).decode
-_decode_predictions = msgspec.json.Decoder(_Predictions).decode
-_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 class Front(App):
@@ -142,11 +126,11 @@ class Front(App):
         self._draining = False
         self._why = "it was not asked yet"  # it is not ready; "": it is
         if settings.protocol == "V2":
-            self._predictions = {path: v1 for path, v1 in self._predictions.items() if not v1}
+            self._predictions = {path: codec for path, codec in self._predictions.items() if codec == "codec"}
             self._target, self._ready_target = f"{self._models[0]}/infer", f"{self._models[0]}/ready"
             about: dict[str, Any] = {"/v2": self._server_metadata, **dict.fromkeys(self._models, self._metadata)}
         else:
-            self._predictions = {path: v1 for path, v1 in self._predictions.items() if v1}
+            self._predictions = {path: codec for path, codec in self._predictions.items() if codec == "v1_codec"}
             self._target, self._ready_target = f"{self._v1_model}:predict", self._v1_model
             about = {"/v1/models": lambda: {"models": [self.name]}, self._v1_model: self.require_ready}
         self._gets = {
@@ -187,7 +171,7 @@ class Front(App):
             return f"it answers {self._ready_target} with {response.status}", False
         try:
             said = msgspec.json.decode(response.body, type=_Ready).ready
-        except _UNREADABLE:
+        except UNREADABLE:
             said = True  # its status is its word
         return ("it says that it is not" if str(said).lower() == "false" else ""), False
 
@@ -235,7 +219,7 @@ class Front(App):
         found = await self._about("/v2")
         try:
             extensions = msgspec.json.decode(found.get("extensions", b"[]"), type=list[str])
-        except _UNREADABLE:
+        except UNREADABLE:
             extensions = []
         return {**found, "extensions": [name for name in extensions if name in _EXTENSIONS]}
 
@@ -253,7 +237,7 @@ class Front(App):
             raise _refusal(response.status)
         try:
             return _decode_object(response.body)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise _invalid("it is no JSON object") from error
 
     def _what_is_here(self) -> str:
@@ -292,12 +276,13 @@ class Front(App):
 
     def _request(self, headers: Iterable[tuple[bytes, bytes]], body: bytes, seconds: float) -> bytes:
         """The request as the other server gets it, which may take `seconds` for it."""
-        named = {
-            value.strip().lower() for name, values in headers if name == b"connection" for value in values.split(b",")
-        }
-        sent = [header for header in headers if header[0] not in _OWN_HEADERS and header[0] not in named]
-        sent.append((b"x-request-timeout", b"%.3f" % max(0.001, seconds)))
+        sent = [*_handed_on(headers), (b"x-request-timeout", b"%.3f" % max(0.001, seconds))]
         return head("POST", self._target, self.host, sent, len(body)) + body
+
+    def _asked(self, form: "Form", request: Request) -> "Asked":
+        asked = super()._asked(form, request)
+        asked.headers, asked.hands_on = _handed_on(request.headers), True
+        return asked
 
     def _read(self, response: Response) -> Outcome:
         """What a caller gets of an answer; RefusedError where it is none."""
@@ -318,25 +303,17 @@ class Front(App):
             if size is None or size > len(body):
                 raise _invalid(f"its header {framing.JSON_SIZE_HEADER} is wrong")
         try:
-            rows = _rows_of_v2(body, size) if self._protocol == "V2" else _rows_of_v1(body)
-        except _UNREADABLE as error:
+            rows = answers.rows_of_v2(body, size) if self._protocol == "V2" else answers.rows_of_v1(body)
+        except UNREADABLE as error:
             raise _invalid(f"it is no prediction of {self._protocol}") from error
         # What it claims to be rows has at least as many bytes.
         return Outcome(200, body, "", response.seconds, rows if 0 <= rows <= len(body) else 0, "", size)
 
 
-def _rows_of_v2(body: bytes, json_size: int | None) -> int:
-    """The size of the first output's first axis."""
-    outputs = _decode_answer(body if json_size is None else body[:json_size]).outputs
-    sizes = [output.parameters.binary_data_size or 0 for output in outputs if output.parameters is not None]
-    if json_size is not None and (min(sizes, default=0) < 0 or json_size + sum(sizes) != len(body)):
-        raise ValueError("the raw tensors are not as long as they are said to be")
-    return outputs[0].shape[0] if outputs and outputs[0].shape else 1
-
-
-def _rows_of_v1(body: bytes) -> int:
-    predictions = _decode_predictions(body).predictions
-    return len(_decode_list(predictions)) if bytes(predictions).startswith(b"[") else 1
+def _handed_on(headers: Iterable[Header]) -> list[Header]:
+    """The headers that the other server gets, too."""
+    named = {value.strip().lower() for name, values in headers if name == b"connection" for value in values.split(b",")}
+    return [header for header in headers if header[0] not in _OWN_HEADERS and header[0] not in named]
 
 
 def _error_in(body: bytes) -> str:
@@ -345,7 +322,7 @@ def _error_in(body: bytes) -> str:
         return ""
     try:
         said = msgspec.json.decode(body, type=_Error)
-    except _UNREADABLE:
+    except UNREADABLE:
         return ""
     if said.error or isinstance(said.detail, str):
         return said.error or str(said.detail)

@@ -5,10 +5,11 @@ REST would have answered.  Which of gRPC's codes that is, says `_CODES`.
 """
 
 import asyncio
+import functools
 import struct
 import zlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
 from modelmill_server import hpack, protobuf
@@ -17,6 +18,9 @@ from modelmill_server.errors import RefusedError, invalid, model_unknown, versio
 from modelmill_server.http2 import Answer, Connection, Stream
 from modelmill_server.inference import Outcome
 from modelmill_server.protobuf import field, fields, tag, varint
+
+if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
+    from modelmill_server.model import Servable
 
 _INFERENCE = b"/inference.GRPCInferenceService/"
 _HEALTH = b"/grpc.health.v1.Health/"
@@ -52,9 +56,12 @@ _Method = Callable[[bytes], bytes]  # from message to message
 class _Head:
     """What matters of a call's headers."""
 
-    __slots__ = ("encoding", "method", "timeout")
+    __slots__ = ("encoding", "headers", "method", "timeout")
 
-    def __init__(self, method: "_Method | None", timeout: float | None, encoding: bytes) -> None:
+    def __init__(
+        self, method: "_Method | None", timeout: float | None, encoding: bytes, headers: dict[bytes, bytes]
+    ) -> None:
+        self.headers = headers
         self.method = method  # None is ModelInfer
         self.timeout = timeout  # seconds
         self.encoding = encoding
@@ -67,9 +74,7 @@ class Service:
         self._app = app
         self._counters = app.counters
         self.limit = app.limits.body + _PREFIX.size
-        version = (VERSION_HEADER.encode(), app.version.encode())
-        status = (b":status", b"200")
-        self._head = hpack.encode(status, _TYPE, _ENCODINGS, version)
+        self._head = _head(app.version.encode())
         self._compute = b"\0" + hpack.literal(COMPUTE_HEADER.encode())
         self._tail = hpack.encode((b"grpc-status", b"0"))
         self._methods: dict[bytes, _Method | None] = {
@@ -92,7 +97,9 @@ class Service:
         if headers.get(b":method") == b"POST" and (kind == _TYPE[1] or kind.startswith(_SUBTYPES)):
             method = self._methods.get(headers.get(b":path", b""), _no_method)
         timeout = headers.get(b"grpc-timeout")
-        return _Head(method, None if timeout is None else _seconds(timeout), headers.get(b"grpc-encoding", b""))
+        return _Head(
+            method, None if timeout is None else _seconds(timeout), headers.get(b"grpc-encoding", b""), headers
+        )
 
     def open(self, stream: Stream) -> Answer | None:
         head: _Head = stream.head
@@ -125,12 +132,19 @@ class Service:
         servable = self._app.servable
         if servable is None:
             raise AssertionError("a prediction was admitted before the model was loaded")
-        outcome = self._app.predict(servable.grpc_codec, message, deadline=stream.deadline)
+        outcome = self._predict(servable, stream, message)
         if isinstance(outcome, Outcome):
             return self._answer_prediction(outcome)
         stream.task = asyncio.get_running_loop().create_task(outcome)
         stream.task.add_done_callback(lambda task: self._reply(connection, stream, task))
         return None
+
+    def _predict(self, servable: "Servable", stream: Stream, message: bytes) -> Outcome | Coroutine[Any, Any, Outcome]:
+        split = self._app.split
+        if split is None or _asks_for_version(message):
+            return self._app.predict(servable.grpc_codec, message, deadline=stream.deadline)
+        here = functools.partial(self._app.predict, servable.grpc_codec, message, deadline=stream.deadline)
+        return split.predict_message(message, stream.head.headers, stream.deadline, here)
 
     def late(self, stream: Stream) -> Answer:
         return self._refuse_stream(stream, self._app.too_slow())
@@ -241,7 +255,8 @@ class Service:
         if outcome.status != 200:
             return self._error(outcome.status, outcome.error)
         compute = b"%.1f" % (outcome.seconds * 1e6)
-        head = self._head + self._compute + bytes((len(compute),)) + compute
+        head = self._head if not outcome.version else _head(outcome.version)
+        head += self._compute + bytes((len(compute),)) + compute
         return Answer(head, _PREFIX.pack(0, len(outcome.answer)) + outcome.answer, self._tail)
 
     def _refuse_stream(self, stream: Stream, refusal: RefusedError) -> Answer:
@@ -258,6 +273,20 @@ class Service:
         code = _CODES.get(status, _INTERNAL)
         more = hpack.encode((b"grpc-status", b"%d" % code), (b"grpc-message", _percent(message)))
         return Answer(self._head + more)
+
+
+@functools.lru_cache(maxsize=8)
+def _head(version: bytes) -> bytes:
+    """What each answer begins with."""
+    return hpack.encode((b":status", b"200"), _TYPE, _ENCODINGS, (VERSION_HEADER.encode(), version))
+
+
+def _asks_for_version(message: bytes) -> bool:
+    """Whether a ModelInferRequest names a version, or is none."""
+    try:
+        return bool(_string(message, _STRING_2))
+    except RefusedError:
+        return True
 
 
 def _no_method(message: bytes) -> bytes:  # noqa: ARG001

@@ -106,14 +106,27 @@ class Application(Protocol):
         ...
 
 
+class Deferred(Protocol):
+    """A response that comes later."""
+
+    def start(self, reply: Callable[[bytes], None]) -> None:
+        """Count it in, and begin; `reply` gets the whole response, not before this returns."""
+        ...
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        ...
+
+
 class ShortCut:
     """What is answered without an application: a POST to one of `paths` whose body has at most `limit` bytes.
 
     `answer` takes the body, and how much of it is JSON where raw tensors follow, and gives the whole response; it never
-    raises.  `checks` say of each header that matters whether a value may take the short cut.
+    raises.  Where there is a `split`, that is asked instead, with the headers, and may give the response later.
+    `checks` say of each header that matters whether a value may take the short cut.
     """
 
-    __slots__ = ("answer", "checks", "limit", "paths")
+    __slots__ = ("answer", "checks", "limit", "paths", "split")
 
     def __init__(
         self,
@@ -122,6 +135,7 @@ class ShortCut:
         checks: Mapping[bytes, Callable[[bytes], bool]],
     ) -> None:
         self.answer = answer
+        self.split: Callable[[bytes, int | None, list[Header]], bytes | Deferred] | None = None
         self.limit = limit
         self.checks = {**_CHECKS, **checks}
         self.paths: frozenset[bytes] = frozenset()  # none: everything goes to the application

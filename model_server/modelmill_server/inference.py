@@ -25,7 +25,8 @@ class Outcome(msgspec.Struct, gc=False):
     `error` is what is wrong, as `answer` says it, too: for a protocol that is not JSON.
 
     `json_size` is the size of the answer's JSON where raw tensors follow it.  `feeds` and `arrays` are what the
-    model saw and gave; the arrays may be overwritten by the next prediction.
+    model saw and gave; the arrays may be overwritten by the next prediction.  `version` is the model's where that is
+    another one's than this server's.
     """
 
     status: int
@@ -37,6 +38,7 @@ class Outcome(msgspec.Struct, gc=False):
     json_size: int | None = None
     feeds: "dict[str, Array] | None" = None
     arrays: "list[Array] | None" = None
+    version: bytes = b""
 
 
 class Codec(Protocol):

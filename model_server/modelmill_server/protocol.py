@@ -17,6 +17,7 @@ parsed.  So the memory of a connection is bounded by one body, one read and the 
 """
 
 import asyncio
+import functools
 import math
 import socket
 from collections import deque
@@ -28,7 +29,7 @@ from modelmill_server import http1, log
 from modelmill_server.app import Limits
 from modelmill_server.errors import RefusedError, invalid
 from modelmill_server.framing import JSON_SIZE_NAME
-from modelmill_server.http1 import Answer, Application, Request, Response, ShortCut
+from modelmill_server.http1 import Answer, Application, Deferred, Request, Response, ShortCut
 from modelmill_server.outbox import Outbox
 
 MAX_HEAD = 64 << 10  # bytes of a request line with its headers
@@ -215,7 +216,10 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._body is not None:
             body, self._body = self._body, None
-            self._outbox.send(self._transport, self._short_cut.answer(body, self._json_size))
+            if self._short_cut.split is None:
+                self._outbox.send(self._transport, self._short_cut.answer(body, self._json_size))
+            else:
+                self._answer_or_defer(self._short_cut.split(body, self._json_size, self._headers))
         elif self._reading is not None:
             request, self._reading = self._reading, None
             request.whole = True
@@ -401,6 +405,30 @@ class Connection(asyncio.Protocol):
         elif answer is not None:
             request.task = self._loop.create_task(answer)
             request.task.add_done_callback(lambda task: self._done(request, task))
+
+    def _answer_or_defer(self, answer: bytes | Deferred) -> None:
+        """What the short cut gave: the response, or what gives it later."""
+        if isinstance(answer, bytes):
+            self._outbox.send(self._transport, answer)
+            return
+        request = Request("POST", "", [])
+        request.opened = request.whole = True
+        request.task = answer
+        self._waiting.append(request)
+        answer.start(functools.partial(self._take_response, request))
+
+    def _take_response(self, request: Request, response: bytes) -> None:
+        if request.answered or self._transport.is_closing():
+            return
+        self._waiting.popleft()
+        self._count_out(request, gone=False)
+        if self._server.draining:
+            self._end(response.replace(_END_OF_HEAD, b"\r\nconnection: close" + _END_OF_HEAD, 1))
+            return
+        self._outbox.send(self._transport, response)
+        if self._waiting or self._held or self._refusal is not None:
+            self._advance()
+            self._parse_held()
 
     def _done(self, request: Request, task: "asyncio.Task[Response]") -> None:
         if task.cancelled() or request.answered or self._transport.is_closing():

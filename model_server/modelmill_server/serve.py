@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import uvloop
 
+from modelmill_contracts import environment
 from modelmill_contracts.folder import ArtifactError
 from modelmill_server import log, termination, welcome
 from modelmill_server.app import App, Limits
@@ -33,6 +34,7 @@ from modelmill_server.counters import Board
 from modelmill_server.errors import NotServableError
 from modelmill_server.exposition import MetricsApp
 from modelmill_server.protocol import Server
+from modelmill_server.routes import LOOK_SECONDS, RoutesFile
 
 if TYPE_CHECKING:
     from modelmill_server import http2
@@ -63,6 +65,7 @@ class Service:
     drain_seconds: float
     limits: Limits
     arm: str = ""  # of a rollout, a label of the counters
+    routes: Path = Path(environment.ROUTES_FOLDER)  # where the routes file is, or will be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +208,7 @@ class Life(abc.ABC):
         await self._metrics.open(self._metrics_socket, _BACKLOG)
         if self._alive is None:
             announce(self._service)
-        dates = asyncio.create_task(self._dates())
+        dates, routes = asyncio.create_task(self._dates()), asyncio.create_task(self._follow_routes())
         try:
             ready = await self._get_ready()
         except NotServableError as error:
@@ -217,6 +220,7 @@ class Life(abc.ABC):
             await self._stop.wait()
             await self._end()
         dates.cancel()
+        routes.cancel()
         self._counters.stop()
         if self._alive is None:
             log.info("stopped")
@@ -294,6 +298,19 @@ class Life(abc.ABC):
             self._app.set_date(date)
             self._counters.beat()
             await asyncio.sleep(1.0)
+
+    async def _follow_routes(self) -> None:
+        """Send requests where the routes file says."""
+        routes = RoutesFile(self._service.routes)
+        while True:
+            try:
+                if routes.look():
+                    self._app.route(routes.routes)
+                elif self._app.split is not None:
+                    self._app.split.look()
+            except Exception as error:  # the requests are answered all the same
+                log.failure("the routes cannot be followed", error)
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 class _Model(Life):

@@ -10,12 +10,17 @@ are open, and those are warm.  Libraries cost more than a prediction does (aioht
     the deadline passed                  UpstreamLate
 
 A connection is dropped after any of these: what comes on it later would be taken for the next answer.
+
+`Upstream.ask` is for coroutines.  `Upstream.send` calls back, which costs a third of it, and knows no deadline: who
+sends gives up with `Exchange.fail`.
 """
 
 import asyncio
-import contextlib
+import functools
+import math
+import random
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 
 import httptools
@@ -28,8 +33,8 @@ CONNECT_SECONDS = 2.0
 _MAX_HEAD = 64 << 10  # bytes of an answer that are no body
 # A timer that fires later than that was kept waiting by this process.  The answer may lie in the socket: it is read
 # first, else one's own stall looks like the other server's.
-_STALLED_SECONDS = 0.01
-_ONE_ROUND = 0.001  # the event loop reads its sockets before a timer of that fires
+STALLED_SECONDS = 0.01
+ONE_ROUND = 0.001  # the event loop reads its sockets before a timer of that fires
 
 
 class UpstreamError(Exception):
@@ -40,8 +45,11 @@ class UpstreamError(Exception):
         self.reason = reason
 
 
-class _StaleError(Exception):
-    """The other side closed an idle connection just as a request was sent on it."""
+class StaleError(UpstreamError):
+    """The other side closed an idle connection just as a request was sent on it: that says nothing of the request."""
+
+    def __init__(self) -> None:
+        super().__init__("UpstreamStale", "it closed an idle connection")
 
 
 class Response(msgspec.Struct, gc=False):
@@ -63,14 +71,51 @@ def head(method: str, target: str, host: str, headers: Iterable[tuple[bytes, byt
     return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (method.encode(), target.encode(), host.encode(), length, lines)
 
 
-class Upstream:
-    """The connections to one server; an answer's body may have up to `limit` bytes."""
+class Exchange:
+    """A request on its way; `done` is called once, with how it ended."""
 
-    def __init__(self, host: str, port: int, limit: int) -> None:
+    __slots__ = ("_done", "connection", "request")
+
+    def __init__(self, request: bytes, done: "Done") -> None:
+        self.request = request
+        self.connection: _Connection | None = None
+        self._done: Done | None = done
+
+    @property
+    def over(self) -> bool:
+        return self._done is None
+
+    def finish(self, result: "Response | UpstreamError") -> None:
+        done, self._done = self._done, None
+        self.request = b""
+        if done is not None:
+            done(result)
+
+    def fail(self, error: UpstreamError) -> None:
+        """Give it up, and the connection with it."""
+        if self.connection is not None and not self.over:
+            self.connection.close()
+        self.finish(error)
+
+
+Done = Callable[[Response | UpstreamError], None]
+
+
+class Upstream:
+    """The connections to one server; an answer's body may have up to `limit` bytes.
+
+    A name may stand for several servers: a connection lives for about `lifetime` seconds, so that all get requests.
+    """
+
+    def __init__(self, host: str, port: int, limit: int, lifetime: float = math.inf) -> None:
         self.limit = limit
         self._host = host
         self._port = port
+        self._lifetime = lifetime
         self._idle: deque[_Connection] = deque()  # the one used last is the last
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._waiting: list[tuple[asyncio.Transport, bytes]] = []
 
     async def ask(self, request: bytes, deadline: float) -> Response:
         """The answer to one whole request; UpstreamError where there is none by `deadline`, on the event loop's clock.
@@ -78,65 +123,106 @@ class Upstream:
         A request may be sent twice: it has to be one that asks, and changes nothing.
         """
         if deadline <= asyncio.get_running_loop().time():
-            raise _late()
-        connection = self._warm()
-        if connection is not None:
-            with contextlib.suppress(_StaleError):
-                return await self._exchange(connection, request, deadline)
-        return await self._exchange(await self._connect(deadline), request, deadline)
+            raise late()
+        try:
+            return await self._ask(request, deadline)
+        except StaleError:
+            return await self._ask(request, deadline, fresh=True)
+
+    async def _ask(self, request: bytes, deadline: float, *, fresh: bool = False) -> Response:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Response] = loop.create_future()
+        exchange = self.send(request, functools.partial(_settle, future), fresh=fresh)
+        timer = loop.call_at(deadline, _expire, exchange, loop, deadline)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            exchange.fail(late())
+            raise
+        finally:
+            timer.cancel()
+
+    def send(self, request: bytes, done: Done, *, fresh: bool = False) -> Exchange:
+        """Send one whole request, on a new connection if it has to be `fresh`.
+
+        `done` is called with the answer, or with why there is none; not before this returns.
+        """
+        exchange = Exchange(request, done)
+        connection = None if fresh else self._warm()
+        if connection is None:
+            task = asyncio.get_running_loop().create_task(self._connect(exchange))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+        else:
+            connection.send(exchange)
+        return exchange
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close what is idle, and the others after their answers."""
+        self._closed = True
         while self._idle:
             self._idle.pop().close()
 
+    def write(self, transport: asyncio.Transport, request: bytes) -> None:
+        """Write at the end of this round of the event loop, together with others: see `outbox`."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append((transport, request))
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for transport, request in waiting:
+            transport.write(request)
+
+    def release(self, connection: "_Connection") -> None:
+        """The connection has given its answer."""
+        now = asyncio.get_running_loop().time()
+        if connection.reusable and now < connection.lives_until and not self._closed:
+            connection.idle_since = now
+            self._idle.append(connection)
+        else:
+            connection.close()
+
     def _warm(self) -> "_Connection | None":
         """The connection that was used last, where the other side keeps it open for certain."""
+        idle = self._idle
         oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
-        while self._idle and (self._idle[0].idle_since < oldest or self._idle[0].closed):
-            self._idle.popleft().close()
-        while self._idle:
-            connection = self._idle.pop()
+        while idle and (idle[0].idle_since < oldest or idle[0].closed):
+            idle.popleft().close()
+        while idle:
+            connection = idle.pop()
             if not connection.closed:
                 return connection
         return None
 
-    async def _connect(self, deadline: float) -> "_Connection":
+    async def _connect(self, exchange: Exchange) -> None:
+        """Send on a new connection."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout_at(min(deadline, loop.time() + CONNECT_SECONDS)):
-                _, connection = await loop.create_connection(lambda: _Connection(self.limit), self._host, self._port)
-        except (OSError, ValueError) as error:  # a timeout is an OSError, a host that can be no name a ValueError
-            if loop.time() >= deadline:
-                raise _late() from error
-            raise UpstreamError("UpstreamUnreachable", "it takes no connections") from error
-        return connection
-
-    async def _exchange(self, connection: "_Connection", request: bytes, deadline: float) -> Response:
-        try:
-            response = await connection.send(request, deadline)
-        except BaseException:
-            connection.close()
-            raise
-        if connection.reusable:
-            connection.idle_since = asyncio.get_running_loop().time()
-            self._idle.append(connection)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                _, connection = await loop.create_connection(lambda: _Connection(self), self._host, self._port)
+        except (OSError, ValueError):  # a timeout is an OSError, a host that can be no name a ValueError
+            exchange.finish(UpstreamError("UpstreamUnreachable", "it takes no connections"))
+            return
+        connection.lives_until = loop.time() + self._lifetime * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+        if exchange.over:
+            self.release(connection)  # the next request need not wait for one
         else:
-            connection.close()
-        return response
+            connection.send(exchange)
 
 
 class _Connection(asyncio.Protocol):
     """One connection, with a request on its way or idle."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, pool: Upstream) -> None:
         self.closed = False
         self.idle_since = 0.0
-        self._limit = limit
+        self.lives_until = math.inf
+        self._pool = pool
+        self._limit = pool.limit
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._answer: asyncio.Future[Response] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._exchange: Exchange | None = None
         self._answers = 0
         self._began = 0.0
         self._received = 0
@@ -146,7 +232,7 @@ class _Connection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._headers: dict[bytes, bytes] = {}
-        self._body = bytearray()
+        self._body: bytes | bytearray = b""
         self._in_body = False
         self._size: int | None = None  # of the body, where the headers say it
         self._to_the_end = False  # the body ends where the connection does
@@ -161,30 +247,19 @@ class _Connection(asyncio.Protocol):
 
     def close(self) -> None:
         self.closed = True
+        self._exchange = None
         if self._transport is not None:
             self._transport.abort()
 
-    async def send(self, request: bytes, deadline: float) -> Response:
+    def send(self, exchange: Exchange) -> None:
         if self._transport is None:
             raise AssertionError("a request was sent before there was a connection")
-        loop = asyncio.get_running_loop()
-        self._answer = loop.create_future()
+        self._exchange = exchange
+        exchange.connection = self
         self._received = 0
         self._reset()
-        self._timer = loop.call_at(deadline, self._on_deadline, loop, deadline)
         self._began = perf_counter()
-        self._transport.write(request)
-        try:
-            return await self._answer
-        finally:
-            self._timer.cancel()
-            self._answer = None
-
-    def _on_deadline(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
-        if loop.time() - deadline > _STALLED_SECONDS:
-            self._timer = loop.call_later(_ONE_ROUND, self._fail, _late())
-        else:
-            self._fail(_late())
+        self._pool.write(self._transport, exchange.request)
 
     # What the transport calls.
 
@@ -192,7 +267,7 @@ class _Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None or self._answer.done():
+        if self._exchange is None:
             self.close()  # nothing was asked
             return
         self._received += len(data)
@@ -213,7 +288,7 @@ class _Connection(asyncio.Protocol):
         if self._to_the_end and exc is None:
             self._succeed()
         elif self._answers and not self._received:
-            self._fail(_StaleError())
+            self._fail(StaleError())
         else:
             self._fail(UpstreamError("UpstreamLost", "it closed the connection before its answer was complete"))
 
@@ -239,7 +314,13 @@ class _Connection(asyncio.Protocol):
             self._to_the_end = b"transfer-encoding" not in self._headers
 
     def on_body(self, body: bytes) -> None:
-        if not self._whole:
+        if self._whole:
+            return
+        if not self._body:
+            self._body = body  # mostly all of it
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
             self._body += body
 
     def on_message_complete(self) -> None:
@@ -254,21 +335,41 @@ class _Connection(asyncio.Protocol):
     # The end of a request.
 
     def _succeed(self) -> None:
-        if self._answer is None or self._answer.done():
+        exchange = self._exchange
+        if exchange is None:
             return
         if len(self._body) > self._limit:
             self._fail(_too_large(self._limit))
             return
         self._answers += 1
+        self._exchange = None
         seconds = perf_counter() - self._began
-        self._answer.set_result(Response(self._status, self._headers, bytes(self._body), seconds))
+        response = Response(self._status, self._headers, bytes(self._body), seconds)
+        self._pool.release(self)
+        exchange.finish(response)
 
-    def _fail(self, error: Exception) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
+    def _fail(self, error: UpstreamError) -> None:
+        if self._exchange is not None:
+            self._exchange.fail(error)
 
 
-def _late() -> UpstreamError:
+def _settle(future: asyncio.Future[Response], result: Response | UpstreamError) -> None:
+    if future.done():
+        return
+    if isinstance(result, UpstreamError):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+def _expire(exchange: Exchange, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+    if loop.time() - deadline > STALLED_SECONDS:
+        loop.call_later(ONE_ROUND, exchange.fail, late())
+    else:
+        exchange.fail(late())
+
+
+def late() -> UpstreamError:
     return UpstreamError("UpstreamLate", "it did not answer before the request's deadline")
 
 

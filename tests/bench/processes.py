@@ -58,10 +58,10 @@ def pinned(cpu: int, command: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int) -> Iterator[Server]:
+def running(command: Sequence[str], port: int, cpu: int = SERVERS) -> Iterator[Server]:
     """The server, ready; it is stopped at the end."""
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(pinned(SERVERS, command), stdout=output, stderr=output, cwd=ROOT)
+        process = subprocess.Popen(pinned(cpu, command), stdout=output, stderr=output, cwd=ROOT)
         try:
             deadline = time.monotonic() + _START_SECONDS
             while not _is_ready(port):

@@ -6,7 +6,16 @@ import pytest
 from modelmill_contracts import routes
 from modelmill_contracts.routes import Routes
 
-FULL = Routes(epoch="90ab11c2.1", host="triage-candidate", port=80, weight=25, shadow=10, sticky_header="x-user-id")
+FULL = Routes(
+    epoch="90ab11c2.1",
+    host="triage-candidate",
+    port=80,
+    weight=25,
+    shadow=10,
+    sticky_header="x-user-id",
+    window=30,
+    revision="90ab11c2",
+)
 
 
 def test_what_is_written_is_what_is_read() -> None:
@@ -22,6 +31,9 @@ def test_what_is_written_is_what_is_read() -> None:
         {"shadow": -1},
         {"epoch": ""},
         {"host": ""},
+        {"host": "a\r\nx: y"},
+        {"window": 0},
+        {"revision": "a" * 65},
         {"port": 0},
         {"sticky_header": "X-User-Id"},
         {"sticky_header": "x-user-id\n"},

@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import ask, matrix, serving
 
 from modelmill_contracts import counters as names
-from modelmill_server.counters import Histogram
+from modelmill_server.cells import Histogram
 
 
 def test_counters_histograms_and_gauges(cancer: Made) -> None:

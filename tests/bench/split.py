@@ -1,0 +1,226 @@
+"""What splitting and shadowing cost the stable server, and what a faulty candidate costs its callers.
+
+`python -m tests.bench.split`.  The stable server has a CPU for itself; the candidate shares the other one with the load
+generator.  So what is compared is the stable's CPU per request, and its rate only where few requests are the
+candidate's.  All shares are measured in turn on the same processes, round after round, by other routes; ratios are of
+one round.  The code without a rollout is compared in pairs of new processes, each first in every other pair.
+"""
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.bench import bodies, document, loads, models, processes
+from tests.bench.bodies import Workload
+from tests.bench.loads import Run
+from tests.bench.models import LOGISTIC, Model
+from tests.bench.processes import LOAD, Server
+
+from modelmill_contracts import routes
+from modelmill_contracts.routes import Routes
+
+# As many connections as a worker has requests at the candidate's: with more, it answers the others itself.
+ONE = Workload("JSON, 1 row", "json", 1, 16)
+_PORT, _OTHER_PORT = 18660, 18670
+_PAIRS = 12
+_FAULT_SECONDS = 5
+_FOLLOWED_SECONDS = 10
+
+
+class Share(NamedTuple):
+    title: str
+    routes: dict[str, int] | None  # None: there are none
+    most_cpu: float | None = None  # over that without routes
+    most_rate: float | None = None  # % of the rate that it may cost
+
+
+SHARES = (
+    Share("no rollout", None),
+    Share("weight 0 %", {"weight": 0}),
+    Share("weight 10 %", {"weight": 10}, most_rate=8),
+    Share("weight 50 %", {"weight": 50}, most_cpu=1.25),
+    Share("weight 100 %", {"weight": 100}, most_cpu=1.35),
+    Share("shadow 10 %", {"shadow": 10}, most_rate=8),
+    Share("shadow 100 %", {"shadow": 100}, most_cpu=1.55),
+)
+
+
+class Fault(NamedTuple):
+    signal: signal.Signals
+    p99: float  # us
+    p99_before: float
+    requests: int
+    fallbacks: dict[str, int]
+
+
+class _Stable(NamedTuple):
+    server: Server
+    folder: Path
+
+    def follow(self, share: Share) -> None:
+        """Write the routes, and wait until they are followed."""
+        file = self.folder / routes.FILE
+        if share.routes is None:
+            file.unlink(missing_ok=True)
+        else:
+            wanted = Routes(epoch=share.title, host="127.0.0.1", port=_OTHER_PORT, **share.routes)  # type: ignore[arg-type]
+            written = file.with_suffix(".new")
+            written.write_bytes(routes.encode(wanted))
+            written.replace(file)
+        deadline = time.monotonic() + _FOLLOWED_SECONDS
+        while (self.rollout() or {}).get("epoch") != (None if share.routes is None else share.title):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the server does not follow its routes to {share.title}")
+            time.sleep(0.1)
+
+    def rollout(self) -> dict[str, Any] | None:
+        _, text = processes.ask(self.server.port + 2, "/snapshot")
+        found: dict[str, Any] | None = json.loads(text)["rollout"]
+        return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3, help="of each measurement (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=_PAIRS, help="of processes with and without (%(default)s)")
+    parser.add_argument("--no-update", action="store_true", help="leave docs/BENCHMARKS.md alone")
+    options = parser.parse_args([] if arguments is None else arguments)
+    with tempfile.TemporaryDirectory() as name:
+        model = models.train(LOGISTIC, Path(name) / "model")
+        file = Path(name) / "bodies"
+        bodies.write(file, ONE, model.rows)
+        pairs = _measure_code(model, file, options.pairs, options.seconds)
+        runs, faults = _measure_shares(model, file, Path(name), options.rounds, options.seconds)
+    text = _text(pairs, runs, faults, options.rounds, options.seconds)
+    if options.no_update:
+        print(text)
+    else:
+        document.update("split", text)
+
+
+def _measure_code(model: Model, file: Path, pairs: int, seconds: int) -> list[float]:
+    """What the code costs of the CPU per request where nothing is rolled out, in %, by pair."""
+    costs = []
+    modules = {"with": "modelmill_server", "without": "tests.bench.unsplit"}
+    for number in range(pairs):
+        found = {}
+        for name in list(modules)[:: 1 if number % 2 else -1]:
+            with processes.running(processes.ours(model, _PORT, modules[name]), _PORT) as server:
+                loads.closed(server, ONE, file, 1)
+                found[name] = loads.closed(server, ONE, file, seconds).cpu
+        costs.append(100 * (found["with"] / found["without"] - 1))
+        print(f"pair {number + 1} of {pairs}: {costs[-1]:+.1f} %", flush=True)
+    return costs
+
+
+@contextmanager
+def _both(model: Model, folder: Path) -> Iterator[tuple[_Stable, Server]]:
+    mounted = folder / "routes"
+    mounted.mkdir(exist_ok=True)
+    own = [*processes.ours(model, _PORT), f"--routes={mounted}"]
+    other = [*processes.ours(model, _OTHER_PORT), "--version=2"]
+    with processes.running(other, _OTHER_PORT, LOAD) as candidate, processes.running(own, _PORT) as server:
+        yield _Stable(server, mounted), candidate
+
+
+def _measure_shares(
+    model: Model, file: Path, folder: Path, rounds: int, seconds: int
+) -> tuple[dict[str, list[Run]], list[Fault]]:
+    runs: dict[str, list[Run]] = {share.title: [] for share in SHARES}
+    with _both(model, folder) as (stable, _):
+        loads.closed(stable.server, ONE, file, 1)
+        for number in range(1, rounds + 1):
+            for share in SHARES:
+                stable.follow(share)
+                loads.closed(stable.server, ONE, file, 1)
+                runs[share.title].append(loads.closed(stable.server, ONE, file, seconds))
+                _require_shared(share, stable.rollout())
+                rate, cpu = runs[share.title][-1].rate, runs[share.title][-1].cpu
+                print(f"round {number} of {rounds}: {share.title}, {rate:,.0f}/s, {cpu:.1f} us", flush=True)
+    faults = []
+    rate = statistics.median(run.rate for run in runs[SHARES[0].title]) / 4
+    for what in (signal.SIGSTOP, signal.SIGKILL):
+        with _both(model, folder) as (stable, candidate):
+            stable.follow(SHARES[2])
+            before = loads.constant(stable.server, file, rate, _FAULT_SECONDS)
+            breaks = threading.Timer(1.0, os.kill, (candidate.pid, what))
+            breaks.start()
+            during = loads.constant(stable.server, file, rate, _FAULT_SECONDS + 1)
+            breaks.join()
+            seen = stable.rollout() or {}
+            faults.append(Fault(what, during.p99, before.p99, during.requests, seen["fallbacks"]))
+            if what is signal.SIGSTOP:
+                os.kill(candidate.pid, signal.SIGCONT)
+    return runs, faults
+
+
+def _require_shared(share: Share, seen: dict[str, Any] | None) -> None:
+    """The candidate has answered what it should; else the figures are of something else."""
+    if seen is None:
+        return
+    wanted = share.routes or {}
+    arms, shadow = seen, seen["shadow"]
+    asked = arms["stable"]["requests"] + arms["candidate"]["requests"]
+    answered = sum(arms["candidate"]["compute"]["counts"])
+    if answered < 0.8 * wanted.get("weight", 0) / 100 * asked:
+        raise SystemExit(f"{share.title}: the candidate answered {answered} of {asked}: {seen['fallbacks']}")
+    if shadow is not None:
+        print(f"{share.title}: {shadow['stable']['requests']:,} copies, {shadow['dropped']:,} dropped", flush=True)
+
+
+def _text(pairs: list[float], runs: dict[str, list[Run]], faults: list[Fault], rounds: int, seconds: int) -> str:
+    lines = [
+        f"{rounds} rounds of {seconds} s, {len(pairs)} pairs; min / median / max, a target is reached by the median.",
+        document.machine(),
+        "",
+        "| what | measured | target | reached |",
+        "|---|---|---|---|",
+    ]
+    if pairs:
+        reached = "yes" if statistics.median(pairs) <= 2 else "**no**"
+        lines.append(
+            f"| without a rollout: CPU per request for the code | {_spread(pairs, '%')} | <= 2 % | {reached} |"
+        )
+    base = runs[SHARES[0].title]
+    for share in SHARES[1:]:
+        cpu = [run.cpu / other.cpu for run, other in zip(runs[share.title], base, strict=True)]
+        rate = [100 * (1 - run.rate / other.rate) for run, other in zip(runs[share.title], base, strict=True)]
+        lines.append(_line(f"{share.title}: CPU per request", cpu, "x", share.most_cpu))
+        lines.append(_line(f"{share.title}: of the rate, it costs", rate, "%", share.most_rate))
+    for fault in faults:
+        most = 1.5 * fault.p99_before + 1000
+        late = fault.fallbacks.get("Late", 0)
+        what = f"{fault.signal.name} under {fault.requests:,} requests, none of which failed"
+        reached = "yes" if fault.p99 <= most and late <= 32 else "**no**"
+        lines.append(
+            f"| {what}: p99, and requests that paid the deadline | {fault.p99:,.0f} us, {late} |"
+            f" <= {most:,.0f} us, <= 32 | {reached} |"
+        )
+    return "\n".join(lines)
+
+
+def _line(what: str, values: list[float], unit: str, most: float | None) -> str:
+    if most is None:
+        return f"| {what} | {_spread(values, unit)} | | |"
+    reached = "yes" if statistics.median(values) <= most else "**no**"
+    return f"| {what} | {_spread(values, unit)} | <= {most:g} {unit} | {reached} |"
+
+
+def _spread(values: list[float], unit: str) -> str:
+    digits = 2 if unit == "x" else 1
+    return " / ".join(f"{v:.{digits}f}" for v in (min(values), statistics.median(values), max(values))) + f" {unit}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
