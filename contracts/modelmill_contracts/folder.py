@@ -84,6 +84,16 @@ def fetch(store: Store, expected: str, folder: Path, *, without: Collection[str]
     return manifest
 
 
+def read(store: Store, expected: str, manifest: Manifest, name: str) -> bytes:
+    """One file of the artifact with digest `expected` and that manifest, verified; ArtifactError, StoreError."""
+    for file in manifest.files:
+        if file.name == name:
+            data = store.get(f"{artifact_key(expected)}/{name}", file.size)
+            _require_digest(file, digest.of_bytes(data))
+            return data
+    raise ArtifactError("FileMissing", f"{name} is not in the artifact")
+
+
 def publish(store: Store, folder: Path, manifest: Manifest) -> str:
     """Write `folder` and its manifest to the store; the artifact's digest.  Writing it again changes nothing."""
     data = artifact.encode(manifest)

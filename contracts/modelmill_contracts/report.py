@@ -12,6 +12,7 @@ from msgspec import Meta
 
 PATH = Path("/dev/termination-log")
 LIMIT = 4096  # bytes; kubelet cuts what is longer
+RESULT_BYTES = 3072  # of a training's result, so that there is room for the message
 
 # The bounds of the status fields that these go into: what does not fit them is no report of ours.
 Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
@@ -90,6 +91,7 @@ class TrainingResult(msgspec.Struct, frozen=True, tag="Training", omit_defaults=
     cpu_seconds: int = 0
     slices: Annotated[tuple[WorstSlice, ...], Meta(max_length=32)] = ()
     files: Annotated[tuple[FileDigest, ...], Meta(max_length=16)] = ()  # of the artifact
+    known: bool = False  # the artifact is one that the recipe made before: nothing was trained
 
 
 class TensorSummary(msgspec.Struct, frozen=True):
@@ -190,9 +192,9 @@ def encode(report: Report) -> bytes:
     return data
 
 
-def fitting(result: TrainingResult, limit: int) -> TrainingResult:
-    """The result in at most `limit` bytes: the last slices are left out where it is longer."""
-    while result.slices and len(msgspec.json.encode(result)) > limit:
+def fitting(result: TrainingResult) -> TrainingResult:
+    """The result in at most RESULT_BYTES: the last slices are left out where it is longer."""
+    while result.slices and len(msgspec.json.encode(result)) > RESULT_BYTES:
         result = msgspec.structs.replace(result, slices=result.slices[:-1])
     return result
 

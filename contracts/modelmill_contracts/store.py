@@ -297,6 +297,7 @@ _REFUSALS = (
     "expiredtoken",
     "403 forbidden",
 )
+_NO_BUCKET = ("nosuchbucket", "containernotfound")
 _FULL = ("no space left", "quotaexceeded", "quota exceeded", "507 ", "insufficientstorage")
 
 
@@ -304,9 +305,9 @@ def _stable(text: str) -> str:
     """The client's text without what differs from try to try, so that the same trouble gives the same condition."""
     text = " ".join(text.partition("Debug source:")[0].split())
     text = re.sub(r" in [0-9.]+[mµn]?s\b", "", text)
-    # Of the server's XML only its code and message: the rest is request ids.
+    # Of the server's XML only its code and message: the rest is request ids, which Azure has at the message's end.
     head, _, body = text.partition("<?xml")
-    found = [re.search(f"<{name}>(.*?)</{name}>", body) for name in ("Code", "Message")]
+    found = [re.search(f"<{name}>(.*?)(?: RequestId:.*?)?</{name}>", body) for name in ("Code", "Message")]
     return head + ": ".join(match[1] for match in found if match)
 
 
@@ -323,7 +324,7 @@ def _diagnosis(error: Exception, text: str, action: str, field: str) -> tuple[st
     ):
         advice = "it refuses the key; check the Secret that secretRef names, and the bucket's policy"
         return "StoreRefused", advice, False
-    if "nosuchbucket" in lower:
+    if any(code in lower for code in _NO_BUCKET):
         return "StoreBucketMissing", "the bucket does not exist; create it or mend the uri", False
     if isinstance(error, exceptions.PreconditionError):
         return "ObjectChanged", "it was changed while it was read; try again when nothing writes it", True

@@ -141,8 +141,19 @@ class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
     slices: tuple[str, ...] = ()  # columns: each metric for each value
 
 
+class Known(msgspec.Struct, frozen=True):
+    """What a recipe made before."""
+
+    recipe: str  # digest
+    artifact: str  # digest of its manifest
+
+
 class TrainingTask(msgspec.Struct, frozen=True, tag="Training", omit_defaults=True):
-    """Train the declared pipeline on a snapshot, evaluate it, convert it and write the artifact."""
+    """Train the declared pipeline on a snapshot, evaluate it, convert it and write the artifact.
+
+    Where the recipe is one of `known`, what it made is the answer: only the pod knows its recipe, of which the
+    architecture and the libraries are a part.
+    """
 
     store: StoreLocation
     file: str  # digest of the snapshot's Parquet file
@@ -157,6 +168,7 @@ class TrainingTask(msgspec.Struct, frozen=True, tag="Training", omit_defaults=Tr
     packages: tuple[str, ...] = ("sklearn",)  # top-level packages that a class may come from
     image: str = ""  # of the trainer: part of the recipe
     publish: bool = True  # False: say what would be published, and write nothing
+    known: tuple[Known, ...] = ()  # no part of the recipe
 
 
 class OwnContainer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -301,6 +313,11 @@ def with_data(declared: AnyTraining, store: StoreLocation, version: str, file: s
     if isinstance(declared, OwnTrainingTask):
         return msgspec.structs.replace(declared, store=store, version=version)
     return msgspec.structs.replace(declared, store=store, version=version, file=file)
+
+
+def with_known(work: AnyTraining, known: tuple[Known, ...]) -> AnyTraining:
+    """The training, which is not to be done where one of these is its recipe's; what a container does is not known."""
+    return work if isinstance(work, OwnTrainingTask) else msgspec.structs.replace(work, known=known)
 
 
 def parts_of(work: OwnTrainingTask, file: str) -> PartsTask:

@@ -90,23 +90,23 @@ class Patience:
 
     def __init__(self) -> None:
         self.seconds = self._UNKNOWN
-        self._is_known = False
+        self.is_known = False
         self._before = [0] * (len(LATENCY_EDGES) + 1)
 
     @property
-    def least(self) -> float:
-        """In less time than that, a good candidate may be late."""
-        return max(self.LEAST, self.seconds / 5)
+    def of_many_rows(self) -> float:
+        """The same for a request that is larger than most."""
+        return max(self.seconds, self._UNKNOWN)
 
     def look(self, seen: Latency, *, fast: bool) -> None:
         """`seen` is what the own model has taken so far, with the wait for it."""
         counts = [now - before for now, before in zip(seen.counts, self._before, strict=True)]
         total = sum(counts)
         if not total:
-            if not self._is_known:
+            if not self.is_known:
                 self.seconds = self.LEAST if fast else self._UNKNOWN
             return
-        self._is_known = True
+        self.is_known = True
         self.seconds = max(self.LEAST, self._TIMES * _quantile(counts, 0.99 * total))
         if total >= self._ENOUGH:
             self._before = list(seen.counts)

@@ -4,6 +4,7 @@ Nothing here needs numpy, which a front does not have.
 """
 
 import math
+import operator
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -63,14 +64,18 @@ def compare(stable: Values, candidate: Values) -> tuple[bool, float | None]:
     """
     name = PREDICT if PREDICT in stable else next(iter(stable), PREDICT)
     ours, theirs = stable.get(name), candidate.get(name)
-    agree = ours is not None and theirs is not None and len(ours) == len(theirs) and all(map(_equal, ours, theirs))
+    agree = ours is not None and theirs is not None and _agree(ours, theirs)
     ours, theirs = stable.get(SCORES), candidate.get(SCORES)
     if not ours or not theirs or len(ours) != len(theirs):
         return agree, None
     try:
-        return agree, max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
+        return agree, max(map(abs, map(operator.sub, ours, theirs)))
     except TypeError:  # null
         return agree, None
+
+
+def _agree(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
+    return ours == theirs or (len(ours) == len(theirs) and all(map(_equal, ours, theirs)))
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -165,7 +170,7 @@ def flat(data: Any) -> list[Any]:
     """The elements of nested lists."""
     if type(data) is not list:
         return [data]
-    if not any(type(item) is list for item in data):
+    if list not in set(map(type, data)):
         return data
     found: list[Any] = []
     for item in data:

@@ -41,6 +41,7 @@ _HEAD = b"POST %b HTTP/1.1\r\nhost: %b\r\n" + _ARM + b": " + STABLE.encode() + b
 _OWN_HEADERS = (b"host", b"content-length", _ARM)
 _KEY_BYTES = 8
 _PERCENT_OF_A_KEY = 100 / (1 << 8 * _KEY_BYTES)
+_LOOK_SECONDS = 5.0  # between two looks at how long the own model takes
 _MOST_KEYS = 1 << 16  # of one window; what is beyond is not counted
 
 
@@ -73,6 +74,7 @@ class Split:
         self._answered = self._arms.stable.answered
         self._in_order = True  # the breaker was closed when it was last looked at
         self._ended = False
+        self._next_look = 0.0
         self.set(routes)
         self.look()
 
@@ -150,7 +152,7 @@ class Split:
 
     def predict(self, asked: Asked, here: Here) -> Later:
         """Answer a request, with `here` where the own model answers."""
-        until = self._until(asked.deadline)
+        until = self._until(asked)
         arm = _value(asked.headers, _ARM)
         if arm in _ARMS:
             chosen, counted = arm == _ARMS[1], False
@@ -224,13 +226,18 @@ class Split:
         candidate.ask(self._request(asked), until, done)
         return await future
 
-    def _until(self, deadline: float | None) -> float | None:
+    def _until(self, asked: Asked) -> float | None:
         """When the candidate must have answered, so that there is time left; None where there is too little."""
-        now, seconds = self._candidate.now(), self.patience.seconds
-        if deadline is None:
+        now, seconds = self._candidate.now(), self._patience_for(asked)
+        if asked.deadline is None:
             return now + seconds
-        left = min(seconds, (deadline - now) / 2)
-        return now + left if left >= self.patience.least else None
+        left = min(seconds, (asked.deadline - now) / 2)
+        return now + left if left >= max(Patience.LEAST, seconds / 5) else None
+
+    def _patience_for(self, asked: Asked) -> float:
+        """Many rows take longer than most requests do, and of a few such ones no percentile knows."""
+        patience = self.patience
+        return patience.seconds if len(asked.body) <= self._app.short_cut.limit else patience.of_many_rows
 
     # What both have in common.
 
@@ -245,8 +252,11 @@ class Split:
 
     def look(self) -> None:
         """Twice a second: how long is the candidate waited for?"""
-        servable = self._app.servable
-        self.patience.look(self._app.counters.read().request, fast=servable is not None and servable.inline)
+        now = self._candidate.now()
+        if not self.patience.is_known or now > self._next_look:  # it takes milliseconds
+            self._next_look = now + _LOOK_SECONDS
+            servable = self._app.servable
+            self.patience.look(self._app.counters.read().request, fast=servable is not None and servable.inline)
 
     def _obstacle(self) -> str | None:
         """Why the candidate is not asked now."""
@@ -276,7 +286,7 @@ class Split:
         now = candidate.now()
         trial = candidate.breaker.trial(now)
         if counted or trial:
-            until = now + self.patience.seconds
+            until = now + self._patience_for(asked)
             shadow.copy(asked.form, self._request(asked), outcome, until, trial, counted=counted)
 
     def _count_candidate(self, verdict: Outcome | str, *, counted: bool) -> None:

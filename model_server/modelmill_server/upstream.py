@@ -115,6 +115,7 @@ class Upstream:
         self._idle: deque[_Connection] = deque()  # the one used last is the last
         self._connecting: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._waiting: list[tuple[asyncio.Transport, bytes]] = []
 
     async def ask(self, request: bytes, deadline: float) -> Response:
         """The answer to one whole request; UpstreamError where there is none by `deadline`, on the event loop's clock.
@@ -161,6 +162,17 @@ class Upstream:
         self._closed = True
         while self._idle:
             self._idle.pop().close()
+
+    def write(self, transport: asyncio.Transport, request: bytes) -> None:
+        """Write at the end of this round of the event loop, together with others: see `outbox`."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append((transport, request))
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for transport, request in waiting:
+            transport.write(request)
 
     def release(self, connection: "_Connection") -> None:
         """The connection has given its answer."""
@@ -220,7 +232,7 @@ class _Connection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._headers: dict[bytes, bytes] = {}
-        self._body = bytearray()
+        self._body: bytes | bytearray = b""
         self._in_body = False
         self._size: int | None = None  # of the body, where the headers say it
         self._to_the_end = False  # the body ends where the connection does
@@ -247,7 +259,7 @@ class _Connection(asyncio.Protocol):
         self._received = 0
         self._reset()
         self._began = perf_counter()
-        self._transport.write(exchange.request)
+        self._pool.write(self._transport, exchange.request)
 
     # What the transport calls.
 
@@ -302,7 +314,13 @@ class _Connection(asyncio.Protocol):
             self._to_the_end = b"transfer-encoding" not in self._headers
 
     def on_body(self, body: bytes) -> None:
-        if not self._whole:
+        if self._whole:
+            return
+        if not self._body:
+            self._body = body  # mostly all of it
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
             self._body += body
 
     def on_message_complete(self) -> None:

@@ -2,12 +2,15 @@
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 
-from modelmill.core.plan import Settings
-from modelmill.shell import logs, process
-from modelmill_contracts import __version__
+gc.disable()  # until all is imported: nothing of that is garbage, and to look for some is a tenth of the start
+
+from modelmill.core.plan import Settings  # noqa: E402
+from modelmill.shell import logs, process  # noqa: E402
+from modelmill_contracts import __version__  # noqa: E402
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    gc.freeze()
+    gc.enable()
     parser = _parser()
     arguments = parser.parse_args()
     for flag in ("trainer_image", "server_image"):

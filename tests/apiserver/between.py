@@ -12,8 +12,6 @@ import yaml
 from aiohttp import web
 from incarnation import connection
 
-from modelmill.shell import login
-
 ANSWERS: dict[str, Callable[[], web.Response]] = {
     "a page": lambda: web.Response(text="<html>Please log in</html>", content_type="text/html"),
     "an error": lambda: web.Response(status=500, text="out of order"),
@@ -35,10 +33,10 @@ class Between:
 
     async def start(self, config: str, folder: Path) -> str:
         """Start answering; the kubeconfig that leads here."""
-        configuration = await connection(config)
+        info = (await connection(config)).info
         user = {"token": token} if (token := _token(config)) else {}
-        self._host = configuration.host
-        connector = aiohttp.TCPConnector(ssl=login.tls(configuration), limit=0)
+        self._host = info.server
+        connector = aiohttp.TCPConnector(ssl=info.as_ssl_context(), limit=0)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         app = web.Application(client_max_size=1 << 24)
         app.router.add_route("*", "/{path:.*}", self._answer)

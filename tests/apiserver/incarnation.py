@@ -11,15 +11,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
-from kubernetes.aio import client, config
 
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import Settings
 from modelmill.core.resources import TYPES
+from modelmill.shell import login
 from modelmill.shell.api import Api
 from modelmill.shell.cache import Cache, ObjectKey
 from modelmill.shell.executor import Executor, Stale
 from modelmill.shell.lease import Fence, clock
+from modelmill.shell.login import Credentials
 from modelmill.shell.metrics import Metrics
 from modelmill.shell.queue import WorkQueue
 from modelmill.shell.reconciler import Reconciler
@@ -29,11 +30,9 @@ SETTINGS = Settings("trainer:test", "server:test")
 PAUSE = timedelta(seconds=10)  # longer than what the core waits for when all goes well
 
 
-async def connection(kubeconfig: str) -> Any:
-    """The client configuration of a kubeconfig; the environment's is read when the official client is imported."""
-    configuration = client.Configuration()
-    await config.load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)
-    return configuration
+async def connection(kubeconfig: str) -> Credentials:
+    """The credentials of a kubeconfig; the environment's is read when the official client is imported."""
+    return await login.official(kubeconfig)
 
 
 class Killed(BaseException):
@@ -56,8 +55,8 @@ class Clock:
 class Mortal(Api):
     """The transport, which is dead after so many applied writes: the answer to the last one is never read."""
 
-    def __init__(self, configuration: Any, lives_for: int | None = None) -> None:
-        super().__init__(configuration, lambda *_: None)
+    def __init__(self, credentials: Credentials, lives_for: int | None = None) -> None:
+        super().__init__(credentials, lambda *_: None)
         self._lives_for = lives_for
         self._one_at_a_time = asyncio.Lock()  # else it would not be known how many of several had been applied
         self.applied: list[str] = []

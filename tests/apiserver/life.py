@@ -11,13 +11,15 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from modelmill.api.schema import API_VERSION
 from modelmill.core import conditions
 from modelmill.core.conditions import timestamp
 from modelmill.core.resources import CHILDREN, OWN, TYPES, Manifest, ResourceType
 from modelmill.core.serving import VERSION_LABEL
 from modelmill.shell.api import Api, ApiError
-from modelmill_contracts import report
+from modelmill_contracts import digest, report
 
 ARTIFACT, SNAPSHOT = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 URI = "s3://models/artifacts/x"
@@ -180,8 +182,9 @@ class Life:
         await self.patch("Job", name, {"status": status | {"conditions": complete}}, "status")
 
     def result(self, job: str) -> report.Result:
-        """What the pod of the Job of that name answers."""
-        return _REPORTS[job.rpartition("-")[2]]
+        """What the pod of the Job of that name answers; no two trainings are by the same recipe."""
+        found = _REPORTS[job.rpartition("-")[2]]
+        return replace(found, recipe=digest.of_json(job)) if isinstance(found, report.TrainingResult) else found
 
     # What users do.
 

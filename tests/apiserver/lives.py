@@ -11,6 +11,8 @@ from typing import Any
 from incarnation import Clock, Incarnation, Killed, Mortal, connection
 from life import Life, differences, once, picture, revisions
 
+from modelmill.shell.login import Credentials
+
 WORKERS = 6  # lives at the same time, each in a namespace of its own
 ROUNDS = 40
 _numbers = itertools.count()
@@ -61,15 +63,15 @@ class Place:
             return lived
 
 
-async def _live(configuration: Any, namespace: str, lives_for: list[int | None]) -> Lived:
+async def _live(credentials: Credentials, namespace: str, lives_for: list[int | None]) -> Lived:
     clock, lived = Clock(), Lived([], [], [], [], 0)
     async with contextlib.AsyncExitStack() as stack:
         # What the surroundings do is no write of the operator's.
-        life = Life(await stack.enter_async_context(Mortal(configuration)), namespace, clock)
+        life = Life(await stack.enter_async_context(Mortal(credentials)), namespace, clock)
         await life.begin()
 
         async def born() -> tuple[Mortal, Incarnation]:
-            api = await stack.enter_async_context(Mortal(configuration, lives_for.pop(0)))
+            api = await stack.enter_async_context(Mortal(credentials, lives_for.pop(0)))
             return api, Incarnation(api, namespace, clock)
 
         def buried(api: Mortal) -> None:

@@ -14,10 +14,9 @@ from conftest import Operator
 from control_plane import asleep
 from incarnation import Mortal, connection
 from life import Life, View
-from msgspec.structs import replace
 
 from live import Kubectl
-from modelmill_contracts import digest, report
+from modelmill_contracts import report
 
 RUNS, AT_A_TIME, KILLS = 100, 10, 10
 SECONDS = 600.0
@@ -25,16 +24,14 @@ LATEST = 0.6  # seconds after trainings ended: by then their numbers are given
 
 
 class Runs(Life):
-    """A life of trainings only, no two of them by the same recipe."""
+    """A life of trainings only."""
 
     ended = 0  # trainings, well
 
     def result(self, job: str) -> report.Result:
         found = super().result(job)
-        if not isinstance(found, report.TrainingResult):
-            return found
-        self.ended += 1
-        return replace(found, recipe=digest.of_json(job))
+        self.ended += isinstance(found, report.TrainingResult)
+        return found
 
 
 def numbers(view: View) -> dict[str, int]:

@@ -93,26 +93,18 @@ def main(arguments: Sequence[str] = ()) -> None:
 
 def _parts(model: Model, contents: list[bytes], user: float, system: float) -> _Parts:
     """`user` and `system` are microseconds of CPU per request under load."""
-    servable = servables.load(model.artifact, model.digest, "model", "1")
-    board = Board()
-    if servable.bins is not None:
-        board.bin_rows(servable.bins)
-    app = App("model", "1", Limits(), board.workers[0])
-    app.set_date("Thu, 01 Jan 1970 00:00:00 GMT")
-    app.serve(servable)
+    served = app(model.artifact, model.digest)
+    servable = served.servable
+    assert servable is not None
     codec, runtime = servable.codec, servable.runtime
     (call, arrays, outcome) = _example(servable, contents[0])
-    receive = _connection(app)
-    requests = [
-        b"POST /v2/models/model/infer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
-        for content in contents
-    ]
+    receive = receiver(served)
+    requests = [request(content) for content in contents]
     decode = _microseconds(codec.decode, contents)
     predict = _microseconds(lambda _: runtime.predict(call.feeds), contents)
     encode = _microseconds(lambda _: codec.encode(call, arrays), contents)
-    count = _microseconds(lambda _: app._count(outcome, 1e-4), contents)  # noqa: SLF001 - a part of the hot path
-    answer = _microseconds(lambda content: app.short_cut.answer(content, None), contents)
+    count = _microseconds(lambda _: served._count(outcome, 1e-4), contents)  # noqa: SLF001 - a part of the hot path
+    answer = _microseconds(lambda content: served.short_cut.answer(content, None), contents)
     whole = _microseconds(receive, requests)
     return _Parts(
         http=whole - answer,
@@ -123,6 +115,26 @@ def _parts(model: Model, contents: list[bytes], user: float, system: float) -> _
         answer=answer - decode - predict - encode - count,
         loop=user - whole,
         kernel=system,
+    )
+
+
+def app(artifact: Path, digest: str) -> App:
+    """What `modelmill-server` serves, in this process."""
+    servable = servables.load(artifact, digest, "model", "1")
+    board = Board()
+    if servable.bins is not None:
+        board.bin_rows(servable.bins)
+    served = App("model", "1", Limits(), board.workers[0])
+    served.set_date("Thu, 01 Jan 1970 00:00:00 GMT")
+    served.serve(servable)
+    return served
+
+
+def request(content: bytes) -> bytes:
+    """A whole request with `content` as its body."""
+    return (
+        b"POST /v2/models/model/infer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
     )
 
 
@@ -160,10 +172,10 @@ class _Socket(asyncio.Transport):
         pass
 
 
-def _connection(app: App) -> Callable[[bytes], None]:
+def receiver(served: App) -> Callable[[bytes], None]:
     """A function that takes one request as a connection does."""
     loop: Any = _Loop()
-    connection = Connection(Port(app, app.limits, app.short_cut), Outbox(loop), loop)
+    connection = Connection(Port(served, served.limits, served.short_cut), Outbox(loop), loop)
     connection.connection_made(_Socket())
 
     def receive(request: bytes) -> None:

@@ -14,14 +14,12 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.bench import bodies, document, loads, models, peers, processes, report, soak
+from tests.bench import bodies, counting, document, instructions, loads, models, peers, processes, report, soak
 from tests.bench.bodies import Workload
 from tests.bench.loads import PATH
 from tests.bench.models import FOREST, LARGE, LOGISTIC, Model
 from tests.bench.processes import Server
-from tests.bench.report import CONSTANT, ECHO, OURS, PROTOTYPE, UNCOUNTED, Results
-
-from modelmill_contracts.counters import PREDICTIONS
+from tests.bench.report import CONSTANT, ECHO, OURS, PROTOTYPE, Results
 
 ROWS = 1000
 ONE = Workload("JSON, 1 row", "json", 1, 32)
@@ -35,7 +33,7 @@ WORKLOADS = (
 )
 ALONE = Workload("JSON, 1 row, 1 connection", "json", 1, 1)
 _STARTS = 5
-_PAIRS = 24  # of processes, with counters and without: what one process costs differs by 4 % from the next one's
+_PAIRS = 60  # of processes, with counters and without
 _START_PORT = 18590
 
 
@@ -43,12 +41,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="one round of one second, and docs/BENCHMARKS.md stays")
+    parser.add_argument("--pairs", type=int, default=_PAIRS, help="with counters and without (%(default)s)")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round of one second, two pairs, and docs/BENCHMARKS.md stays"
+    )
     parser.add_argument("--no-update", action="store_true", help="leave docs/BENCHMARKS.md alone")
     parser.add_argument("--soak", type=int, metavar="REQUESTS", help="instead of all else: memory over that many")
     options = parser.parse_args([] if arguments is None else arguments)
     if options.quick:
-        options.rounds, options.seconds, options.no_update = 1, 1, True
+        options.rounds, options.seconds, options.pairs, options.no_update = 1, 1, 2, True
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
     with tempfile.TemporaryDirectory() as name:
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
         if options.soak:
             section, text = "soak", _soak(folder, options.soak)
         else:
-            section, text = "server", _compare(folder, options.rounds, options.seconds)
+            section, text = "server", _compare(folder, options.rounds, options.seconds, options.pairs)
     if options.no_update:
         print(text)
     else:
@@ -70,12 +71,12 @@ def _soak(folder: Path, requests: int) -> str:
         return soak.measure(server, files, requests)
 
 
-def _compare(folder: Path, rounds: int, seconds: int) -> str:
+def _compare(folder: Path, rounds: int, seconds: int, pairs: int) -> str:
     began = time.monotonic()
     results = Results()
     for title in (LOGISTIC, FOREST):
         model = models.train(title, folder / title)
-        _measure(model, folder / title, rounds, seconds, results)
+        _measure(model, folder / title, rounds, seconds, pairs, results)
     large = models.train(LARGE, folder / LARGE)
     results.starts = [processes.start_seconds(large, _START_PORT) for _ in range(_STARTS)]
     results.large = large.size / 1e6
@@ -83,7 +84,7 @@ def _compare(folder: Path, rounds: int, seconds: int) -> str:
     return report.text(results, rounds, seconds)
 
 
-def _measure(model: Model, folder: Path, rounds: int, seconds: int, results: Results) -> None:
+def _measure(model: Model, folder: Path, rounds: int, seconds: int, pairs: int, results: Results) -> None:
     """All workloads of one model."""
     began = time.monotonic()
     commands = {
@@ -122,7 +123,8 @@ def _measure(model: Model, folder: Path, rounds: int, seconds: int, results: Res
     if model.title == LOGISTIC:
         _measure_tails(model, files[ONE], rounds, seconds, results)
         _say(began, "latency at a constant rate")
-        _measure_counters(model, files[ONE], seconds, results)
+        results.counting = counting.measure(model, files[ONE], ONE, pairs)
+        results.instructions = instructions.measure(model, files[ONE])
         _say(began, "the cost of counters")
 
 
@@ -136,17 +138,6 @@ def _measure_tails(model: Model, file: Path, rounds: int, seconds: int, results:
         for _ in range(rounds):
             for name, server in ((OURS, ours), (ECHO, echo)):
                 results.add(LOGISTIC, CONSTANT, name, loads.constant(server, file, half, seconds))
-
-
-def _measure_counters(model: Model, file: Path, seconds: int, results: Results) -> None:
-    """Rates with counters and without, each time of new processes, and each first in every other pair."""
-    modules = {OURS: "modelmill_server", UNCOUNTED: "tests.bench.uncounted"}
-    for number in range(_PAIRS):
-        for name in list(modules)[:: 1 if number % 2 else -1]:
-            with processes.running(processes.ours(model, 18650, modules[name]), 18650) as server:
-                loads.closed(server, ONE, file, 1)
-                results.counted.setdefault(name, []).append(loads.closed(server, ONE, file, seconds).rate)
-                _require_counted(name, server)
 
 
 def _write_bodies(folder: Path, model: Model) -> dict[Workload, Path]:
@@ -185,14 +176,6 @@ def _require_same_answers(model: Model, servers: dict[str, Server]) -> None:
         found[name] = json.loads(content)["outputs"][0]["data"]
     if any(labels != found[OURS] for labels in found.values()):
         raise SystemExit(f"the servers disagree: {found}")
-
-
-def _require_counted(name: str, server: Server) -> None:
-    """The one with counters has counted, the other has not."""
-    _, text = processes.ask(server.port + 2, "/metrics")
-    counts = [line for line in text.decode().splitlines() if line.startswith(f"{PREDICTIONS}_total{{")]
-    if (sum(float(line.rpartition(" ")[2]) for line in counts) > 0) is not (name == OURS):
-        raise SystemExit(f"{name} has counted what it should not, or not what it should: {counts}")
 
 
 def _line(results: Results, model: Model, workload: str) -> str:

@@ -152,3 +152,54 @@ def test_two_thousand_columns_with_bounds_are_checked(lake: Kubectl) -> None:
     lake.wait_for("dset", "wide", "Ready", seconds=90)
     assert status(lake, "wide")["rows"] == 2
     lake.run("delete", "dset/wide", "configmap/wide")
+
+
+SCRIPT = """
+import os
+from pathlib import Path
+import pandas as pd
+secret = [name for name in os.environ if "ACCESS" in name or "SECRET" in name]
+assert not secret, secret
+assert not Path("/var/run/secrets").exists()
+rows = pd.read_parquet(Path(os.environ["MILL_DATA"]) / "patients.parquet")
+counted = rows.groupby("ward").size().rename("patients").reset_index()
+counted.to_csv(Path(os.environ["MILL_OUTPUT"]) / "wards.csv", index=False)
+"""
+
+
+def by_container(script: str, **changes: Any) -> dict[str, Any]:
+    """A Dataset that a container derives from the patients."""
+    container = {"image": "modelmill/trainer:dev", "command": ["python3", "-c"], "args": [script]}
+    columns = [{"name": "ward", "type": "String"}, {"name": "patients", "type": "Integer", "min": "1"}]
+    derive = {"from": [{"name": "patients"}], "container": container}
+    spec = {"source": {"derive": derive}, "columns": columns, "expectations": {"uniqueKey": ["ward"]}, **changes}
+    return {"apiVersion": API_VERSION, "kind": "Dataset", "metadata": {"name": "wards"}, "spec": spec}
+
+
+def test_a_container_derives_a_dataset_without_credentials(lake: Kubectl) -> None:
+    lake.apply(by_container(SCRIPT))
+    refused = lake.wait_for("dset", "wards", "Ready", "False", reason="ImageNotAllowed")
+    assert "add it to spec.allow.images" in refused["message"]
+    allowed = json.dumps({"spec": {"allow": {"images": ["modelmill/*"]}}})
+    lake.run("patch", "workspace", "default", "--type=merge", "-p", allowed)
+    lake.wait_for("dset", "wards", "Ready", seconds=120)
+    found = status(lake, "wards")
+    assert found["rows"] == 2
+    assert found["history"][0]["from"] == [{"name": "patients", "version": status(lake, "patients")["version"]}]
+    (pod, *_) = lake.list("pods", "batch.kubernetes.io/job-name=wards-data")
+    theirs = next(c for c in pod["spec"]["initContainers"] if c["name"] == "transform")
+    assert "secretKeyRef" not in json.dumps(theirs)
+
+
+def test_a_container_that_fails_keeps_the_last_version_and_its_words_to_itself(lake: Kubectl) -> None:
+    before = status(lake, "wards")["version"]
+    lake.apply(by_container("raise SystemExit('the patient was born 1960-02-03')"))
+    failed = lake.wait_for("dset", "wards", "Ready", "False", reason="ContainerFailed", seconds=120)
+    assert "ended with exit code 1; its log says why" in failed["message"]
+    assert "1960" not in json.dumps(status(lake, "wards"))
+    assert status(lake, "wards")["version"] == before
+    lake.apply(by_container(SCRIPT.replace("rows.groupby", "rows.head(0).groupby"), expectations={"minRows": 1}))
+    lake.wait_for("dset", "wards", "Valid", "False", reason="DataInvalid", seconds=120)
+    assert [problem["rule"] for problem in status(lake, "wards")["problems"]] == ["TooFewRows"]
+    assert status(lake, "wards")["version"] == before
+    lake.run("delete", "dset/wards")

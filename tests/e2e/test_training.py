@@ -57,3 +57,19 @@ def test_a_container_of_ones_own_trains_without_credentials(team: Kubectl) -> No
     (pod, *_) = team.list("pods", "batch.kubernetes.io/job-name=triage-own-train")
     theirs = next(c for c in pod["spec"]["initContainers"] if c["name"] == "transform")
     assert "secretKeyRef" not in json.dumps(theirs)
+
+
+def test_a_recipe_that_is_known_is_the_version_that_exists(team: Kubectl) -> None:
+    for name in ("known", "known-again"):
+        team.apply(training(name, modelRef={"name": "known"}, seed=23))
+        team.run("wait", "--for=condition=Succeeded", f"tjob/{name}", "--timeout=180s")
+    first, again = ((team.get("tjob", name) or {})["status"] for name in ("known", "known-again"))
+    assert (first["modelVersion"], again["modelVersion"]) == ("known-1", "known-1")
+    assert [again[field] for field in ("recipe", "artifact", "metrics")] == [
+        first[field] for field in ("recipe", "artifact", "metrics")
+    ]
+    assert team.condition("tjob", "known-again", "Succeeded")["reason"] == "VersionExists"
+    assert team.condition("tjob", "known-again", "Trained")["reason"] == "RecipeKnown"
+    assert '"phase":"fit"' not in team.output("logs", "job/known-again-train")
+    assert '"phase":"fit"' in team.output("logs", "job/known-train")
+    assert (team.get("mdl", "known") or {})["status"]["lastVersion"] == 1

@@ -16,7 +16,8 @@ from modelmill_contracts import task
 
 STATES = 1_000_000  # for each kind
 SHARE = {
-    "Model": 800_000,
+    "Model": 700_000,
+    "Model: same recipe": 100_000,
     "Model: retirement": 200_000,
     "ModelDeployment: rollout": 500_000,
     "ModelDeployment: loss": 300_000,

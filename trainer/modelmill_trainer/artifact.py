@@ -106,7 +106,6 @@ def result(
     task: AnyTraining, written: Written, recipe: dict[str, Any], metrics: tuple[Metric, ...], rows: Rows
 ) -> TrainingResult:
     """What the Job's report says of the artifact."""
-    times = os.times()
     return TrainingResult(
         recipe=digest.of_json(recipe),
         artifact=written.digest,
@@ -115,10 +114,20 @@ def result(
         metrics=metrics,
         train_rows=rows.train.rows,
         test_rows=rows.test.rows,
-        # Processes that a parallel fit started count too.
-        cpu_seconds=round(times.user + times.system + times.children_user + times.children_system),
-        files=tuple(FileDigest(file.name, file.digest) for file in written.files),
+        cpu_seconds=cpu_seconds(),
+        files=digests(written.files),
     )
+
+
+def cpu_seconds() -> int:
+    """What this process took until now; processes that a parallel fit started count too."""
+    times = os.times()
+    return round(times.user + times.system + times.children_user + times.children_system)
+
+
+def digests(files: tuple[File, ...]) -> tuple[FileDigest, ...]:
+    """The files as a report has them."""
+    return tuple(FileDigest(file.name, file.digest) for file in files)
 
 
 def finish(manifest: Manifest, task: AnyTraining, place: Path) -> Written:

@@ -103,6 +103,12 @@ def _invalid(error: Exception, asked: Derivation) -> TaskError:
             "source.derive.sql asks for files, the network or an extension, which a derivation may not; it has the"
             f" tables {_tables(asked)}",
         )
+    if "the configuration has been locked" in text:
+        return TaskError(
+            "QueryDenied",
+            "source.derive.sql calls a function that changes the configuration or writes a log or a profile, which a"
+            f" derivation may not; it has the tables {_tables(asked)}",
+        )
     if text.startswith("Out of Memory"):
         return TaskError(
             "QueryTooLarge",

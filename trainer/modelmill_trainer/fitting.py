@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
@@ -66,10 +68,16 @@ def _explain(error: Exception, pipeline: Pipeline, data: Data) -> TaskError:
             "the test rows hold categories that the training rows lack: set handle_unknown: ignore in the params of"
             " OneHotEncoder",
         )
-    shown = redacted(text)[:300]
+    shown = redacted(text, known_numbers(pipeline, data.features))[:300]
     return TaskError(
         "TrainingFailed", f"scikit-learn could not fit {_last(pipeline)} ({type(error).__name__}): {shown}"
     )
+
+
+def known_numbers(model: BaseEstimator, rows: pd.DataFrame) -> frozenset[float]:
+    """What a message may say although it is a number: the estimator's parameters, and how many rows and columns."""
+    declared = (value for value in model.get_params().values() if isinstance(value, int | float))
+    return frozenset(map(float, (*declared, *rows.shape)))
 
 
 def _unusable(data: Data, wrong: Any, rule: str, text: str) -> TaskError:

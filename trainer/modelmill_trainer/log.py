@@ -5,7 +5,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -15,6 +15,8 @@ import msgspec
 from modelmill_trainer.progress import METER
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]")
+# Whatever begins like a number, times included; no digits within a name, such as float64.
+_NUMBER = re.compile(r"(?<![A-Za-z0-9_.])[+-]?\.?[0-9][A-Za-z0-9_.:+-]*")
 _LOGGER = logging.getLogger("modelmill.trainer")
 
 
@@ -41,9 +43,20 @@ def start() -> None:
     warnings.showwarning = _warn
 
 
-def redacted(text: str) -> str:
-    """A library's text without what it quotes or lists, which may be values of the data."""
-    return _QUOTED.sub("...", text)
+def redacted(text: str, known: Collection[float] | None = None) -> str:
+    """A library's text without what it quotes or lists, which may be values of the data.
+
+    Where `known` is given, without other numbers than these either: those that a manifest has, and sizes.
+    """
+    text = _QUOTED.sub("...", text)
+    return text if known is None else _NUMBER.sub(lambda found: found[0] if _is_in(found[0], known) else "...", text)
+
+
+def _is_in(number: str, known: Collection[float]) -> bool:
+    try:
+        return float(number) in known
+    except ValueError:
+        return False
 
 
 def _warn(

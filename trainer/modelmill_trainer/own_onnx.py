@@ -12,6 +12,7 @@ from modelmill_contracts import onnx_signature
 from modelmill_contracts.artifact import Feature, Manifest, Tensor
 from modelmill_trainer import conversion
 from modelmill_trainer.failure import TaskError
+from modelmill_trainer.log import redacted
 
 _NUMPY_TYPES: dict[str, Any] = {
     "BOOL": np.bool_,
@@ -55,7 +56,9 @@ def own_onnx(
         except TaskError:
             raise
         except Exception as error:
-            raise TaskError("RowsRefused", f"{path.name} does not run on the rows: {error}") from error
+            sizes = frozenset(map(float, (*rows.shape, *(size for tensor in inputs for size in tensor.shape))))
+            said = redacted(" ".join(str(error).split()), sizes)
+            raise TaskError("RowsRefused", f"{path.name} does not run on the rows: {said}") from error
     elif missing:
         # Only a column is a feature by itself: a matrix's are known from rows, and other tensors have none.
         if any(tensor.shape not in ((-1,), (-1, 1)) for tensor in inputs):

@@ -36,6 +36,7 @@ from modelmill_trainer.data import Data
 from modelmill_trainer.evaluation import Predicted, answered, decimal
 from modelmill_trainer.facts import Facts
 from modelmill_trainer.failure import TaskError
+from modelmill_trainer.fitting import known_numbers
 from modelmill_trainer.frozen import Frozen
 from modelmill_trainer.importance import Ask, importance
 from modelmill_trainer.log import phase, redacted, say
@@ -261,7 +262,7 @@ def _skops(file: Path, names: list[str], train: pa.Table, test: pa.Table) -> _Ma
     except artifacts.NotServableError as error:
         raise TaskError("ModelNotPortable", f"the model {error}") from error
     except (ValueError, TypeError, ArithmeticError, AttributeError) as error:
-        shown = redacted(" ".join(str(error).split()))[:200]
+        shown = redacted(" ".join(str(error).split()), known_numbers(wrapped, tested))[:200]
         raise TaskError(
             "ModelRefusesRows", f"{file.name} cannot predict the test rows ({type(error).__name__}): {shown}"
         ) from error

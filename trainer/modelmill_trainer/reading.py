@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from modelmill_trainer import json_lines
+from modelmill_trainer import json_lines, parquet_bounds
 from modelmill_trainer.failure import TaskError, malformed
 
 MAX_COLUMNS = 20_000
@@ -118,7 +118,12 @@ def _check_delimiter(text: bytes, where: str) -> None:
 
 
 def _schema_of(path: Path, where: str, kind: str) -> pa.Schema:
-    found = _open_parquet(path, where).schema_arrow if kind == "Parquet" else _open_csv(path, where, []).schema
+    if kind == "Parquet":
+        opened = _open_parquet(path, where)
+        parquet_bounds.check(path, opened.metadata, where)
+        found = opened.schema_arrow
+    else:
+        found = _open_csv(path, where, []).schema
     try:
         names = found.names
     except UnicodeDecodeError as error:

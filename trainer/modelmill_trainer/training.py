@@ -23,6 +23,7 @@ from modelmill_trainer import (
     fitting,
     folds,
     frozen,
+    known,
     pins,
     pipeline,
     profiling,
@@ -35,12 +36,11 @@ from modelmill_trainer.progress import METER
 from modelmill_trainer.recipe import recipe
 from modelmill_trainer.splitting import Splitter
 
-_RESULT_BYTES = 3072  # of a report, so that there is room for its message
 _FIT = 10.0  # about how long one takes, where fetching and evaluating take 1
 
 
 def train(task: TrainingTask) -> Report:
-    """Fetch the snapshot, train, evaluate, convert, publish; TaskError, StoreError."""
+    """Fetch the snapshot, train, evaluate, convert, publish, unless the recipe is known; TaskError, StoreError."""
     METER.plan(*_phases(task.evaluation.folds))
     # Before any data is fetched: the declaration alone can be wrong.  The names of features are not known yet.
     draft = pipeline.build(task.estimator, pipeline.selected(task.estimator), task.seed, task.packages)
@@ -51,6 +51,10 @@ def train(task: TrainingTask) -> Report:
         with phase("fetch"):
             table = data.load(task, folder)
         prepared = data.prepare(table, task, classifier=classifier)
+        made = recipe(task, list(prepared.types), metrics, pins.pinned(os.environ))
+        answer = known.answer(task, made, metrics)
+        if answer is not None:
+            return answer
         texts = slicing.columns(table, task.evaluation.slices)
         splitter = Splitter(table, prepared.target, task.target, task.split, task.seed, classifier=classifier)
         parts = splitter.parts()
@@ -82,7 +86,6 @@ def train(task: TrainingTask) -> Report:
             confusion=confusion.confusion(predicted),
             calibration=calibration.calibration(predicted),
         )
-        made = recipe(task, list(prepared.types), metrics, pins.pinned(os.environ))
         rows = frozen.freeze(prepared, parts.order, texts)
         described = facts.rows_of(table, prepared.types, parts.train, parts.test)
         trained = artifact.Trained(estimator, prepared, parts, made, evaluated, rows, profile, described, notes)
@@ -120,7 +123,7 @@ def _report(
         f"{_validated(metrics, len(evaluated.folds))}"
         f"{''.join(f'; {note}' for note in written.notes)}"
     )
-    return Report(True, "Trained", message, result=report.fitting(result, _RESULT_BYTES))
+    return Report(True, "Trained", message, result=report.fitting(result))
 
 
 def _listed(metrics: dict[str, str]) -> str:

@@ -4,8 +4,13 @@ Pydantic's JSON schema is OpenAPI with references and `anyOf null`; a structural
 dropped here (titles, references) and added (CEL rules, list types, printer columns) is all there is between.
 """
 
+import ast
+import inspect
 import sys
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, get_args
 
 import yaml
@@ -129,13 +134,30 @@ def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, An
 
 def _object(node: dict[str, Any], definitions: dict[str, Any], model: type[BaseModel] | None) -> dict[str, Any]:
     fields = {(f.alias or n): f.annotation for n, f in model.model_fields.items()} if model else {}
+    described = _described(model) if model else {}
     properties = {
-        name: _structural(child, definitions, _model_of(fields.get(name))) for name, child in node["properties"].items()
+        name: _structural({**child, **described.get(name, {})}, definitions, _model_of(fields.get(name)))
+        for name, child in node["properties"].items()
     }
     result: dict[str, Any] = {"properties": properties}
     if model is not None and issubclass(model, Schema) and not issubclass(model, Resource) and model.rules:
         result["x-kubernetes-validations"] = [_validation(rule) for rule in model.rules]
     return result
+
+
+@cache
+def _described(model: type[BaseModel]) -> dict[str, dict[str, str]]:
+    """The docstrings of a model's fields, by the fields' names in JSON."""
+    said: dict[str, str] = {}
+    for owner in reversed(model.__mro__):
+        if issubclass(owner, Schema):
+            (definition,) = ast.parse(dedent(inspect.getsource(owner))).body
+            assert isinstance(definition, ast.ClassDef)  # noqa: S101 - it is the source of a class
+            for field, text in pairwise(definition.body):
+                match field, text:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(docstring))):
+                        said[name] = docstring
+    return {(f.alias or n): {"description": said[n]} for n, f in model.model_fields.items() if n in said}
 
 
 def _validation(rule: Rule) -> dict[str, Any]:

@@ -213,11 +213,11 @@ class DatasetSpec(Schema):
     extra_columns: Literal["Keep", "Drop", "Reject"] = "Keep"
     """What to do with columns that are not declared, where some are: Keep them as found, Drop them, or Reject the
     data."""
-    expectations: Expectations = Expectations()
+    expectations: Expectations = Expectations.model_construct()
     refresh: Refresh | None = None
     """Absent: the source is read when its declaration changes, when a Dataset that it derives from has a new version,
     and when the annotation modelmill.dev/refresh gets another value."""
-    resources: ResourceRequirements = ResourceRequirements()
+    resources: ResourceRequirements = ResourceRequirements.model_construct()
     """CPU and memory of the pod that reads and checks. Default: 250m of cpu and 512Mi of memory are requested, memory
     is limited to 2Gi."""
     version_history_limit: Annotated[int, Field(ge=1, le=100)] = 10
@@ -349,4 +349,4 @@ class Dataset(Resource):
     )
 
     spec: DatasetSpec
-    status: DatasetStatus = DatasetStatus()
+    status: DatasetStatus = DatasetStatus.model_construct()

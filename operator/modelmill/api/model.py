@@ -104,7 +104,7 @@ class Tests(Schema):
     behaviour: Annotated[tuple[BehaviourTest, ...], Field(max_length=8, json_schema_extra=listmap("name"))] = ()
     """How predictions must follow from changes of the rows."""
     latency: LatencyTest | None = None
-    resources: ResourceRequirements = ResourceRequirements()
+    resources: ResourceRequirements = ResourceRequirements.model_construct()
     """CPU and memory of the server that is tested: give it what a ModelDeployment gives it. Default: as there."""
 
 
@@ -169,5 +169,5 @@ class Model(Resource):
         ("Age", "date", ".metadata.creationTimestamp"),
     )
 
-    spec: ModelSpec = ModelSpec()
-    status: ModelStatus = ModelStatus()
+    spec: ModelSpec = ModelSpec.model_construct()
+    status: ModelStatus = ModelStatus.model_construct()

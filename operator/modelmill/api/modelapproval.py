@@ -53,4 +53,4 @@ class ModelApproval(Resource):
     )
 
     spec: ModelApprovalSpec
-    status: ModelApprovalStatus = ModelApprovalStatus()
+    status: ModelApprovalStatus = ModelApprovalStatus.model_construct()

@@ -82,7 +82,7 @@ class Container(Schema):
 class Server(Schema):
     """The pods that serve."""
 
-    resources: ResourceRequirements = ResourceRequirements()
+    resources: ResourceRequirements = ResourceRequirements.model_construct()
     """CPU and memory of each pod, the fetching of the model included. Default: 100m of cpu and 256Mi of memory are
     requested, memory is limited to 512Mi."""
     container: Container | None = None
@@ -107,8 +107,8 @@ class ModelDeploymentSpec(Schema):
     model: ModelSelection
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
     """How many pods serve; 0 serves nothing. kubectl scale and autoscalers may set it."""
-    server: Server = Server()
-    access: Access = Access()
+    server: Server = Server.model_construct()
+    access: Access = Access.model_construct()
     """Who may call the model. Default: every pod in the same namespace."""
     rollout: Rollout = Rollout()
     """How a new revision takes over. Default: once all its pods are ready."""
@@ -191,4 +191,4 @@ class ModelDeployment(Resource):
     }
 
     spec: ModelDeploymentSpec
-    status: ModelDeploymentStatus = ModelDeploymentStatus()
+    status: ModelDeploymentStatus = ModelDeploymentStatus.model_construct()

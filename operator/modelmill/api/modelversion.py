@@ -61,7 +61,7 @@ class ModelVersionSpec(Schema):
     version: Annotated[int, Field(ge=1, le=999999, json_schema_extra=INT64)]
     """The version's number. metadata.name is the model's name, a dash and this number, such as triage-7."""
     artifact: Artifact
-    lineage: Lineage = Lineage()
+    lineage: Lineage = Lineage.model_construct()
 
 
 class Tensor(Schema):
@@ -199,4 +199,4 @@ class ModelVersion(Resource):
     )
 
     spec: ModelVersionSpec
-    status: ModelVersionStatus = ModelVersionStatus()
+    status: ModelVersionStatus = ModelVersionStatus.model_construct()

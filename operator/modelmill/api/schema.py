@@ -32,7 +32,8 @@ class Rule(NamedTuple):
 class Schema(BaseModel):
     """A part of a kind.  Unknown fields are ignored: the API server prunes them, and a newer CRD may have more.
 
-    Docstrings are what `kubectl explain` says: a field's own, else that of its type.
+    Docstrings are what `kubectl explain` says: a field's own, else that of its type.  `crd` reads a field's own from
+    the source; that pydantic reads them too (use_attribute_docstrings) would cost every start of the operator.
     """
 
     model_config = ConfigDict(
@@ -41,7 +42,6 @@ class Schema(BaseModel):
         extra="ignore",
         frozen=True,
         defer_build=True,  # until the first object of the kind: a restart does not wait for it
-        use_attribute_docstrings=True,
     )
 
     rules: ClassVar[tuple[Rule, ...]] = ()

@@ -84,7 +84,7 @@ class Data(Schema):
     """The column to predict."""
     features: Columns | None = None
     """The columns to predict it from. Absent: those that estimator.columns select, else all but the target."""
-    split: Split = Split()
+    split: Split = Split.model_construct()
 
 
 class Step(Schema):
@@ -243,12 +243,12 @@ class TrainingJobSpec(Schema):
     container: Container | None = None
     seed: Annotated[int, Field(ge=0, le=4294967295, json_schema_extra=INT64)] = 0
     """Where all randomness starts: the split's, and every random_state that params leave open."""
-    evaluation: Evaluation = Evaluation()
+    evaluation: Evaluation = Evaluation.model_construct()
     reproduce: Reproduce | None = None
-    resources: AcceleratedResources = AcceleratedResources()
+    resources: AcceleratedResources = AcceleratedResources.model_construct()
     """CPU, memory and accelerators of the training pod; those only the container has, where there is one. Default: 500m
     of cpu and 512Mi of memory are requested, memory is limited to 2Gi."""
-    limits: Limits = Limits()
+    limits: Limits = Limits.model_construct()
     queue_name: QueueName | None = None
     """Name of a LocalQueue of Kueue's in this namespace: the Job starts when Kueue admits it. It has no effect where
     Kueue is not installed. Absent: Kueue is not asked."""
@@ -370,7 +370,7 @@ class TrainingJobStatus(Status):
     """Of each metric the slice of the test rows where it is worst, as far as there is room for them. All slices are in
     the artifact's evaluation.json."""
     model_version: Annotated[str | None, Field(max_length=63)] = None
-    """Name of the ModelVersion that the run became, such as triage-7."""
+    """Name of the ModelVersion that the run became, such as triage-7, or that was of its recipe before."""
     usage: Usage | None = None
 
 
@@ -399,4 +399,4 @@ class TrainingJob(Resource):
     )
 
     spec: TrainingJobSpec
-    status: TrainingJobStatus = TrainingJobStatus()
+    status: TrainingJobStatus = TrainingJobStatus.model_construct()

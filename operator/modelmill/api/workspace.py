@@ -66,7 +66,7 @@ class Store(Schema):
     secret_ref: ObjectReference | None = None
     """Secret with the keys accessKeyId and secretAccessKey for s3, serviceAccountKey for gs, accountName and
     accountKey for az. Absent: the pods' own identity."""
-    collect: Collect = Collect()
+    collect: Collect = Collect.model_construct()
     """What happens to what nobody refers to any more. Default: it stays."""
 
 
@@ -162,7 +162,7 @@ class WorkspaceSpec(Schema):
     store: Store
     identity: Identity | None = None
     """Absent: the pods have the namespace's default service account, and reach the store by secretRef."""
-    allow: Allow = Allow()
+    allow: Allow = Allow.model_construct()
     training: Training | None = None
     """Absent: every TrainingJob starts at once, and the cluster's scheduler decides."""
     signing: Signing | None = None
@@ -224,4 +224,4 @@ class Workspace(Resource):
     wide: ClassVar = (("Message", "string", '.status.conditions[?(@.type=="Ready")].message'),)
 
     spec: WorkspaceSpec
-    status: WorkspaceStatus = WorkspaceStatus()
+    status: WorkspaceStatus = WorkspaceStatus.model_construct()

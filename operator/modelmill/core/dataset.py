@@ -17,7 +17,7 @@ import msgspec
 
 from modelmill.api.dataset import DatasetSpec
 from modelmill.api.schema import GROUP, parse_duration
-from modelmill.core import conditions, jobs, pods, retention, retry, schedule, source, workspace
+from modelmill.core import claims, conditions, jobs, pods, retention, retry, schedule, source, workspace
 from modelmill.core.conditions import Condition, Waiting, false, moment, timestamp, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Unedited
@@ -117,10 +117,11 @@ def job_name(name: str) -> str:
 def depends(manifest: Manifest) -> tuple[Key, ...]:
     metadata = manifest["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
-    inputs = inputs_of(manifest)
+    inputs, claim = inputs_of(manifest), source.claim_of(manifest)
     return (
         workspace.dependency(namespace),
         *jobs.dependencies(namespace, metadata["uid"], job_name(name)),
+        *((Key("PersistentVolumeClaim", namespace, "metadata.name", claim),) if claim is not None else ()),
         # Who refers to its versions.
         Key("ModelVersion", namespace, LINEAGE_FIELD, name),
         Key("TrainingJob", namespace, DATASET_FIELD, name),
@@ -137,6 +138,7 @@ def observe(observed: Observed) -> Facts:
     status = observed.status
     valid = conditions.find(observed.object, "Valid")
     run = jobs.observe(observed, job, "" if isinstance(wanted, Waiting) else wanted.digest)
+    run = claims.explained(observed, source.claim_of(observed.object), run)
     usage = status.get("usage")
     annotations = observed.object["metadata"].get("annotations") or {}
     return Facts(

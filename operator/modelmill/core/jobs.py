@@ -20,7 +20,10 @@ _ROOM = "48Gi"  # of a pod's scratch: a source packed, unpacked, and its snapsho
 TASK_ANNOTATION = f"{GROUP}/task"  # on a Job: the digest of what it was asked
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"  # Kueue's, on a Job
 # Reasons of a pod that does not start; every other one is about a Job that ended.
-_HOLDING_UP = ("PodCreationRefused", "Unschedulable", "ImagePullFailed", "ContainerConfigInvalid")
+_HOLDING_UP = (
+    *("PodCreationRefused", "Unschedulable", "ClaimNotFound", "ClaimPending"),
+    *("ImagePullFailed", "ContainerConfigInvalid"),
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 A TrainingJob that has an artifact and no version gets the next number: it is written down here first, as a
 reservation for the job's UID, and only then the job creates the ModelVersion.  This object alone numbers, so
-two jobs cannot get the same number, and a crash between the two steps finds the reservation again.  Versions beyond
+two jobs cannot get the same number, and a crash between the two steps finds the reservation again.  What a version
+is already (`core/known.py`), or is about to be, gets no number: its job says that version.  Versions beyond
 `versionHistoryLimit` go (`core/retirement.py`), their numbers do not come back.
 """
 
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from modelmill.api.model import ModelSpec
-from modelmill.core import conditions, retirement
+from modelmill.core import conditions, known, retirement
 from modelmill.core.conditions import true
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Observed, Outcome, Subject
@@ -25,6 +26,17 @@ class Version:
     number: int
     trained_by: str | None  # UID of a TrainingJob
     ready: bool
+    made: known.Made | None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A TrainingJob with an artifact, and without a version."""
+
+    since: str
+    job: str
+    uid: str
+    made: known.Made | None
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,7 @@ class Reservation:
 class Facts:
     subject: Subject
     versions: tuple[Version, ...]
-    waiting: tuple[tuple[str, str, str], ...]  # (since, name, UID) of TrainingJobs with an artifact
+    waiting: tuple[Waiting, ...]  # who waits longest comes first
     unnumbered: frozenset[str]  # UIDs of this model's TrainingJobs that do not say yet which version they became
     last: int
     reservations: tuple[Reservation, ...]
@@ -73,16 +85,25 @@ def observe(observed: Observed) -> Facts:
                 v["spec"]["version"],
                 dig(v, "spec", "lineage", "trainingJob", "uid"),
                 conditions.is_true(v, "Ready"),
+                known.made(v),
             )
             for v in observed.find("ModelVersion", MODEL_FIELD, name)
         ),
         waiting=tuple(
             sorted(
-                (trained["lastTransitionTime"], job["metadata"]["name"], job["metadata"]["uid"])
-                for job in jobs
-                if dig(job, "status", "artifact")
-                and not dig(job, "status", "modelVersion")
-                and (trained := conditions.find(job, "Trained"))
+                (
+                    Waiting(
+                        trained["lastTransitionTime"],
+                        job["metadata"]["name"],
+                        job["metadata"]["uid"],
+                        known.made_by(job),
+                    )
+                    for job in jobs
+                    if dig(job, "status", "artifact")
+                    and not dig(job, "status", "modelVersion")
+                    and (trained := conditions.find(job, "Trained"))
+                ),
+                key=lambda one: (one.since, one.job, one.uid),
             )
         ),
         unnumbered=frozenset(job["metadata"]["uid"] for job in jobs if not dig(job, "status", "modelVersion")),
@@ -103,10 +124,16 @@ def decide(facts: Facts, now: datetime) -> Decision:
     # One whose number somebody else took by hand is given anew.
     kept = [r for r in facts.reservations if r.uid in facts.unnumbered and taken.get(r.number, r.uid) == r.uid]
     reserved = {r.uid for r in kept}
-    for _, job, uid in facts.waiting:
-        if uid not in reserved and uid not in made and len(kept) < MAX_RESERVATIONS:  # the others come next
+    numbered = [version.made for version in facts.versions] + [w.made for w in facts.waiting if w.uid in reserved]
+    exists = {content for content in numbered if content is not None}
+    for waiting in facts.waiting:
+        if waiting.uid in reserved or waiting.uid in made or waiting.made in exists:
+            continue
+        if len(kept) < MAX_RESERVATIONS:  # the others come next
             last += 1
-            kept.append(Reservation(last, job, uid))
+            kept.append(Reservation(last, waiting.job, waiting.uid))
+            if waiting.made is not None:
+                exists.add(waiting.made)
     ready = [version.number for version in facts.versions if version.ready]
     latest_ready = max(ready) if ready else None
     return Decision(last, tuple(kept), latest_ready, retirement.decide(facts.retirement, now))

@@ -254,7 +254,9 @@ def seconds(pod: Manifest) -> int:
     """How long the pod worked, from its first container's start to its last one's end; 0: that is not known."""
     statuses = (*_statuses(pod, "initContainerStatuses"), *_statuses(pod, "containerStatuses"))
     ended = [(status.get("state") or {}).get("terminated") or {} for status in statuses]
-    spans = [(moment(e["startedAt"]), moment(e["finishedAt"])) for e in ended if "startedAt" in e and "finishedAt" in e]
+    spans = [
+        (moment(e["startedAt"]), moment(e["finishedAt"])) for e in ended if e.get("startedAt") and e.get("finishedAt")
+    ]
     if not spans:
         return 0
     return max(0, int((max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds()))
@@ -349,5 +351,9 @@ def _users_trouble(ended: Mapping[str, Any], *, fatal: bool) -> Trouble:
     if ended.get("reason") == "OOMKilled":
         words = "used more memory than its limit; raise spec.resources.limits.memory"
         return Trouble("OutOfMemory", f"container {USERS} {words}", fatal)
-    words = f"ended with exit code {ended.get('exitCode')}; its log says why (kubectl logs POD -c {USERS})"
+    words = (
+        f"ended with exit code {ended.get('exitCode')}; its log says why (kubectl logs POD -c {USERS}). It runs as user"
+        f" {SECURITY['runAsUser']} and not as root, and can write to ${environment.OUTPUT} and"
+        f" {environment.WORK_FOLDER} only: an image that needs more than that has to be changed"
+    )
     return Trouble("ContainerFailed", f"container {USERS} {words}", fatal, declared=True)

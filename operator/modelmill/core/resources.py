@@ -176,8 +176,8 @@ def _event(manifest: Manifest) -> dict[str, Any]:
 
 
 def _claim(manifest: Manifest) -> dict[str, Any]:
-    modes, phase = dig(manifest, "spec", "accessModes"), dig(manifest, "status", "phase")
-    return {"metadata": _metadata(manifest), "spec": {"accessModes": modes}, "status": {"phase": phase}}
+    spec = {key: dig(manifest, "spec", key) for key in ("accessModes", "storageClassName")}
+    return {"metadata": _metadata(manifest), "spec": spec, "status": {"phase": dig(manifest, "status", "phase")}}
 
 
 def _label(name: str) -> Callable[[Manifest], str | None]:

@@ -15,7 +15,7 @@ from modelmill.core.conditions import Waiting
 from modelmill.core.jobs import Transform
 from modelmill.core.plan import Observed
 from modelmill.core.pods import Resources, StoreAccess
-from modelmill.core.resources import DERIVED_FIELD, YES, dig, inputs_of
+from modelmill.core.resources import DERIVED_FIELD, YES, Manifest, dig, inputs_of
 from modelmill_contracts import digest, environment, task
 
 CYCLE = "DerivationCycle"
@@ -23,6 +23,7 @@ CYCLE = "DerivationCycle"
 REFUSED = (CYCLE, "SourceNotAllowed", "ImageNotAllowed", "IdentityExposed", "InputNotFound")
 _URI_SCHEMES = ("s3", "gs", "az", "https")
 _DATABASE = "postgresql"
+_VOLUME = "pvc"
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,12 @@ class Asked:
         return pods.secret_variables(self.secret, self.work.source, environment.SOURCE_PREFIX)
 
 
+def claim_of(dataset: Manifest) -> str | None:
+    """The PersistentVolumeClaim whose volume a Dataset is declared to be read from."""
+    scheme, _, rest = (dig(dataset, "spec", "source", "uri") or "").partition("://")
+    return rest.partition("/")[0] if scheme == _VOLUME else None
+
+
 def asked(observed: Observed, spec: DatasetSpec) -> Asked | Waiting:
     """The snapshot that the declaration and the Workspace ask for, or why there can be none."""
     store = workspace.working_store(observed)
@@ -113,7 +120,7 @@ def _asked(observed: Observed, spec: DatasetSpec, settings: WorkspaceSpec, store
     scheme, _, rest = uri.partition("://")
     if scheme not in allowed:
         return _not_allowed(f"spec.source.uri has scheme {scheme}", allowed)
-    if scheme == "pvc":
+    if scheme == _VOLUME:
         claim, _, path = rest.partition("/")
         work = msgspec.structs.replace(work, source=f"{environment.SOURCE_FOLDER}/{path}")
         return Asked(work, store, resources, claim=claim)

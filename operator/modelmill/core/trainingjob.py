@@ -3,6 +3,7 @@
     store works -> data is valid (its version is pinned now) -> Job runs -> artifact
         -> reproduce: a second Job runs, and the bytes of both are compared (see `reproduction`)
         -> no modelRef: Succeeded
+        -> modelRef: a version has this recipe and these bytes (see `known`) -> Succeeded
         -> modelRef: the Model exists -> it reserves a number for us -> ModelVersion is created -> Succeeded
 
 What ended stays ended: the spec is immutable, so there is nothing that could be tried anew.
@@ -20,12 +21,14 @@ from modelmill.core import (
     admission,
     conditions,
     jobs,
+    known,
     lineage,
     pods,
     progress,
     reproduction,
     retry,
     training_data,
+    training_result,
     workspace,
 )
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
@@ -35,7 +38,8 @@ from modelmill.core.pods import Resources, StoreAccess
 from modelmill.core.reproduction import Verdict
 from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig, model_dependencies
 from modelmill.core.training_data import FILE_ANNOTATION, VERSION_ANNOTATION, Snapshot
-from modelmill_contracts import environment, report, task
+from modelmill.core.training_result import Result
+from modelmill_contracts import environment, task
 
 KIND = "TrainingJob"
 RESOURCES = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
@@ -52,20 +56,6 @@ class Ended:
     succeeded: bool
     reason: str
     message: str
-
-
-@dataclass(frozen=True)
-class Result:
-    """What the training gave, as the status holds it."""
-
-    recipe: str
-    uri: str
-    digest: str
-    files: reproduction.Files
-    metrics: tuple[report.Metric, ...]
-    slices: tuple[report.WorstSlice, ...]
-    cpu_seconds: int
-    accelerator_seconds: int
 
 
 @dataclass(frozen=True)
@@ -110,7 +100,9 @@ class Facts:
     verdict: Verdict | None
     queued: Waiting | None  # the namespace trains as much as it may
     reserved: int | None  # the number that the Model keeps for this run, unless somebody else used it meanwhile
-    version_name: str | None  # of the ModelVersion that this run made
+    version_name: str | None  # of the ModelVersion that this run became
+    known: tuple[task.Known, ...]  # what the pod need not train
+    same: str | None  # the ModelVersion that has this recipe and these bytes already
     commit: str | None  # that asked for it when it began, if somebody said so
     so_far: progress.Progress | None  # how far it is, where it runs; nothing is decided by it
     ended: Ended | None
@@ -125,6 +117,7 @@ class Decision:
     create_model: bool = False
     create_version: int | None = None
     version_name: str | None = None
+    exists: bool = False  # that version was there before
     requeue_after: timedelta | None = None
 
 
@@ -158,7 +151,7 @@ def observe(observed: Observed) -> Facts:
     snapshot = training_data.choose(observed, spec, run, store)
     pinned = "datasetVersion" in observed.status or run.annotation(VERSION_ANNOTATION) is not None
     limits = pods.resources(spec.resources, RESOURCES)
-    result = _known_result(observed.status) or _reported_result(run, pods.accelerators(limits))
+    result = training_result.said(observed.object) or training_result.reported(run, pods.accelerators(limits))
     second_job = reproduction.job_name(subject.name)
     second = jobs.observe(observed, second_job, observed.uid) if spec.reproduce else jobs.Run("Absent")
     mine = [v for v in versions if dig(v, "spec", "lineage", "trainingJob", "uid") == observed.uid]
@@ -189,10 +182,21 @@ def observe(observed: Observed) -> Facts:
         queued=_queued(observed),
         reserved=_reserved(found, observed.uid, {v["spec"]["version"] for v in versions}),
         version_name=mine[0]["metadata"]["name"] if mine else observed.status.get("modelVersion"),
+        known=_known(spec, versions, snapshot, store) if run.state == "Absent" else (),
+        same=known.version_of(versions, (result.recipe, result.digest)) if result is not None else None,
         commit=lineage.commit_of(dict(run.annotations)) or lineage.commit_of(_annotations(observed.object)),
         so_far=progress.observe(observed, run if result is None else second),
         ended=_end_said(observed.object),
     )
+
+
+def _known(
+    spec: TrainingJobSpec, versions: tuple[Manifest, ...], snapshot: Snapshot | Waiting, store: StoreAccess | Waiting
+) -> tuple[task.Known, ...]:
+    """Who asks whether it reproduces wants it to be trained."""
+    if spec.reproduce is not None or isinstance(snapshot, Waiting) or isinstance(store, Waiting):
+        return ()
+    return known.told(versions, snapshot, store)
 
 
 def _annotations(manifest: Manifest) -> dict[str, str]:
@@ -288,35 +292,6 @@ def _split(declared: Split) -> task.Split:
     return task.Split(declared.test, declared.stratify or declared.method == "Stratified")
 
 
-def _known_result(status: Manifest) -> Result | None:
-    if "artifact" not in status:
-        return None
-    return Result(
-        status["recipe"],
-        status["artifact"]["uri"],
-        status["artifact"]["digest"],
-        tuple((file["name"], file["digest"]) for file in status["artifact"].get("files", ())),
-        tuple(report.Metric(m["name"], m["value"], m.get("stddev")) for m in status.get("metrics", ())),
-        tuple(
-            report.WorstSlice(w["metric"], w["column"], w["rows"], w["value"], w.get("slice"))
-            for w in status.get("slices", ())
-        ),
-        dig(status, "usage", "cpuSeconds") or 0,
-        dig(status, "usage", "acceleratorSeconds") or 0,
-    )
-
-
-def _reported_result(run: jobs.Run, accelerators: int) -> Result | None:
-    if run.state != "Succeeded" or run.report is None or not isinstance(run.report.result, report.TrainingResult):
-        return None
-    result = run.report.result
-    metrics = tuple({metric.name: metric for metric in result.metrics}.values())
-    slices = tuple({worst.metric: worst for worst in result.slices}.values())
-    files = tuple({file.name: file.digest for file in result.files}.items())
-    taken = accelerators * run.seconds
-    return Result(result.recipe, result.uri, result.artifact, files, metrics, slices, result.cpu_seconds, taken)
-
-
 def _compared(second: jobs.Run, result: Result) -> Verdict | None:
     return reproduction.compared(second, result.recipe, result.digest, result.files)
 
@@ -394,6 +369,8 @@ def _number(facts: Facts) -> Decision:
     """The artifact exists; what is left is its place among the model's versions."""
     if facts.model is None or facts.version_name is not None:
         return Decision("Succeeded", version_name=facts.version_name)
+    if facts.reserved is None and facts.same is not None:
+        return Decision("Succeeded", version_name=facts.same, exists=True)
     if not facts.model_exists:
         waiting = Waiting("CreatingModel", f"Model {facts.model} is being created")
         return Decision("Trained", waiting, create_model=True)
@@ -409,15 +386,7 @@ def render(facts: Facts, decision: Decision) -> Outcome:
     if isinstance(snapshot, Snapshot) and (facts.pinned or decision.start == facts.first):
         status |= {"datasetVersion": snapshot.version, "datasetFile": snapshot.file}
     if result is not None:
-        status |= {
-            "recipe": result.recipe,
-            "artifact": _artifact(result),
-            "metrics": [
-                {"name": m.name, "value": m.value, **({"stddev": m.stddev} if m.stddev else {})} for m in result.metrics
-            ],
-            "slices": [_worst(found) for found in result.slices] or None,
-            "usage": _usage(result),
-        }
+        status |= training_result.status_of(result)
     status["reproduction"] = reproduction.status_of(facts.verdict)
     if decision.stage in ("Training", reproduction.RUNNING):
         status["progress"] = progress.status_of(facts.so_far)
@@ -430,35 +399,21 @@ def render(facts: Facts, decision: Decision) -> Outcome:
     )
 
 
-def _artifact(result: Result) -> dict[str, Any]:
-    files = [{"name": name, "digest": digest} for name, digest in result.files]
-    return {"uri": result.uri, "digest": result.digest, **({"files": files} if files else {})}
-
-
-def _usage(result: Result) -> dict[str, Any]:
-    taken = result.accelerator_seconds
-    return {"cpuSeconds": result.cpu_seconds, **({"acceleratorSeconds": taken} if taken else {})}
-
-
-def _worst(found: report.WorstSlice) -> dict[str, Any]:
-    value = {"slice": found.slice} if found.slice is not None else {}
-    return {"metric": found.metric, "column": found.column, **value, "rows": found.rows, "value": found.value}
-
-
 def _conditions(facts: Facts, decision: Decision) -> tuple[Condition, ...]:
     stage, waiting = decision.stage, decision.waiting
 
     def reproducible(without: Waiting) -> Condition:
         return reproduction.condition(facts.reproduces, facts.verdict, without)
 
+    gates = _GATES if facts.result is None else {**_GATES, "Trained": facts.result.trained}
     if stage == "Succeeded":
-        message = f"ModelVersion {decision.version_name}" if decision.version_name else "the artifact is in the store"
-        succeeded = true("Succeeded", "TrainingSucceeded", message)
+        reason, message = _success(facts, decision)
+        succeeded = true("Succeeded", reason, message)
         return (
             succeeded,
-            false("Failed", "TrainingSucceeded"),
-            *(true(type_, *passed) for type_, passed in _GATES.items()),
-            reproducible(Waiting("TrainingSucceeded", "")),
+            false("Failed", reason),
+            *(true(type_, *passed) for type_, passed in gates.items()),
+            reproducible(Waiting(reason, "")),
             *conditions.progress(succeeded, None),
         )
     if stage == "Suspended":
@@ -497,7 +452,7 @@ def _conditions(facts: Facts, decision: Decision) -> tuple[Condition, ...]:
     return (
         succeeded,
         unknown("Failed", waiting.reason),
-        *_gates(at, waiting),
+        *_gates(gates, at, waiting),
         reproducible(waiting if stage == "Reproducing" else Waiting(waiting.reason, "")),
         *conditions.progress(succeeded, waiting),
     )
@@ -507,15 +462,29 @@ _TO_BE_PINNED = ("VersionFound", "there is a valid version of the data; it is pi
 _GATES = {
     "PreflightPassed": ("StoreWorks", "the store works"),
     "DataReady": ("VersionPinned", "a valid version of the data is pinned"),
-    "Trained": ("ArtifactPublished", "the artifact is in the store"),
+    "Trained": training_result.PUBLISHED,
 }
 
 
-def _gates(at: str | None, waiting: Waiting) -> tuple[Condition, ...]:
+def _success(facts: Facts, decision: Decision) -> tuple[str, str]:
+    """Why it succeeded, for good."""
+    if facts.ended is not None:
+        return facts.ended.reason, facts.ended.message
+    name = decision.version_name
+    if not decision.exists or facts.result is None:
+        return "TrainingSucceeded", f"ModelVersion {name}" if name else training_result.PUBLISHED[1]
+    if facts.result.known:
+        said = "nothing was trained (spec.reproduce would train it again)"
+    else:
+        said = "the training gave the same bytes"
+    return "VersionExists", f"ModelVersion {name} is of this very recipe: {said}"
+
+
+def _gates(gates: dict[str, tuple[str, str]], at: str | None, waiting: Waiting) -> tuple[Condition, ...]:
     """Gates before `at` are passed, `at` itself waits (False where a person has to act), later ones are unknown."""
     result: list[Condition] = []
     reached = False
-    for type_, passed in _GATES.items():
+    for type_, passed in gates.items():
         if type_ == at:
             reached = True
             trained = type_ == "Trained"  # it is False only when it failed for good
@@ -542,9 +511,14 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
         undone = reproduction.not_compared(KIND, facts.subject) if decision.start.again else _untrained(facts.subject)
         return (Create(_job(facts, decision.start, facts.store, facts.snapshot), (*facts.declared, undone)),)
     if decision.create_model:
-        return (Create({"apiVersion": API_VERSION, "kind": "Model", "metadata": _named(facts, str(facts.model))}),)
+        metadata = {"name": str(facts.model), "namespace": facts.subject.namespace}  # it outlives us: it has no owner
+        return (Create({"apiVersion": API_VERSION, "kind": "Model", "metadata": metadata}),)
     if decision.create_version is not None and facts.result is not None:
-        return (Create(_version(facts, decision.create_version, facts.result)),)
+        data = (facts.dataset, facts.snapshot) if isinstance(facts.snapshot, Snapshot) else None
+        made = training_result.version(
+            facts.subject, str(facts.model), decision.create_version, facts.result, data, facts.commit
+        )
+        return (Create(made),)
     return ()
 
 
@@ -580,17 +554,11 @@ def _still_suspended(subject: Subject) -> Guard:
     return Guard(KIND, subject.name, holds, f"{KIND} {subject.name} is suspended")
 
 
-def _named(facts: Facts, name: str) -> dict[str, Any]:
-    """Metadata of what outlives this object: it has no owner."""
-    return {"name": name, "namespace": facts.subject.namespace}
-
-
 def _job(facts: Facts, this: Round, store: StoreAccess, snapshot: Snapshot) -> Manifest:
     declared = task.decode(facts.work)
     assert isinstance(declared, task.TrainingTask | task.OwnTrainingTask)  # noqa: S101 - _work encoded it
     work = task.with_data(declared, store.location, snapshot.version, snapshot.file)
-    if this.again:
-        work = task.unpublished(work)
+    work = task.unpublished(work) if this.again else task.with_known(work, facts.known)
     return jobs.render(
         facts.subject,
         KIND,
@@ -616,38 +584,6 @@ def _transform(work: task.OwnTrainingTask, snapshot: Snapshot) -> jobs.Training:
     own = work.container
     parts = task.parts_of(work, snapshot.file)
     return jobs.Training(own.image, own.command, own.args, parts=parts, variables=own.env)
-
-
-def _version(facts: Facts, number: int, result: Result) -> Manifest:
-    snapshot, model = facts.snapshot, str(facts.model)
-    known = snapshot if isinstance(snapshot, Snapshot) else None
-    labels = lineage.labels(
-        model=model,
-        artifact=result.digest,
-        training_job=facts.subject.name,
-        recipe=result.recipe,
-        dataset=(facts.dataset, known.version) if known is not None else None,
-        commit=facts.commit,
-    )
-    dataset = {}
-    if known is not None:
-        dataset = {"dataset": {"name": facts.dataset, "version": known.version, "file": known.file}}
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "ModelVersion",
-        "metadata": {**_named(facts, f"{model}-{number}"), "labels": labels},
-        "spec": {
-            "modelRef": {"name": model},
-            "version": number,
-            "artifact": {"uri": result.uri, "digest": result.digest},
-            "lineage": {
-                "trainingJob": {"name": facts.subject.name, "uid": facts.subject.uid},
-                "recipe": result.recipe,
-                **dataset,
-                **({"gitCommit": facts.commit} if facts.commit is not None else {}),
-            },
-        },
-    }
 
 
 CONTROLLER = Controller(KIND, depends, observe, decide, render)

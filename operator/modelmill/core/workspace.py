@@ -14,7 +14,7 @@ from typing import Any
 
 from modelmill.api.schema import ResourceRequirements
 from modelmill.api.workspace import WorkspaceSpec
-from modelmill.core import admission, collection, conditions, jobs, network, pods, retry
+from modelmill.core import admission, claims, collection, conditions, jobs, network, pods, retry
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Unedited, Write
@@ -188,7 +188,7 @@ def observe(observed: Observed) -> Facts:
         asked=asked,
         policy=network.Policy.observe(observed, _policy(observed.subject, access)),
         unusable=_unusable(observed, access.claim) if access.claim is not None else None,
-        run=jobs.observe(observed, JOB, asked),
+        run=claims.explained(observed, access.claim, jobs.observe(observed, JOB, asked)),
         passed=observed.status.get("preflight") == asked,
         owned=observed.status.get("owned") == asked,
         failing=retry.failing(observed, "PreflightPassed"),

@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 
 from modelmill.core.resources import Manifest, ResourceType, dig
-from modelmill.shell import login
+from modelmill.shell.login import Credentials
 from modelmill_contracts import __version__
 
 FIELD_MANAGER = "modelmill"
@@ -78,7 +78,7 @@ class Api:
 
     def __init__(
         self,
-        configuration: Any,
+        credentials: Credentials,
         measure: Measure,
         identity: str = "",
         may_write: Callable[[], None] = lambda: None,
@@ -87,9 +87,9 @@ class Api:
         """So many `watches` keep a connection each for themselves.
 
         `may_write` is asked, and raises, when a write is about to be sent: it may have waited for a connection."""
-        self._configuration = configuration
+        self._credentials = credentials
         self._measure = measure
-        connector = aiohttp.TCPConnector(ssl=login.tls(configuration), limit=CONNECTIONS + watches)
+        connector = aiohttp.TCPConnector(ssl=credentials.info.as_ssl_context(), limit=CONNECTIONS + watches)
         # Two replicas have one service account: the audit log tells by this which of them it was.
         agent = f"modelmill-operator/{__version__}" + (f" ({identity})" if identity else "")
         self._may_write = may_write
@@ -118,10 +118,8 @@ class Api:
         stream_timeout: float | None = None,
     ) -> aiohttp.ClientResponse:
         """Send one request; the open answer, or ApiError where the API server refused it."""
-        headers = {"Accept": "application/json"}
-        token = await login.bearer(self._configuration)
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
+        login = await self._credentials.present()
+        headers = {"Accept": "application/json", **login.as_http_headers()}
         if body is not None:
             headers["Content-Type"] = content_type
         timeout = _TIMEOUT
@@ -131,7 +129,7 @@ class Api:
         try:
             answer = await self._session.request(
                 method,
-                self._configuration.host + path,
+                login.server + path,
                 params=params,
                 data=None if body is None else _encode(body),
                 headers=headers,

@@ -7,7 +7,7 @@ from modelcheck.systems.canary import CanarySystem
 from modelcheck.systems.collection import CollectionSystem
 from modelcheck.systems.dataset import DatasetSystem, TwoReplicasSystem
 from modelcheck.systems.derivation import DerivationSystem
-from modelcheck.systems.model import ModelSystem
+from modelcheck.systems.model import ModelSystem, SameRecipeSystem
 from modelcheck.systems.modeldeployment import loss, rollout, withdrawal
 from modelcheck.systems.modelversion import ModelVersionSystem
 from modelcheck.systems.moved import MovedStoreSystem
@@ -22,9 +22,9 @@ from modelcheck.systems.workspace import WorkspaceSystem
 def systems() -> dict[str, System]:
     """All of them by name."""
     every = (
-        rollout(), loss(), withdrawal(), CanarySystem(), TrainingJobSystem(), ModelSystem(), DatasetSystem(),
-        TwoReplicasSystem(), RefreshSystem(), DerivationSystem(), ModelVersionSystem(), WorkspaceSystem(),
-        CollectionSystem(), AdmissionSystem(), ApprovalSystem(), TestingSystem(), MovedStoreSystem(),
-        ReproductionSystem(), RetirementSystem(),
+        rollout(), loss(), withdrawal(), CanarySystem(), TrainingJobSystem(), ModelSystem(), SameRecipeSystem(),
+        DatasetSystem(), TwoReplicasSystem(), RefreshSystem(), DerivationSystem(), ModelVersionSystem(),
+        WorkspaceSystem(), CollectionSystem(), AdmissionSystem(), ApprovalSystem(), TestingSystem(),
+        MovedStoreSystem(), ReproductionSystem(), RetirementSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}

@@ -7,6 +7,7 @@ from modelcheck.objects import LONG_AGO, NEW, uid
 from modelcheck.systems.modelversion import version
 from modelcheck.systems.trainingjob import KIND, MODEL, TrainingJobSystem, dataset, training
 from modelcheck.systems.workspace import working_workspace
+from modelmill.core.plan import Create, Write
 from modelmill.core.resources import Manifest
 
 
@@ -14,6 +15,7 @@ class ModelSystem(TrainingJobSystem):
     name = "Model"
     slots = 12
     names = ("forest", "linear")
+    bytes_of = {"forest": "a", "linear": "b"}  # noqa: RUF012 - never changed
     life = ("somebody deletes TrainingJob forest", "somebody makes TrainingJob forest again")
 
     def start(self) -> list[Manifest]:
@@ -40,7 +42,7 @@ class ModelSystem(TrainingJobSystem):
         present = live.get(KIND, name)
         if present is None or "artifact" in present["status"] or not present["status"]:
             return
-        digest = f"sha256:{('a' if name == 'forest' else 'b') * 64}"
+        digest = f"sha256:{self.bytes_of[name] * 64}"
         done = {"type": "Trained", "status": "True", "reason": "ArtifactPublished", "message": ""}
         others = [c for c in present["status"]["conditions"] if c["type"] != "Trained"]
         generation = present["metadata"]["generation"]
@@ -56,3 +58,23 @@ class ModelSystem(TrainingJobSystem):
     def help(self, live: Live) -> Iterator[Move]:
         for name in self.names:
             yield from self._artifact(live, name)
+
+
+class SameRecipeSystem(ModelSystem):
+    """Both runs are by the same recipe, and give the same bytes: they become one version."""
+
+    name = "Model: same recipe"
+    bytes_of = {"forest": "a", "linear": "a"}  # noqa: RUF012 - never changed
+
+    def unsafe(self, write: Write, before: Live, after: Live) -> str | None:
+        if isinstance(write, Create) and write.manifest["kind"] == "ModelVersion":
+            name = write.manifest["metadata"]["name"]
+            others = {
+                v["metadata"]["name"]
+                for v in before.all("ModelVersion")
+                if v["spec"]["artifact"]["digest"] == write.manifest["spec"]["artifact"]["digest"]
+                and v["spec"].get("lineage")
+            }
+            if others - {name}:
+                return "what is a version becomes another one"
+        return super().unsafe(write, before, after)

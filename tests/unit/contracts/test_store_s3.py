@@ -4,6 +4,7 @@ import json
 import random
 import socket
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -128,6 +129,57 @@ def test_credentials_that_expired_are_refused() -> None:
     server.shutdown()
     server.server_close()
     assert (error.reason, error.retryable) == ("StoreRefused", False)
+
+
+class _NoContainer(BaseHTTPRequestHandler):
+    """What Azure answers where there is no container, each time with another id and time."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        body = (
+            '<?xml version="1.0" encoding="utf-8"?>\n<Error><Code>ContainerNotFound</Code><Message>The specified'
+            f" container does not exist.\n"
+            f"RequestId:{self.asked}\nTime:2026-01-01T00:00:{self.asked:02}Z</Message></Error>"
+        ).encode()
+        self.send_response(404)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("x-ms-error-code", "ContainerNotFound")
+        self.end_headers()
+        self.wfile.write(body if self.command != "HEAD" else b"")
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_missing_container_is_named_in_the_same_words_each_time() -> None:
+    server = HTTPServer(("127.0.0.1", 0), _NoContainer)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    keys = {environment.AZURE_ACCOUNT: "account", environment.AZURE_KEY: "a2V5"}
+    store = Store(StoreLocation("az://nowhere", f"http://127.0.0.1:{server.server_port}/account"), keys)
+    actions: tuple[Callable[[], object], ...] = (
+        lambda: store.put_once("key", b""),
+        lambda: store.look("key"),
+        lambda: store.keys("folder"),
+    )
+    for act in actions:
+        said = []
+        for _ in range(2):
+            with pytest.raises(StoreError) as caught:
+                act()
+            assert (caught.value.reason, caught.value.retryable) == ("StoreBucketMissing", False), caught.value
+            said.append(str(caught.value))
+        assert said[0] == said[1]
+        assert said[0].endswith("ContainerNotFound: The specified container does not exist.)")
+    server.shutdown()
+    server.server_close()
 
 
 def _google_key() -> str:

@@ -103,6 +103,16 @@ def test_where_there_is_nothing_to_tell_nothing_is_told(
     assert world.get("TrainingJob", "lr")["status"]["usage"] == {"cpuSeconds": 0}
 
 
+@pytest.mark.parametrize("known", [{}, {"startedAt": "2026-01-01T00:00:30Z"}, {"finishedAt": "2026-01-01T00:00:30Z"}])
+def test_times_that_the_api_server_writes_as_null_are_not_known(known: dict[str, str]) -> None:
+    world = started(resources=TWO)
+    world.end_job("lr-train", trained())
+    (container,) = world.objects["Pod", "lr-train-x"]["status"]["containerStatuses"]
+    container["state"]["terminated"] |= {"startedAt": None, "finishedAt": None} | known
+    world.settle()
+    assert world.get("TrainingJob", "lr")["status"]["usage"] == {"cpuSeconds": 0}
+
+
 def test_the_queue_is_a_label_of_each_of_its_jobs_and_of_no_pod() -> None:
     world = started(queueName="team-a", reproduce={"runs": 2})
     world.end_job("lr-train", trained())

@@ -12,14 +12,17 @@ def status(world: World) -> dict[str, Any]:
     return found
 
 
-def end_runs(world: World, *names: str) -> None:
-    """Runs that have an artifact, and no version yet."""
+def end_runs(world: World, *names: str, letter: str = "") -> None:
+    """Runs that have an artifact, each one of its own unless they share a letter, and no version yet."""
     for name in names:
         world.put("TrainingJob", name, spec=training_spec())
         world.reconcile("TrainingJob", name)
     for name in names:
-        world.end_job(f"{name}-train", trained())
+        world.end_job(f"{name}-train", trained(letter or _LETTERS[name]))
         world.reconcile("TrainingJob", name)
+
+
+_LETTERS = {"lr": "1", "a": "a", "b": "b", "one": "1", "two": "2", "three": "3"}
 
 
 def uid(world: World, name: str) -> str:
@@ -77,13 +80,34 @@ def test_a_number_of_a_run_that_is_gone_is_not_kept_for_it_and_not_given_again()
     assert [r["version"] for r in status(world)["reservations"]] == [1, 3]
 
 
+def test_of_runs_that_made_the_same_one_becomes_a_version_and_the_others_say_that_one() -> None:
+    world = with_dataset(with_store(World()))
+    end_runs(world, "one", "two", letter="1")
+    assert [r["trainingJob"] for r in status(world)["reservations"]] == ["one"]
+    world.settle()
+    assert {world.get("TrainingJob", name)["status"]["modelVersion"] for name in ("one", "two")} == {"triage-1"}
+    assert status(world) == {"lastVersion": 1, "observedGeneration": 1}
+    end_runs(world, "three")
+    world.settle()
+    assert world.get("TrainingJob", "three")["status"]["modelVersion"] == "triage-2"  # no number is left out
+
+
+def test_a_run_gets_the_number_where_the_one_that_made_the_same_is_gone_before_it_became_a_version() -> None:
+    world = with_dataset(with_store(World()))
+    end_runs(world, "one", "two", letter="1")
+    status(world)
+    world.remove("TrainingJob", "one")
+    world.settle()
+    assert world.get("TrainingJob", "two")["status"]["modelVersion"] == "triage-2"
+
+
 def test_more_runs_than_the_status_holds_get_their_numbers_as_others_get_their_versions() -> None:
     world = World()
     world.put("Model", "triage", spec={})
     done = {"type": "Trained", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     for number in range(257):
-        artifact = {"uri": "s3://models/a", "digest": digest_of("1")}
-        ended = {"artifact": artifact, "conditions": [done]}
+        artifact = {"uri": "s3://models/a", "digest": f"sha256:{number:064}"}
+        ended = {"recipe": digest_of("e"), "artifact": artifact, "conditions": [done]}
         world.put("TrainingJob", f"lr-{number:03}", spec=training_spec(), status=ended)
     assert (status(world)["lastVersion"], len(status(world)["reservations"])) == (256, 256)
     world.objects["TrainingJob", "lr-000"]["status"]["modelVersion"] = "triage-1"

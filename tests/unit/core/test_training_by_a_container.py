@@ -109,6 +109,23 @@ def test_what_the_container_says_in_our_name_is_nothing() -> None:
     assert "artifact" not in world.get("TrainingJob", "own")["status"]
 
 
+def test_an_image_that_needs_to_be_root_is_told_what_it_has_instead() -> None:
+    world = with_images("*")
+    world.put("TrainingJob", "own", spec=own_training())
+    world.settle()
+    pod = world.get("Job", "own-train")["spec"]["template"]["spec"]
+    assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"]) == (True, 65532)
+    ended = {"exitCode": 128, "reason": "StartError", "message": "exec: permission denied"}
+    world.pod_of_job("own-train", initContainerStatuses=[{"name": "transform", "state": {"terminated": ended}}])
+    failed = {"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}
+    conditions = [{**failed, "lastTransitionTime": "2026-01-01T00:00:00Z"}]
+    world.store("Job", "own-train", {**world.get("Job", "own-train"), "status": {"conditions": conditions}})
+    world.settle()
+    assert world.condition("TrainingJob", "own", "Failed") == ("True", "ContainerFailed")
+    said = world.message("TrainingJob", "own", "Failed")
+    assert "It runs as user 65532 and not as root, and can write to $MILL_OUTPUT and /tmp only" in said
+
+
 def test_without_a_command_it_is_the_image_s_own() -> None:
     world = with_images("*")
     spec = own_training()

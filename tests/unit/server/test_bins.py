@@ -131,6 +131,24 @@ def test_random_traffic_is_in_the_right_bins_and_both_formats_agree(numeric: Mad
     assert_agree(text(server.app, server.board).decode(), found)
 
 
+def test_columns_with_many_edges_are_counted_a_few_at_a_time(tmp_path: Path) -> None:
+    made = artifacts.cancer(tmp_path / "model", missing=True)
+    names = [feature.name for feature in artifact.decode((made.folder / artifact.MANIFEST).read_bytes()).features]
+    edges = tuple(np.linspace(-3, 3, 600, dtype=np.float32).tolist())
+    features = tuple(Numeric(name, edges[: 20 * index], (0,) * (20 * index + 1)) for index, name in enumerate(names))
+    server = Loaded(with_profile(made, profile.Profile(1, features, Categorical("predict", ("0", "1"), (0, 0)))))
+    assert server.board.layout is not None
+    assert server.board.layout.together < len(names)
+    rows = np.random.default_rng(5).normal(size=(1300, len(names))).astype(np.float32)
+    rows[::7, 3] = np.nan
+    batch = [[None if math.isnan(value) else value for value in row] for row in rows.tolist()]
+    server.infer({"name": "input", "shape": list(rows.shape), "datatype": "FP32", "data": batch})
+    found = server.snapshot()
+    for index, feature in enumerate(found.features):
+        assert list(feature.counts) == expected(rows[:, index], edges[: 20 * index])
+        assert feature.missing == np.isnan(rows[:, index]).sum()
+
+
 def assert_agree(exposition: str, found: Snapshot) -> None:
     """The Prometheus text says what the snapshot says, and nothing is left out."""
     families = {family.name: family.samples for family in text_string_to_metric_families(exposition)}
@@ -257,12 +275,12 @@ def test_a_prediction_is_answered_where_its_rows_cannot_be_counted(
 def test_a_block_that_cannot_be_binned_makes_room_for_the_next_one(numeric: Made) -> None:
     server = Loaded(numeric)
     assert server.board.layout is not None
-    right = server.board.layout.offsets
+    right = server.board.layout.edges
     rows = np.ones((700, 30), np.float32)
-    server.board.layout.offsets = np.zeros(7, int)  # not that many columns
+    server.board.layout.edges = right[:, :7]  # not that many columns
     for _ in range(server.board.layout.rows):
         assert len(server.infer(matrix(rows[:1]))[0]["data"]) == 1
-    server.board.layout.offsets = right
+    server.board.layout.edges = right
     server.infer(matrix(rows))
     server.infer(matrix(rows[:1]))
     found = server.snapshot()

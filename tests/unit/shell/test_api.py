@@ -1,21 +1,18 @@
 """The transport: what may not be written any more is not sent, however long it has waited."""
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
+import kopf
 import pytest
 from aiohttp import web
 
 from modelmill.core.resources import TYPES
 from modelmill.shell.api import Api
 from modelmill.shell.lease import LEASES, Fence, NotLeader, clock
+from modelmill.shell.login import Credentials
 
 CONNECTIONS = 64
-
-
-async def no_token(_: str) -> None:
-    return None
 
 
 async def test_a_write_that_waited_for_a_connection_until_the_lease_was_lost_is_not_sent() -> None:
@@ -33,9 +30,7 @@ async def test_a_write_that_waited_for_a_connection_until_the_lease_was_lost_is_
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    server: Any = SimpleNamespace(
-        host=host, ssl_ca_cert=None, verify_ssl=False, cert_file=None, get_api_key_with_prefix=no_token
-    )
+    server = Credentials.fixed(kopf.ConnectionInfo(server=host))
     fence, jobs = Fence(), TYPES["Job"]
     fence.renewed(clock() + 1000)
     manifest = {"metadata": {"namespace": "team-a", "name": "a"}}

@@ -2,9 +2,9 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 from typing import Any
 
+import kopf
 import pytest
 from aiohttp import web
 
@@ -14,6 +14,7 @@ from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache
 from modelmill.shell.executor import Executor, Stale
 from modelmill.shell.lease import Fence, clock
+from modelmill.shell.login import Credentials
 
 KEY = ("Model", "team-a", "triage")
 DEPLOYMENT = ("ModelDeployment", "team-a", "triage")
@@ -50,13 +51,8 @@ async def api(faults: Faults) -> AsyncIterator[Api]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
 
-    async def no_token(_: str) -> None:
-        return None
-
     host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    server: Any = SimpleNamespace(
-        host=host, ssl_ca_cert=None, verify_ssl=False, cert_file=None, get_api_key_with_prefix=no_token
-    )
+    server = Credentials.fixed(kopf.ConnectionInfo(server=host))
     async with Api(server, lambda *_: None) as made:
         yield made
     await runner.cleanup()

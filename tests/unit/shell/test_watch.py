@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-from types import SimpleNamespace
 from typing import Any
 
+import kopf
 import pytest
 from aiohttp import web
 
@@ -14,10 +14,7 @@ from modelmill.core.resources import TYPES
 from modelmill.shell import watch
 from modelmill.shell.api import Api
 from modelmill.shell.cache import Cache
-
-
-async def no_token(_: str) -> None:
-    return None
+from modelmill.shell.login import Credentials
 
 
 async def followed(event: Any, until: Any) -> tuple[watch.Watched, list[dict[str, str]]]:
@@ -40,9 +37,7 @@ async def followed(event: Any, until: Any) -> tuple[watch.Watched, list[dict[str
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    server: Any = SimpleNamespace(
-        host=host, ssl_ca_cert=None, verify_ssl=False, cert_file=None, get_api_key_with_prefix=no_token
-    )
+    server = Credentials.fixed(kopf.ConnectionInfo(server=host))
     watched, cache = watch.Watched(TYPES["Service"]), Cache(CONTROLLERS, Settings("trainer:1", "server:1"))
     async with Api(server, lambda *_: None) as api:
         following = asyncio.create_task(watch.follow(api, cache, watched, None, lambda _: None))

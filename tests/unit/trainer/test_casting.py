@@ -76,3 +76,27 @@ def _both_ways(name: str, texts: list[str | None]) -> None:
 def test_what_text_looks_like(texts: list[str], kinds: list[str]) -> None:
     names = ["Integer", "Float", "Boolean", "Timestamp"]
     assert [name for name in names if casting.can_be(pa.array(texts), name)] == kinds
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.none() | st.text(max_size=4).map(str.encode) | st.binary(max_size=3), max_size=20),
+    st.integers(0, 5),
+    st.integers(0, 20),
+)
+@example([b"a", b"\xff", b"b"], 0, 1)  # what is not text lies outside of the slice
+@example([b"\xff", b"a"], 1, 1)
+@example(["\u00e9".encode()[:1], "\u00e9".encode()[1:]], 0, 2)  # together it is text
+def test_texts_are_text_where_each_of_them_is(content: list[bytes | None], start: int, length: int) -> None:
+    column = pa.array(content, pa.binary()).view(pa.string()).slice(start, length)
+    found = casting.cast(column, "String")
+    wanted, bad = [], []
+    for value in content[start : start + length]:
+        try:
+            wanted.append(None if value is None else value.decode())
+            bad.append(False)
+        except UnicodeDecodeError:
+            wanted.append(None)
+            bad.append(True)
+    assert found.values.to_pylist() == wanted
+    assert (found.bad.to_pylist() if found.bad is not None else [False] * len(wanted)) == bad

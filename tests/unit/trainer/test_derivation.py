@@ -78,6 +78,18 @@ def test_what_is_derived_is_checked(store: StoreLocation, inputs: tuple[Snapshot
         "SELECT * FROM query('SELECT * FROM read_text(''/etc/passwd'')')",
         "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT * FROM read_text(''/etc/passwd'')'))",
         "SELECT * FROM duckdb_secrets()",
+        "SELECT * FROM duckdb_extensions()",
+        "SELECT * FROM which_secret('s3://x', 's3')",
+        "SELECT * FROM 'file.csv'",
+        "SELECT * FROM read_duckdb('/tmp/x.db', table_name := 'x')",
+        "SELECT * FROM read_csv('/etc/hosts', store_rejects := true)",
+        "SELECT (SELECT content FROM read_text('/etc/passwd')) AS x",
+        "SELECT * FROM range(3) t(i), LATERAL (SELECT * FROM read_text('/etc/hostname'))",
+        "SELECT * FROM destroy_external_resource('read_text', '/etc/passwd')",
+        # DuckDB counts what writes as a SELECT, where it stands in a WITH.
+        "WITH x AS (COPY orders TO '/tmp/modelmill-fuzz') SELECT * FROM x",
+        "WITH x AS (COPY (SELECT 1) TO 's3://lake/x') SELECT * FROM x",
+        "WITH x AS (COPY orders TO '/dev/stdout') SELECT * FROM x",
     ],
 )
 def test_files_and_the_network_are_out_of_reach(
@@ -92,6 +104,81 @@ def test_files_and_the_network_are_out_of_reach(
         ),
     )
     assert not answer.retryable
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM enable_logging()",
+        "SELECT * FROM enable_logging('QueryLog', storage := 'file', storage_path := '{out}')",
+        "SELECT * FROM enable_logging(level := 'debug', storage := 'stdout')",
+        "SELECT * FROM disable_logging()",
+        "SELECT * FROM enable_profiling(format := 'json', save_location := '{out}')",
+        "SELECT * FROM disable_profiling()",
+        "SELECT * FROM add_grammar_extension('x')",
+        "SELECT * FROM remove_grammar_extension('x')",
+        "SELECT * FROM query('SELECT * FROM enable_profiling(save_location := ''{out}'')')",
+        "SELECT * FROM destroy_external_resource('enable_logging', 'x')",
+        "WITH x AS (SELECT * FROM enable_logging(storage := 'file', storage_path := '{out}')) SELECT * FROM x",
+    ],
+)
+def test_no_function_changes_the_configuration_or_writes_a_log(
+    store: StoreLocation, tmp_path: Path, inputs: tuple[SnapshotInput, ...], sql: str
+) -> None:
+    out = tmp_path / "written"
+    answer = _derive(store, inputs, sql.format(out=out))
+    assert (answer.reason, answer.message) == (
+        "QueryDenied",
+        (
+            "source.derive.sql calls a function that changes the configuration or writes a log or a profile, which a"
+            " derivation may not; it has the tables orders, all-people"
+        ),
+    )
+    assert not answer.retryable
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM query('SET threads = 8')",
+        "SELECT * FROM query('COPY orders TO ''/tmp/modelmill-fuzz''')",
+        "SELECT * FROM query('ATTACH ''/tmp/modelmill-fuzz''')",
+        "SELECT * FROM query('INSTALL httpfs')",
+        "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SET threads = 8'))",
+        "SELECT set_config('threads', '8', false) AS x",
+        "SELECT getenv('PATH') AS x",
+        "SELECT * FROM copy_database('memory', 'x')",
+        "SELECT * FROM import_database('/tmp')",
+        "SELECT * FROM pandas_scan(0)",
+        "SELECT * FROM arrow_scan(1, 2, 3)",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM query_table('/etc/passwd')",
+        "WITH x AS (INSERT INTO orders VALUES (1) RETURNING *) SELECT * FROM x",
+        "SELECT * FROM (ATTACH '/tmp/modelmill-fuzz')",
+    ],
+)
+def test_no_function_stands_for_a_statement(store: StoreLocation, inputs: tuple[SnapshotInput, ...], sql: str) -> None:
+    answer = _derive(store, inputs, sql)
+    assert answer.reason == "QueryInvalid", answer
+    assert answer.message.startswith("source.derive.sql fails: ")
+    assert not Path("/tmp/modelmill-fuzz").exists()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT write_log('of the query', level := 'error') IS NULL AS x",
+        "SELECT count(*) AS x FROM duckdb_logs()",
+        "SELECT count(*) AS x FROM truncate_duckdb_logs()",
+        "SELECT count(*) AS x FROM (SELECT 1 FROM checkpoint())",
+    ],
+)
+def test_a_log_that_is_off_is_not_written(
+    store: StoreLocation, inputs: tuple[SnapshotInput, ...], capfd: pytest.CaptureFixture[str], sql: str
+) -> None:
+    assert taken(_task(store, inputs, sql)).rows == 1
+    assert "of the query" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(
