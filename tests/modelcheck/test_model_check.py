@@ -22,7 +22,7 @@ SHARE = {
     "ModelDeployment: rollout": 500_000,
     "ModelDeployment: loss": 300_000,
     "ModelDeployment: withdrawal": 200_000,
-    "ModelDeployment: canary": 40_000,
+    "ModelDeployment: canary": 120_000,
     "ModelVersion": 500_000,
     "ModelVersion: approval": 200_000,
     "ModelVersion: tests": 300_000,

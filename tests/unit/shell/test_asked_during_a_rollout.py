@@ -66,7 +66,8 @@ def test_a_pod_that_starts_meanwhile_is_asked_too() -> None:
     story = Story()
     story.deployment({"revision": "90ab11c2", "ready": 1, "epoch": "e", "windows": 0})
     found = story.cache.askable()[0][1]
-    story.store("Pod", {**found["metadata"], "name": "new", "uid": "new", "resourceVersion": "99"}, status=found["status"])  # fmt: skip
+    another = {**found["metadata"], "name": "new", "uid": "new", "resourceVersion": "99"}
+    story.store("Pod", another, status=found["status"])
     assert sorted(name for name, _ in story.asked()) == ["3fa94c1b", "new"]
 
 
