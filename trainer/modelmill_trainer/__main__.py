@@ -16,6 +16,7 @@ from modelmill_contracts.store import StoreError
 from modelmill_trainer import interruption, log, progress
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.pins import pin
+from modelmill_trainer.workers import Alone, Place, beside
 
 
 def main() -> int:
@@ -44,7 +45,7 @@ def carry_out(variables: MutableMapping[str, str], port: int | None = None) -> R
         asked = _task_of(variables)
         if port is not None and isinstance(asked, _TOLD):
             _tell(port)
-        return _dispatch(asked)
+        return _dispatch(asked, Place.of(variables))
     except TaskError as error:
         return Report(False, error.reason, str(error), retryable=error.retryable, problems=error.problems)
     except StoreError as error:
@@ -85,7 +86,7 @@ def _task_of(variables: MutableMapping[str, str]) -> task.Task:
         raise TaskError("TaskInvalid", f"{task.ENVIRONMENT}: {error}") from error
 
 
-def _dispatch(asked: task.Task) -> Report:
+def _dispatch(asked: task.Task, place: Place | None) -> Report:
     # Imported per task (PLC0415): a preflight must not pay for scikit-learn.
     log.say("started", task=type(asked).__name__.removesuffix("Task"))
     match asked:
@@ -105,14 +106,26 @@ def _dispatch(asked: task.Task) -> Report:
             from modelmill_trainer.collect import collect  # noqa: PLC0415
 
             return collect(asked)
-        case task.TrainingTask():
+        case task.TrainingTask() if place is None:
             from modelmill_trainer.training import train  # noqa: PLC0415
 
-            return train(asked)
+            return train(asked, Alone())
+        case task.TrainingTask() if place.index == 0:
+            from modelmill_trainer.cluster import led  # noqa: PLC0415
+            from modelmill_trainer.training import train  # noqa: PLC0415
+
+            with led(place) as cluster:
+                return train(asked, cluster)
+        case task.TrainingTask():
+            from modelmill_trainer.cluster import work  # noqa: PLC0415
+
+            return work(place)
         case task.PartsTask():
             from modelmill_trainer.parts import parts  # noqa: PLC0415
 
             return parts(asked)
+        case task.OwnTrainingTask() if place is not None and place.index > 0:
+            return beside(place)
         case task.OwnTrainingTask():
             from modelmill_trainer.own_training import take  # noqa: PLC0415
 
