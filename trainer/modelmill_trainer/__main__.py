@@ -106,30 +106,14 @@ def _dispatch(asked: task.Task, place: Place | None) -> Report:
             from modelmill_trainer.collect import collect  # noqa: PLC0415
 
             return collect(asked)
-        case task.TrainingTask() if place is None:
-            from modelmill_trainer.training import train  # noqa: PLC0415
-
-            return train(asked, Alone())
-        case task.TrainingTask() if place.index == 0:
-            from modelmill_trainer.cluster import led  # noqa: PLC0415
-            from modelmill_trainer.training import train  # noqa: PLC0415
-
-            with led(place) as cluster:
-                return train(asked, cluster)
         case task.TrainingTask():
-            from modelmill_trainer.cluster import work  # noqa: PLC0415
-
-            return work(place)
+            return _train(asked, place)
         case task.PartsTask():
             from modelmill_trainer.parts import parts  # noqa: PLC0415
 
             return parts(asked)
-        case task.OwnTrainingTask() if place is not None and place.index > 0:
-            return beside(place)
         case task.OwnTrainingTask():
-            from modelmill_trainer.own_training import take  # noqa: PLC0415
-
-            return take(asked)
+            return _take(asked, place)
         case task.VerificationTask():
             from modelmill_trainer.verification import verify  # noqa: PLC0415
 
@@ -138,6 +122,29 @@ def _dispatch(asked: task.Task, place: Place | None) -> Report:
             from modelmill_trainer.model_tests import run_tests  # noqa: PLC0415
 
             return run_tests(asked)
+
+
+def _train(asked: task.TrainingTask, place: Place | None) -> Report:
+    if place is not None and place.index > 0:
+        from modelmill_trainer.cluster import work  # noqa: PLC0415
+
+        return work(place)
+    from modelmill_trainer.training import train  # noqa: PLC0415
+
+    if place is None:
+        return train(asked, Alone())
+    from modelmill_trainer.cluster import led  # noqa: PLC0415
+
+    with led(place) as cluster:
+        return train(asked, cluster)
+
+
+def _take(asked: task.OwnTrainingTask, place: Place | None) -> Report:
+    if place is not None and place.index > 0:
+        return beside(place)
+    from modelmill_trainer.own_training import take  # noqa: PLC0415
+
+    return take(asked)
 
 
 if __name__ == "__main__":

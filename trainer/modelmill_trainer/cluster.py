@@ -38,7 +38,7 @@ dask.config.set(
 
 import joblib  # noqa: E402
 from distributed import Client, KilledWorker, Scheduler, Security, SpecCluster, Worker  # noqa: E402
-from distributed.comm import CommClosedError  # noqa: E402
+from distributed.comm.core import CommClosedError  # noqa: E402
 from joblib._dask import DaskDistributedBackend  # noqa: E402
 from joblib.parallel import SequentialBackend  # noqa: E402
 from sklearn.exceptions import ConvergenceWarning  # noqa: E402
@@ -99,7 +99,7 @@ class Cluster:
 
     def cpu_seconds(self) -> float:
         """CPU time of the workers that are there now."""
-        return sum(found for found in self._client.run(_cpu_seconds, on_error="ignore").values())
+        return float(sum(self._client.run(_cpu_seconds, on_error="ignore").values()))
 
     def dismiss(self) -> None:
         """Tell the workers that nothing more will come."""

@@ -3,8 +3,8 @@
 What a scheduler and its workers send each other are calls of functions: whoever may speak to them may run code in pods
 that have the store's credentials.  So each side has to prove that it knows what only pods of this training are told.
 
-The key is derived (HKDF, RFC 5869) and the certificate is signed with Ed25519, which needs no random numbers (RFC 8032):
-the same secret gives the same certificate, to the byte, so that everybody trusts exactly this one.
+The key is derived (HKDF, RFC 5869) and the certificate is signed with Ed25519, which needs no random numbers (RFC
+8032): the same secret gives the same certificate, to the byte, so that everybody trusts exactly this one.
 """
 
 from datetime import UTC, datetime

@@ -1,9 +1,9 @@
 """skops files with canonical bytes: the same estimator gives the same file, in whatever process it was made.
 
 skops names objects and members by their addresses, writes sets in the order of their hashes, and stamps the
-zip's members with the time.  Here each place of an object is numbered, equal arrays are one member, sets are sorted, and
-times are fixed.  So the file does not tell whether two attributes are one object or two that are equal: that depends on
-the process in which each was computed.
+zip's members with the time.  Here each place of an object is numbered, equal arrays are one member, sets are
+sorted, and times are fixed.  So the file does not tell whether two attributes are one object or two that are
+equal: that depends on the process in which each was computed.
 """
 
 import io

@@ -7,7 +7,8 @@ other by themselves.
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from modelmill_contracts import environment
 from modelmill_contracts.report import Report
@@ -16,7 +17,8 @@ Parallel = Callable[[], AbstractContextManager[None]]
 """Within it scikit-learn's own parallelism goes wherever there are workers."""
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """One pod of several that train together."""
 
     count: int

@@ -191,8 +191,8 @@ class Limits(Schema):
     timeout: Duration = "1h"
     """The longest that the run may take, all tries together: a duration such as 90m, 1h30m or 168h (not 7d)."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """How often a pod that failed is tried again, where trying again may help: all workers together. What cannot help is
-    not tried again."""
+    """How often a pod that failed is tried again, where trying again may help; all workers together. What cannot help
+    is not tried again."""
 
 
 class TrainingJobSpec(Schema):
@@ -255,9 +255,8 @@ class TrainingJobSpec(Schema):
     evaluation: Evaluation = Evaluation()
     reproduce: Reproduce | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 1
-    """How many pods train together. An estimator's own parallelism (trees, folds, candidates of a search) is spread over
-    them, and gives the same bytes as with one. A container runs in each of them, and is told by MASTER_ADDR, RANK and
-    their like where the others are; only what it writes in the first one counts."""
+    """How many pods train together. Of an estimator they share what is parallel in it, and give the same bytes as one.
+    A container runs in each, and is told where the others are; what it writes in the first one counts."""
     resources: AcceleratedResources = AcceleratedResources()
     """CPU, memory and accelerators of each training pod; those only the container has, where there is one. Default:
     500m of cpu and 512Mi of memory are requested, memory is limited to 2Gi."""

@@ -2,8 +2,8 @@
 
 Callers come by the serving pods' HTTP and gRPC ports, from the namespaces that the ModelDeployment names; monitoring
 comes by their metrics port.  The operator alone talks to a Job's pod, and asks it how far it is; where one training has
-several pods, they talk to each other.  Both kinds reach the store, names, and, for its sources, a Job the world.  Addresses where clouds give out credentials are only for pods that
-prove there who they are.
+several pods, they talk to each other.  Both kinds reach the store, names, and, for its sources, a Job the world.
+Addresses where clouds give out credentials are only for pods that prove there who they are.
 """
 
 from collections.abc import Iterable

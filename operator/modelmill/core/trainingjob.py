@@ -103,8 +103,7 @@ class Facts:
     queue: str | None
     timeout_text: str
     retries: int
-    workers: int
-    between: workers.Between | None  # what they need besides their Job; None: there is one, who needs nothing
+    between: workers.Between | None  # what several workers need besides their Job; None: there is one
     first: Round
     result: Result | None
     reproduces: bool
@@ -186,8 +185,7 @@ def observe(observed: Observed) -> Facts:
         queue=spec.queue_name,
         timeout_text=spec.limits.timeout,
         retries=spec.limits.retries,
-        workers=spec.workers,
-        between=workers.observe(observed, KIND, _ports(spec)) if spec.workers > 1 else None,
+        between=workers.observe(observed, KIND, spec.workers, _ports(spec)) if spec.workers > 1 else None,
         first=Round(job, run),
         result=result,
         reproduces=spec.reproduce is not None,
@@ -526,7 +524,7 @@ def _discard(facts: Facts, this: Round) -> Delete:
     # What was trained for hours must not be thrown away for an old view of it.
     guards: Guards = facts.declared if run.state == "Outdated" else ()
     if run.state == "Lost":
-        reports = 0 if facts.workers > 1 else None  # what the others would say counts for nothing
+        reports = 0 if facts.between is not None else None  # what the others would say counts for nothing
         guards = (NoPods(run.uid, f"the pods of Job {job} are gone", reports),)
     elif facts.suspended:
         guards = (_still_suspended(facts.subject),)
@@ -566,8 +564,8 @@ def _job(facts: Facts, this: Round, store: StoreAccess, snapshot: Snapshot) -> M
     if this.again:
         work = task.unpublished(work)
     several = None
-    if facts.workers > 1:
-        several = workers.Workers(facts.workers, this.job, workers.service_name(facts.subject.name))
+    if facts.between is not None:
+        several = workers.Workers(facts.between.count, this.job, workers.service_name(facts.subject.name))
     return jobs.render(
         facts.subject,
         KIND,

@@ -77,8 +77,9 @@ class Workers:
 
 @dataclass(frozen=True)
 class Between:
-    """What is there of the Service and the NetworkPolicy of an object's workers."""
+    """So many workers of an object, and what is there of their Service and their NetworkPolicy."""
 
+    count: int
     service: str  # Current, Outdated, Absent, or Taken (the name is somebody else's)
     uid: str  # of the Service
     policy: Policy
@@ -116,16 +117,16 @@ def dependencies(namespace: str, uid: str) -> tuple[Key, ...]:
     return Key("Service", namespace, OWNER_LABEL, uid), Key("NetworkPolicy", namespace, OWNER_LABEL, uid)
 
 
-def observe(observed: Observed, kind: str, ports: tuple[int, ...]) -> Between:
-    """What is there for the workers of the observed object."""
+def observe(observed: Observed, kind: str, count: int, ports: tuple[int, ...]) -> Between:
+    """What is there for so many workers of the observed object, who talk to each other by these ports."""
     subject = observed.subject
     name = service_name(subject.name)
     policy = Policy.observe(observed, network.workers(subject, kind, name, ports))
     for live in observed.find("Service", OWNER_LABEL, observed.uid):
         if live["metadata"]["name"] == name and is_owned(live, observed.uid):
             current = live["spec"].get("selector") == _selector(subject)
-            return Between("Current" if current else "Outdated", live["metadata"]["uid"], policy, ports)
-    return Between("Taken" if ("Service", name) in observed.foreign else "Absent", "", policy, ports)
+            return Between(count, "Current" if current else "Outdated", live["metadata"]["uid"], policy, ports)
+    return Between(count, "Taken" if ("Service", name) in observed.foreign else "Absent", "", policy, ports)
 
 
 def service(subject: Subject, kind: str, name: str) -> Manifest:
