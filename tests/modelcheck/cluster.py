@@ -686,5 +686,5 @@ def _empty(name: str) -> Manifest:
     reference = {"name": "any"}
     store = {"collect": {"enabled": True, "artifacts": True}}
     spec = {"data": {"datasetRef": reference}, "modelRef": reference, "model": reference, "store": store, "training": 1}
-    spec |= {"modelVersionRef": reference, "versionHistoryLimit": 1}
+    spec |= {"modelVersionRef": reference, "versionHistoryLimit": 1, "workers": 2}
     return {"metadata": {"name": name, "namespace": NAMESPACE, "uid": "any"}, "spec": spec}
