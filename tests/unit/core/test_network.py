@@ -7,7 +7,7 @@ import pytest
 from world import NAMESPACE, World, training_spec, with_dataset, with_store, with_version
 
 from modelmill.core.plan import Apply, Settings
-from modelmill_contracts import metadata
+from modelmill_contracts import metadata, report
 from networkpolicy import Flow, Pod, allowed
 
 MONITORED = {"modelmill.dev/monitoring": "true"}
@@ -120,6 +120,8 @@ def with_workers(*, container: bool) -> tuple[World, dict[str, Pod]]:
     """Two trainings with workers; each pod has the labels of its Job's template."""
     made = world()
     made.put("Workspace", "default", spec={"store": STORE, "allow": {"images": ["*"]}})
+    made.reconcile("Workspace", "default")
+    made.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
     made.reconcile("Workspace", "default")
     for name in ("forest", "other"):
         spec = training_spec(workers=2)
