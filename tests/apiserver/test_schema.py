@@ -142,8 +142,8 @@ RULES: dict[str, list[tuple[str, Any]]] = {
     f"TrainingJob spec.reproduce: {IMMUTABLE}": [("spec.reproduce", GONE)],
     f"TrainingJob spec.workers: {IMMUTABLE}": [("spec.workers", 1)],
     "TrainingJob spec.container.env: with workers above 1, MASTER_ADDR, MASTER_PORT, WORLD_SIZE, RANK,"
-    " JOB_COMPLETION_INDEX and, of those that start with PET_, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT and RDZV_* are"
-    " the operator's": [
+    " JOB_COMPLETION_INDEX and, of those that start with PET_, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT and RDZV_*"
+    " are the operator's": [
         ("spec", {**OWN_TRAINING, "workers": 2, "container": {"image": "a", "env": [{"name": name, "value": "1"}]}})
         for name in ("RANK", "MASTER_ADDR", "PET_NNODES", "PET_RDZV_BACKEND")
     ],
