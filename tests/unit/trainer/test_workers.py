@@ -22,7 +22,7 @@ from modelmill_trainer.workers import Place
 
 FOREST = ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 40})
 # Its solvers stop too early, each in a call of its own: that is said in the artifact, wherever the call was made.
-SHORT = ("sklearn.linear_model.LogisticRegressionCV", {"max_iter": 2, "use_legacy_attributes": False})
+SHORT = ("sklearn.linear_model.LogisticRegressionCV", {"max_iter": 2, "refit": False, "use_legacy_attributes": False})
 
 
 class Team:
