@@ -114,7 +114,7 @@ def led(place: Place) -> Iterator[Cluster]:
     options = {"port": port, "protocol": "tls://", "security": security, "dashboard": False}
     scheduler = {"cls": Scheduler, "options": {**options, "dashboard_address": _LOOPBACK}}
     with SpecCluster(workers={}, scheduler=scheduler, security=security, silence_logs=False) as started:
-        beside = subprocess.Popen([sys.executable, "-m", "modelmill_trainer.beside"])
+        beside = subprocess.Popen([sys.executable, "-m", "modelmill_trainer.beside"], stdin=subprocess.PIPE)
         try:
             with Client(started, set_as_default=False) as client:
                 cluster = Cluster(client, place.count)

@@ -39,7 +39,7 @@ def main(names: list[str]) -> None:
     place = Place.of(os.environ)
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other, led(place) as cluster:
         second = {**os.environ, environment.INDEX: "1", environment.WORKER_PORT_VARIABLE: str(free_port())}
-        worker = subprocess.Popen([sys.executable, "-m", "modelmill_trainer.beside"], env=second)
+        worker = subprocess.Popen([sys.executable, "-m", "modelmill_trainer.beside"], env=second, stdin=subprocess.PIPE)
         try:
             _survey(Trainer(Path(one)), Trainer(Path(other), lambda asked: _spread(asked, cluster)), names)
         finally:
