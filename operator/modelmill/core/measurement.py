@@ -32,5 +32,7 @@ SOURCES = (Source("TrainingJob", progress.PATH, timedelta(seconds=10), progress.
 def source_of(pod: Manifest) -> Source | None:
     """What the pod can be asked now, if it can be asked anything."""
     labels = dig(pod, "metadata", "labels") or {}
+    if pods.index(pod):
+        return None  # of several pods of a Job the first one knows
     asked = next((source for source in SOURCES if f"{GROUP}/{source.kind.lower()}" in labels), None)
     return asked if asked is not None and pods.address(pod) is not None else None  # most pods are asked nothing

@@ -1,9 +1,9 @@
 """Networks: whom the pods of a namespace may talk to, and who may talk to them.
 
 Callers come by the serving pods' HTTP and gRPC ports, from the namespaces that the ModelDeployment names; monitoring
-comes by their metrics port.  The operator alone talks to a Job's pod, and asks it how far it is.  Both kinds reach the
-store, names, and, for its sources, a Job the world.  Addresses where clouds give out credentials are only for pods that
-prove there who they are.
+comes by their metrics port.  The operator alone talks to a Job's pod, and asks it how far it is; where one training has
+several pods, they talk to each other.  Both kinds reach the store, names, and, for its sources, a Job the world.
+Addresses where clouds give out credentials are only for pods that prove there who they are.
 """
 
 from collections.abc import Iterable
@@ -73,6 +73,15 @@ def jobs(subject: Subject, kind: str, name: str, store: StoreAccess) -> Manifest
     asks = {**_pods_of(subject.settings.namespace), "podSelector": {"matchLabels": OPERATOR}}
     ports = [{"protocol": "TCP", "port": environment.METRICS_PORT}]
     return _policy(subject, kind, name, selector, [{"from": [asks], "ports": ports}], egress)
+
+
+def workers(subject: Subject, kind: str, name: str, ports: Iterable[int]) -> Manifest:
+    """The pods of one training may talk to each other, by these ports or, where there are none, by any."""
+    selector = {"matchLabels": {OWNER_LABEL: subject.uid}}
+    each_other: dict[str, Any] = {"ports": [{"protocol": "TCP", "port": port} for port in ports]}
+    opened = {key: value for key, value in each_other.items() if value}
+    peers = [{"podSelector": selector}]
+    return _policy(subject, kind, name, selector, [{"from": peers, **opened}], [{"to": peers, **opened}])
 
 
 def _pods_of(namespace: str) -> dict[str, Any]:

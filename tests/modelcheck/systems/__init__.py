@@ -15,6 +15,7 @@ from modelcheck.systems.reproduction import ReproductionSystem
 from modelcheck.systems.retirement import RetirementSystem
 from modelcheck.systems.testing import TestingSystem
 from modelcheck.systems.trainingjob import TrainingJobSystem
+from modelcheck.systems.workers import WorkersSystem
 from modelcheck.systems.workspace import WorkspaceSystem
 
 
@@ -24,6 +25,6 @@ def systems() -> dict[str, System]:
         rollout(), loss(), withdrawal(), TrainingJobSystem(), ModelSystem(), SameRecipeSystem(),
         DatasetSystem(), TwoReplicasSystem(), RefreshSystem(), DerivationSystem(), ModelVersionSystem(),
         WorkspaceSystem(), CollectionSystem(), AdmissionSystem(), ApprovalSystem(), TestingSystem(),
-        MovedStoreSystem(), ReproductionSystem(), RetirementSystem(),
+        MovedStoreSystem(), ReproductionSystem(), RetirementSystem(), WorkersSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}
