@@ -16,6 +16,14 @@ AZURE_KEY = "AZURE_STORAGE_ACCOUNT_KEY"
 REPORT = "MILL_REPORT"
 PROGRESS_PORT = "MILL_PROGRESS_PORT"
 
+# Of a training by several pods: how many, which of them this one is (Kubernetes' own name), where the first one's
+# scheduler is (host:port), and what all of them and nobody else are told.
+WORKERS = "MILL_WORKERS"
+INDEX = "JOB_COMPLETION_INDEX"
+SCHEDULER = "MILL_SCHEDULER"
+JOB_UID = "MILL_JOB_UID"
+WORKER_PORT_VARIABLE = "MILL_WORKER_PORT"  # outside of Kubernetes: where the worker listens instead of 8787
+
 SECRET_ACCESS_KEY_FIELD = "accessKeyId"  # noqa: S105 - the keys of a store's Secret
 SECRET_SECRET_KEY_FIELD = "secretAccessKey"  # noqa: S105
 
@@ -44,3 +52,7 @@ WORK_FOLDER = "/tmp"  # noqa: S108 - the pod's own emptyDir
 HTTP_PORT = 8080
 GRPC_PORT = 8081
 METRICS_PORT = 9090
+# Between the pods of one training.
+SCHEDULER_PORT = 8786
+WORKER_PORT = 8787
+RENDEZVOUS_PORT = 29400  # of users' containers; their processes choose further ports by themselves

@@ -168,6 +168,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "seed": 7,
                 "evaluation": {"metrics": ["roc_auc"], "crossValidation": 5, "slices": ["age_group"]},
                 "reproduce": {"runs": 2},
+                "workers": 2,
                 "resources": {
                     "requests": RESOURCES["requests"],
                     "limits": {**RESOURCES["limits"], "nvidia.com/gpu": "1", "example.org/Fast_nic": "12"},

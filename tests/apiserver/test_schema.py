@@ -140,6 +140,13 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         ("spec.evaluation.slices", []),
     ],
     f"TrainingJob spec.reproduce: {IMMUTABLE}": [("spec.reproduce", GONE)],
+    f"TrainingJob spec.workers: {IMMUTABLE}": [("spec.workers", 1)],
+    "TrainingJob spec.container.env: with workers above 1, MASTER_ADDR, MASTER_PORT, WORLD_SIZE, RANK,"
+    " JOB_COMPLETION_INDEX and, of those that start with PET_, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT and RDZV_*"
+    " are the operator's": [
+        ("spec", {**OWN_TRAINING, "workers": 2, "container": {"image": "a", "env": [{"name": name, "value": "1"}]}})
+        for name in ("RANK", "MASTER_ADDR", "PET_NNODES", "PET_RDZV_BACKEND")
+    ],
     f"TrainingJob spec.resources: {IMMUTABLE}": [("spec.resources.limits.memory", "2Gi")],
     f"TrainingJob spec.queueName: {IMMUTABLE}": [("spec.queueName", "other"), ("spec.queueName", GONE)],
     "TrainingJob spec.resources.limits: keys must be cpu, memory or an accelerator's name such as nvidia.com/gpu": [
@@ -227,6 +234,16 @@ ALLOWED: list[tuple[str, str, Any]] = [
     ("Workspace", "spec.store", {"uri": "s3://models/.a"}),
     ("Workspace", "spec.store", {"uri": "pvc://models/a.b"}),
     ("TrainingJob", "spec.reproduce", {}),
+    ("TrainingJob", "spec", {**OWN_TRAINING, "container": {"image": "a", "env": [{"name": "RANK", "value": "1"}]}}),
+    (
+        "TrainingJob",
+        "spec",
+        {
+            **OWN_TRAINING,
+            "workers": 2,
+            "container": {"image": "a", "env": [{"name": "PET_NPROC_PER_NODE", "value": "2"}]},
+        },
+    ),
     ("TrainingJob", "spec.resources.limits", {"gpu.intel.com/i915": "2", "memory": "1Gi"}),
     ("TrainingJob", "spec", {**OWN_TRAINING, "evaluation": {"metrics": ["rmse"]}}),
     ("TrainingJob", "spec.data.split", {"stratify": True}),

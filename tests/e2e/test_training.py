@@ -5,7 +5,7 @@ from typing import Any
 
 from conftest import training
 
-from live import Kubectl, eventually
+from live import API_VERSION, Kubectl, eventually
 
 
 def test_folds_slices_and_a_second_run_in_another_pod(team: Kubectl) -> None:
@@ -73,3 +73,70 @@ def test_a_recipe_that_is_known_is_the_version_that_exists(team: Kubectl) -> Non
     assert '"phase":"fit"' not in team.output("logs", "job/known-again-train")
     assert '"phase":"fit"' in team.output("logs", "job/known-train")
     assert (team.get("mdl", "known") or {})["status"]["lastVersion"] == 1
+
+
+def test_three_workers_give_the_same_bytes_as_one(team: Kubectl) -> None:
+    team.apply_folder("examples/workers")
+    spec = (team.get("tjob", "triage-workers") or {})["spec"]
+    alone = {key: value for key, value in spec.items() if key not in ("workers", "reproduce", "modelRef")}
+    team.apply({"apiVersion": API_VERSION, "kind": "TrainingJob", "metadata": {"name": "alone"}, "spec": alone})
+    for name in ("triage-workers", "alone"):
+        team.run("wait", "--for=condition=Succeeded", f"tjob/{name}", "--timeout=300s")
+    together, one = ((team.get("tjob", name) or {})["status"] for name in ("triage-workers", "alone"))
+    assert (together["artifact"], together["recipe"]) == (one["artifact"], one["recipe"])
+    assert team.condition("tjob", "triage-workers", "Reproducible")["status"] == "True"
+    label = "batch.kubernetes.io/job-completion-index"
+    for job in ("triage-workers-train", "triage-workers-again"):
+        pods = team.list("pods", f"batch.kubernetes.io/job-name={job}")
+        assert {pod["metadata"]["labels"][label] for pod in pods} == {"0", "1", "2"}
+    (first,) = team.list("pods", f"batch.kubernetes.io/job-name=triage-workers-train,{label}=0")
+    log = [json.loads(line) for line in team.output("logs", first["metadata"]["name"]).splitlines()]
+    assert [line["workers"] for line in log if line.get("phase") == "gather"] == [3]
+    assert not [line for line in log if line["message"].startswith("some workers have not come")]
+    service = team.get("service", "triage-workers-workers") or {}
+    assert service["spec"]["clusterIP"] == "None"
+    team.run("delete", "tjob", "triage-workers", "--wait")
+    eventually(lambda: team.get("service", "triage-workers-workers") is None, "its Service goes with it", 60)
+
+
+_RANKS = """
+import json, os, socket
+from pathlib import Path
+rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+address = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+if rank == 0:
+    with socket.create_server(("", address[1])) as waiting:
+        heard = []
+        for _ in range(world - 1):
+            connection, _ = waiting.accept()
+            heard.append(int(connection.recv(8)))
+else:
+    while True:
+        try:
+            with socket.create_connection(address, 5) as connection:
+                connection.sendall(str(rank).encode())
+            raise SystemExit
+        except OSError:
+            pass
+import pandas as pd, skops.io
+from sklearn.linear_model import LogisticRegression
+task = json.loads(Path(os.environ["MILL_DATA"], "task.json").read_text())
+train = pd.read_parquet(Path(os.environ["MILL_DATA"], "train.parquet"))
+model = LogisticRegression(max_iter=10000).fit(train[task["features"]], train[task["target"]])
+output = Path(os.environ["MILL_OUTPUT"])
+(output / "model.skops").write_bytes(skops.io.dumps(model))
+(output / "metrics.json").write_text(json.dumps({"heard": sum(heard)}))
+"""
+
+
+def test_the_containers_of_three_workers_find_each_other(team: Kubectl) -> None:
+    allowed = json.dumps({"spec": {"allow": {"images": ["modelmill/*"]}}})
+    team.run("patch", "workspace", "default", "--type=merge", "-p", allowed)
+    made = training("ranks", workers=3)
+    del made["spec"]["estimator"]
+    made["spec"]["container"] = {"image": "modelmill/trainer:dev", "command": ["python3", "-c"], "args": [_RANKS]}
+    made["spec"]["evaluation"] = {"metrics": ["heard"]}
+    team.apply(made)
+    team.run("wait", "--for=condition=Succeeded", "tjob/ranks", "--timeout=300s")
+    status = (team.get("tjob", "ranks") or {})["status"]
+    assert float(status["metrics"][0]["value"]) == 1 + 2

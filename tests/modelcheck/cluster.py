@@ -21,6 +21,7 @@ import msgspec
 
 from modelcheck.objects import NAMESPACE, NEW, NOW, Objects, Slot, as_text, created, earlier, later, leaving
 from modelcheck.writes import comparable, plain, title
+from modelmill.core import pods
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import (
     AnyGuard,
@@ -685,7 +686,8 @@ class Cluster:
     def _holds(self, guard: AnyGuard, read: tuple[int, ...]) -> bool:
         manifests = self.objects.manifests
         if isinstance(guard, NoPods):
-            return not any(is_owned(manifests[number], guard.job) for number in read)
+            left = [manifests[number] for number in read if is_owned(manifests[number], guard.job)]
+            return all(guard.index not in (None, pods.index(pod)) for pod in left)
         if isinstance(guard, Listed):
             return guard.holds(tuple(manifests[number] for number in read))
         return guard.holds(manifests[read[0]] if read[0] else None)
@@ -696,5 +698,5 @@ def _empty(name: str) -> Manifest:
     reference = {"name": "any"}
     store = {"collect": {"enabled": True, "artifacts": True}}
     spec = {"data": {"datasetRef": reference}, "modelRef": reference, "model": reference, "store": store, "training": 1}
-    spec |= {"modelVersionRef": reference, "versionHistoryLimit": 1}
+    spec |= {"modelVersionRef": reference, "versionHistoryLimit": 1, "workers": 2}
     return {"metadata": {"name": name, "namespace": NAMESPACE, "uid": "any"}, "spec": spec}

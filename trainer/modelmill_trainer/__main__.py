@@ -16,6 +16,7 @@ from modelmill_contracts.store import StoreError
 from modelmill_trainer import interruption, log, progress
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.pins import pin
+from modelmill_trainer.workers import Alone, Place, beside
 
 
 def main() -> int:
@@ -44,7 +45,11 @@ def carry_out(variables: MutableMapping[str, str], port: int | None = None) -> R
         asked = _task_of(variables)
         if port is not None and isinstance(asked, _TOLD):
             _tell(port)
-        return _dispatch(asked)
+        place = Place.of(variables)
+        if place is None:
+            # skops has scikit-learn import all of itself, which imports whatever array library it finds.
+            sys.modules.setdefault("dask", None)  # type: ignore[arg-type]
+        return _dispatch(asked, place)
     except TaskError as error:
         return Report(False, error.reason, str(error), retryable=error.retryable, problems=error.problems)
     except StoreError as error:
@@ -85,7 +90,7 @@ def _task_of(variables: MutableMapping[str, str]) -> task.Task:
         raise TaskError("TaskInvalid", f"{task.ENVIRONMENT}: {error}") from error
 
 
-def _dispatch(asked: task.Task) -> Report:
+def _dispatch(asked: task.Task, place: Place | None) -> Report:
     # Imported per task (PLC0415): a preflight must not pay for scikit-learn.
     log.say("started", task=type(asked).__name__.removesuffix("Task"))
     match asked:
@@ -106,17 +111,13 @@ def _dispatch(asked: task.Task) -> Report:
 
             return collect(asked)
         case task.TrainingTask():
-            from modelmill_trainer.training import train  # noqa: PLC0415
-
-            return train(asked)
+            return _train(asked, place)
         case task.PartsTask():
             from modelmill_trainer.parts import parts  # noqa: PLC0415
 
             return parts(asked)
         case task.OwnTrainingTask():
-            from modelmill_trainer.own_training import take  # noqa: PLC0415
-
-            return take(asked)
+            return _take(asked, place)
         case task.VerificationTask():
             from modelmill_trainer.verification import verify  # noqa: PLC0415
 
@@ -125,6 +126,29 @@ def _dispatch(asked: task.Task) -> Report:
             from modelmill_trainer.model_tests import run_tests  # noqa: PLC0415
 
             return run_tests(asked)
+
+
+def _train(asked: task.TrainingTask, place: Place | None) -> Report:
+    if place is not None and place.index > 0:
+        from modelmill_trainer.cluster import work  # noqa: PLC0415
+
+        return work(place)
+    from modelmill_trainer.training import train  # noqa: PLC0415
+
+    if place is None:
+        return train(asked, Alone())
+    from modelmill_trainer.cluster import led  # noqa: PLC0415
+
+    with led(place) as cluster:
+        return train(asked, cluster)
+
+
+def _take(asked: task.OwnTrainingTask, place: Place | None) -> Report:
+    if place is not None and place.index > 0:
+        return beside(place)
+    from modelmill_trainer.own_training import take  # noqa: PLC0415
+
+    return take(asked)
 
 
 if __name__ == "__main__":

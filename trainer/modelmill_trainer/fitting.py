@@ -17,9 +17,10 @@ from modelmill_trainer import pipeline as pipelines
 from modelmill_trainer.data import Data, not_numeric
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import redacted
+from modelmill_trainer.workers import Parallel
 
 
-def fit(pipeline: Pipeline, data: Data, rows: Any, seed: int) -> tuple[str, ...]:
+def fit(pipeline: Pipeline, data: Data, rows: Any, seed: int, parallel: Parallel) -> tuple[str, ...]:
     """Fit the pipeline on the rows; notes on what scikit-learn warned of.  TaskError names the feature at fault."""
     _check_text(pipeline, data)
     # For estimators that draw from the global generators although they have a random_state.
@@ -27,7 +28,8 @@ def fit(pipeline: Pipeline, data: Data, rows: Any, seed: int) -> tuple[str, ...]
     random.seed(seed)
     with explained(pipeline, data), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        pipeline.fit(data.features.iloc[rows], data.target[rows])
+        with parallel():
+            pipeline.fit(data.features.iloc[rows], data.target[rows])
     pipelines.set_jobs(pipeline)
     if any(issubclass(entry.category, ConvergenceWarning) for entry in caught):
         return ("the solver stopped before it converged: raise max_iter, or scale the features first",)

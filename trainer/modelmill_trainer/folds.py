@@ -17,15 +17,21 @@ from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import phase
 from modelmill_trainer.progress import METER
 from modelmill_trainer.splitting import Fold
+from modelmill_trainer.workers import Parallel
 
 
 def validate(
-    build: Callable[[], Pipeline], data: Data, folds: Sequence[Fold], metrics: Sequence[str], seed: int
+    build: Callable[[], Pipeline],
+    data: Data,
+    folds: Sequence[Fold],
+    metrics: Sequence[str],
+    seed: int,
+    parallel: Parallel,
 ) -> tuple[contract.Fold, ...]:
     """Train and measure in each fold; TaskError names the fold that it fails in."""
     done: list[contract.Fold] = []
     for number, fold in enumerate(folds, 1):
-        done.append(_turn(build(), data, fold, f"{number} of {len(folds)}", metrics, seed))
+        done.append(_turn(build(), data, fold, f"{number} of {len(folds)}", metrics, seed, parallel))
         METER.measured({name: statistics.fmean(_values(done, name)) for name in metrics})
     return tuple(done)
 
@@ -44,14 +50,22 @@ def _values(folds: Sequence[contract.Fold], metric: str) -> list[float]:
     return [float(fold.metrics[metric]) for fold in folds]
 
 
-def _turn(estimator: Pipeline, data: Data, fold: Fold, which: str, metrics: Sequence[str], seed: int) -> contract.Fold:
+def _turn(
+    estimator: Pipeline,
+    data: Data,
+    fold: Fold,
+    which: str,
+    metrics: Sequence[str],
+    seed: int,
+    parallel: Parallel,
+) -> contract.Fold:
     with phase("fold", which=which, rows=len(fold.train)):
         try:
-            fitting.fit(estimator, data, fold.train, seed)
+            fitting.fit(estimator, data, fold.train, seed, parallel)
             with fitting.explained(estimator, data):
                 rows = data.features.iloc[fold.test]
                 measured = evaluation.measure(evaluation.predict(estimator, rows, data.target[fold.test]), metrics)
         except TaskError as error:
             message = f"evaluation.crossValidation: fold {which}: {error}"
-            raise TaskError(error.reason, message, problems=error.problems) from error
+            raise TaskError(error.reason, message, retryable=error.retryable, problems=error.problems) from error
     return contract.Fold(len(fold.train), len(fold.test), {metric.name: metric.value for metric in measured})

@@ -1,11 +1,13 @@
 """skops files with canonical bytes: the same estimator gives the same file, in whatever process it was made.
 
 skops names objects and members by their addresses, writes sets in the order of their hashes, and stamps the
-zip's members with the time.  Here addresses become numbers in the order of appearance (equal plain values
-share one, because which of them Python keeps once is an accident), sets are sorted, and times are fixed.
+zip's members with the time.  Here each place of an object is numbered, equal arrays are one member, sets are
+sorted, and times are fixed.  So the file does not tell whether two attributes are one object or two that are
+equal: that depends on the process in which each was computed.
 """
 
 import io
+import itertools
 import json
 import zipfile
 from typing import Any
@@ -40,15 +42,15 @@ def canonical(content: bytes) -> bytes:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     schema = json.loads(members.pop(_SCHEMA))
-    files: dict[str, str] = {}
-    schema = _Renumbered(files).node(_sorted_sets(schema))
-    if set(files) != set(members):
+    renumbered = _Renumbered(members)
+    schema = renumbered.node(_sorted_sets(schema))
+    if renumbered.named != set(members):
         raise ValueError("the skops file has members that its schema does not name")
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         _write(archive, _SCHEMA, json.dumps(schema, separators=(",", ":")).encode())
-        for old, new in files.items():
-            _write(archive, new, members[old])
+        for content, name in renumbered.files.items():
+            _write(archive, name, content)
     return out.getvalue()
 
 
@@ -81,11 +83,13 @@ def _plain(node: Any) -> str:
 
 
 class _Renumbered:
-    """Walks a schema in its order, numbering objects and files as they appear."""
+    """Walks a schema in its order, numbering places of objects, and files, as they appear."""
 
-    def __init__(self, files: dict[str, str]) -> None:
-        self._files = files
-        self._ids: dict[Any, int] = {}
+    def __init__(self, members: dict[str, bytes]) -> None:
+        self._members = members
+        self._ids = itertools.count()
+        self.files: dict[bytes, str] = {}  # content -> name
+        self.named: set[str] = set()  # members that were met
 
     def node(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -95,12 +99,13 @@ class _Renumbered:
         done: dict[str, Any] = {}
         for key, entry in value.items():
             if key == "__id__" and isinstance(entry, int):
-                # A plain value's identity is its content.
-                name = _plain(value) if value.get("__loader__") == "JsonNode" else entry
-                done[key] = self._ids.setdefault(name, len(self._ids))
+                done[key] = next(self._ids)
             elif key == "file" and isinstance(entry, str):
-                new = f"{len(self._files)}.{entry.rpartition('.')[2]}"
-                done[key] = self._files.setdefault(entry, new)
+                done[key] = self._file(entry)
             else:
                 done[key] = self.node(entry)
         return done
+
+    def _file(self, name: str) -> str:
+        self.named.add(name)
+        return self.files.setdefault(self._members[name], f"{len(self.files)}.{name.rpartition('.')[2]}")

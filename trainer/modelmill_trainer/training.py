@@ -35,11 +35,12 @@ from modelmill_trainer.log import phase, say
 from modelmill_trainer.progress import METER
 from modelmill_trainer.recipe import recipe
 from modelmill_trainer.splitting import Splitter
+from modelmill_trainer.workers import Workers
 
 _FIT = 10.0  # about how long one takes, where fetching and evaluating take 1
 
 
-def train(task: TrainingTask) -> Report:
+def train(task: TrainingTask, workers: Workers) -> Report:
     """Fetch the snapshot, train, evaluate, convert, publish, unless the recipe is known; TaskError, StoreError."""
     METER.plan(*_phases(task.evaluation.folds))
     # Before any data is fetched: the declaration alone can be wrong.  The names of features are not known yet.
@@ -62,7 +63,7 @@ def train(task: TrainingTask) -> Report:
         build = _builder(task, prepared)
         estimator = build()
         with phase("fit", rows=len(parts.train), features=len(prepared.types)):
-            notes = fitting.fit(estimator, prepared, parts.train, task.seed)
+            notes = fitting.fit(estimator, prepared, parts.train, task.seed, workers.parallel)
         with phase("evaluate", rows=len(parts.test)), fitting.explained(estimator, prepared):
             test = prepared.features.iloc[parts.test]
             predicted = evaluation.predict(estimator, test, prepared.target[parts.test])
@@ -76,7 +77,7 @@ def train(task: TrainingTask) -> Report:
             slices, left_out = slicing.measured(predicted, metrics, tested)
         learned = {column: [values[row] for row in parts.train] for column, values in texts.items()}
         notes = (*notes, *slicing.notes(slices, left_out, learned, tested))
-        validated = folds.validate(build, prepared, turns, metrics, task.seed)
+        validated = folds.validate(build, prepared, turns, metrics, task.seed, workers.parallel)
         evaluated = Evaluation(
             rows=len(parts.test),
             metrics={metric.name: metric.value for metric in measured},
@@ -91,7 +92,7 @@ def train(task: TrainingTask) -> Report:
         trained = artifact.Trained(estimator, prepared, parts, made, evaluated, rows, profile, described, notes)
         written = artifact.write(trained, task, folder)
     say("published" if task.publish else "compared only", artifact=written.digest, runtime=written.runtime)
-    return _report(task, trained, written, folds.summary(validated, metrics) or measured)
+    return _report(task, trained, written, folds.summary(validated, metrics) or measured, workers)
 
 
 def _phases(folds: int) -> list[tuple[str, float]]:
@@ -111,11 +112,17 @@ def _builder(task: TrainingTask, prepared: Data) -> Callable[[], Pipeline]:
 
 
 def _report(
-    task: TrainingTask, trained: artifact.Trained, written: artifact.Written, metrics: tuple[Metric, ...]
+    task: TrainingTask,
+    trained: artifact.Trained,
+    written: artifact.Written,
+    metrics: tuple[Metric, ...],
+    workers: Workers,
 ) -> Report:
     evaluated = trained.evaluation
+    result = artifact.result(task, written, trained.recipe, metrics, trained.rows)
     result = msgspec.structs.replace(
-        artifact.result(task, written, trained.recipe, metrics, trained.rows),
+        result,
+        cpu_seconds=result.cpu_seconds + round(workers.cpu_seconds()),
         slices=slicing.worst(evaluated.slices, list(evaluated.metrics)),
     )
     message = (

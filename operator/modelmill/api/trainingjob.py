@@ -191,7 +191,8 @@ class Limits(Schema):
     timeout: Duration = "1h"
     """The longest that the run may take, all tries together: a duration such as 90m, 1h30m or 168h (not 7d)."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """How often a pod that failed is tried again, where trying again may help. What cannot help is not tried again."""
+    """How often a pod that failed is tried again, where trying again may help; all workers together. What cannot help
+    is not tried again."""
 
 
 class TrainingJobSpec(Schema):
@@ -203,6 +204,14 @@ class TrainingJobSpec(Schema):
             "!has(self.container) || (!has(self.evaluation.crossValidation) && self.evaluation.slices.size() == 0)",
             "crossValidation and slices go with an estimator: a container measures by itself",
             ".evaluation",
+        ),
+        Rule(
+            "!has(self.container) || self.workers == 1 || self.container.env.all(variable, !(variable.name in"
+            " ['MASTER_ADDR', 'MASTER_PORT', 'WORLD_SIZE', 'RANK', 'PET_NNODES', 'PET_NODE_RANK', 'PET_MASTER_ADDR',"
+            " 'PET_MASTER_PORT', 'PET_RDZV_BACKEND', 'PET_RDZV_ENDPOINT', 'PET_RDZV_ID', 'JOB_COMPLETION_INDEX']))",
+            "with workers above 1, MASTER_ADDR, MASTER_PORT, WORLD_SIZE, RANK, JOB_COMPLETION_INDEX and, of those that"
+            " start with PET_, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT and RDZV_* are the operator's",
+            ".container.env",
         ),
         Rule(
             "has(self.estimator) == has(oldSelf.estimator)"
@@ -232,7 +241,7 @@ class TrainingJobSpec(Schema):
             ".queueName",
             "FieldValueForbidden",
         ),
-        *map(immutable, ("data", "seed", "evaluation", "resources", "limits")),
+        *map(immutable, ("data", "seed", "evaluation", "workers", "resources", "limits")),
     )
 
     model_ref: ModelReference | None = None
@@ -245,9 +254,12 @@ class TrainingJobSpec(Schema):
     """Where all randomness starts: the split's, and every random_state that params leave open."""
     evaluation: Evaluation = Evaluation.model_construct()
     reproduce: Reproduce | None = None
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many pods train together. Of an estimator they share what is parallel in it, and give the same bytes as one.
+    A container runs in each, and is told where the others are; what it writes in the first one counts."""
     resources: AcceleratedResources = AcceleratedResources.model_construct()
-    """CPU, memory and accelerators of the training pod; those only the container has, where there is one. Default: 500m
-    of cpu and 512Mi of memory are requested, memory is limited to 2Gi."""
+    """CPU, memory and accelerators of each training pod; those only the container has, where there is one. Default:
+    500m of cpu and 512Mi of memory are requested, memory is limited to 2Gi."""
     limits: Limits = Limits.model_construct()
     queue_name: QueueName | None = None
     """Name of a LocalQueue of Kueue's in this namespace: the Job starts when Kueue admits it. It has no effect where
@@ -345,9 +357,10 @@ class Usage(Schema):
     """What the run took."""
 
     cpu_seconds: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
-    """CPU time of the training process in seconds."""
+    """CPU time of the training process in seconds; with workers, of all of them."""
     accelerator_seconds: Annotated[int, Field(ge=0, json_schema_extra=INT64)] | None = None
-    """The number of accelerators times the seconds for which the pod had them that did it. Absent: it had none."""
+    """The number of accelerators of all workers, times the seconds for which the first one's pod had its own. Absent:
+    there were none."""
 
 
 class TrainingJobStatus(Status):

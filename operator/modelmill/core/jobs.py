@@ -10,6 +10,7 @@ from modelmill.core.conditions import moment
 from modelmill.core.plan import Observed, Subject, is_former, is_owned
 from modelmill.core.pods import Resources, StoreAccess, Trouble
 from modelmill.core.resources import INVOLVED_FIELD, OWNER_LABEL, Key, Manifest, dig
+from modelmill.core.workers import Workers
 from modelmill_contracts import environment, task
 from modelmill_contracts.report import EXIT_FAILED, Report
 
@@ -44,7 +45,7 @@ class Run:
     exhausted: Trouble | None = None  # an active Job's newest pod had too little memory, as the next one will
     leaving: bool = False  # it was deleted, and something keeps it for a while: it is not to be deleted again
     held: bool = False  # an active Job is suspended, by Kueue perhaps: it has no pods until that is over
-    seconds: int = 0  # that the pod of one that succeeded worked
+    seconds: int = 0  # that the pod of one that succeeded worked, the first one of several
 
     def annotation(self, name: str) -> str | None:
         return dict(self.annotations).get(name)
@@ -74,6 +75,7 @@ class Training(Transform):
 
     parts: task.PartsTask
     variables: tuple[tuple[str, str], ...]
+    rendezvous: tuple[dict[str, Any], ...] = ()  # further ones, which tell it where the other pods' are
 
 
 def dependencies(namespace: str, uid: str, name: str) -> tuple[Key, ...]:
@@ -85,9 +87,12 @@ def dependencies(namespace: str, uid: str, name: str) -> tuple[Key, ...]:
     )
 
 
-def observe(observed: Observed, name: str, asked: str) -> Run:
-    """What became of the Job of that name, which should be doing the task with the digest `asked`."""
-    run, job = _observe(observed, name, asked), observed.get("Job", name)
+def observe(observed: Observed, name: str, asked: str, workers: int = 1) -> Run:
+    """What became of the Job of that name, which should be doing the task with the digest `asked` in so many pods.
+
+    The first of several pods is the one that reports; what is wrong with any of them is the Job's trouble.
+    """
+    run, job = _observe(observed, name, asked, workers), observed.get("Job", name)
     if not run.uid or not dig(job, "metadata", "deletionTimestamp"):
         return run
     # A finalizer, or pods that go first, keep it for a while.  It is neither to be deleted again nor to be made
@@ -97,7 +102,7 @@ def observe(observed: Observed, name: str, asked: str) -> Run:
     return Run("Leaving", run.uid, annotations=run.annotations, leaving=True)
 
 
-def _observe(observed: Observed, name: str, asked: str) -> Run:
+def _observe(observed: Observed, name: str, asked: str, workers: int) -> Run:
     job = observed.get("Job", name)
     if job is not None and is_former(job, observed.subject.name, observed.uid):
         return Run("Leaving")  # of an object that had this name before; its going will wake us
@@ -108,30 +113,32 @@ def _observe(observed: Observed, name: str, asked: str) -> Run:
     annotations = tuple(sorted((dig(job, "metadata", "annotations") or {}).items()))
     if dict(annotations).get(TASK_ANNOTATION) != asked:
         return Run("Outdated", uid)
-    newest = newest_pod(observed, uid)
+    newest = newest_pods(observed, uid)
     ended, failure = _end(job)
     if ended is None:
-        trouble = _holding_up(observed, job, newest)
         return Run(
             "Active",
             uid,
-            trouble=trouble,
+            trouble=_holding_up(observed, job, newest, workers),
             exhausted=_exhausted(newest),
             annotations=annotations,
             held=_is_held(job),
         )
-    said = pods.last_report(newest) if newest else None
     if failure is not None:
         # An Event lives for an hour: it is about the end only of a Job that never had a pod.
-        refused = newest is not None or not dig(job, "status", "failed")
-        held_up = (_holding_up(observed, job, newest) if refused else None) or _said_before(observed)
-        why = _why_failed(failure, said, newest, held_up)
+        wanted = 0 if dig(job, "status", "failed") else 1
+        held_up = _holding_up(observed, job, newest, wanted) or _said_before(observed)
+        culprit = _culprit(newest)
+        why = _why_failed(failure, culprit, held_up)
         if why is None:
             return Run("Lost", uid, ended=ended, annotations=annotations)
+        said = pods.last_report(culprit) if culprit is not None else None
         return Run("Failed", uid, said, why, ended, annotations)
-    if newest is not None and said is not None and said.ok:
-        return Run("Succeeded", uid, said, ended=ended, annotations=annotations, seconds=pods.seconds(newest))
-    if newest is not None and pods.ended_well(newest):
+    first = _first(newest)
+    report = pods.last_report(first) if first is not None else None
+    if first is not None and report is not None and report.ok:
+        return Run("Succeeded", uid, report, ended=ended, annotations=annotations, seconds=pods.seconds(first))
+    if first is not None and pods.ended_well(first):
         # It is the last pod, and its answer is not one that this operator reads.
         why = Trouble("ReportInvalid", "the pod succeeded, but its report cannot be read; do the images fit together?")
         return Run("Failed", uid, None, why, ended, annotations)
@@ -143,18 +150,44 @@ def _is_held(job: Manifest) -> bool:
     return any(condition["type"] == "Suspended" and condition["status"] == "True" for condition in said)
 
 
+def newest_pods(observed: Observed, job: str) -> tuple[Manifest, ...]:
+    """Of the pods of the Job with that UID the ones that were made last: one, or one for each index, in their order."""
+    newest: dict[int, Manifest] = {}
+    for pod in observed.find("Pod", OWNER_LABEL, observed.uid):
+        index = pods.index(pod)
+        if is_owned(pod, job) and (index not in newest or _age(newest[index]) < _age(pod)):
+            newest[index] = pod
+    return tuple(newest[index] for index in sorted(newest))
+
+
+def _age(pod: Manifest) -> tuple[str, str]:
+    return pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]
+
+
 def newest_pod(observed: Observed, job: str) -> Manifest | None:
-    """Of the pods of the Job with that UID the one that was made last."""
-    return max(
-        (pod for pod in observed.find("Pod", OWNER_LABEL, observed.uid) if is_owned(pod, job)),
-        key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]),
-        default=None,
-    )
+    """Of the pods of the Job with that UID the one that was made last, and reports."""
+    return _first(newest_pods(observed, job))
 
 
-def _exhausted(pod: Manifest | None) -> Trouble | None:
-    found = pods.trouble(pod) if pod is not None else None
-    return found if found is not None and found.fatal and found.reason == pods.OUT_OF_MEMORY else None
+def _first(newest: tuple[Manifest, ...]) -> Manifest | None:
+    return next((pod for pod in newest if pods.index(pod) == 0), None)
+
+
+def _trouble(pod: Manifest) -> Trouble | None:
+    """What is wrong with the pod, and which it is where it is not the first one."""
+    found, index = pods.trouble(pod), pods.index(pod)
+    return found and (replace(found, message=f"worker {index}: {found.message}") if index else found)
+
+
+def _exhausted(newest: tuple[Manifest, ...]) -> Trouble | None:
+    found = (_trouble(pod) for pod in newest)
+    return next((t for t in found if t is not None and t.fatal and t.reason == pods.OUT_OF_MEMORY), None)
+
+
+def _culprit(newest: tuple[Manifest, ...]) -> Manifest | None:
+    """The pod whose end made the Job fail: of several, the others were told to end after it."""
+    wrong = [pod for pod in newest if pods.trouble(pod) is not None]
+    return min(wrong, key=lambda pod: (pods.ended(pod), pods.index(pod))) if wrong else _first(newest)
 
 
 def _end(job: Manifest) -> tuple[datetime | None, Manifest | None]:
@@ -175,10 +208,16 @@ def _said_before(observed: Observed) -> Trouble | None:
     return None
 
 
-def _holding_up(observed: Observed, job: Manifest, pod: Manifest | None) -> Trouble | None:
-    if pod is not None:
-        found = pods.trouble(pod)
-        return None if found is None or found.fatal else found
+def _holding_up(observed: Observed, job: Manifest, newest: tuple[Manifest, ...], wanted: int) -> Trouble | None:
+    for pod in newest:
+        found = _trouble(pod)
+        if found is not None and not found.fatal:
+            return found
+    return _refused(observed, job) if len(newest) < wanted else None
+
+
+def _refused(observed: Observed, job: Manifest) -> Trouble | None:
+    """Why pods of the Job are not there."""
     of_name = observed.find("Event", INVOLVED_FIELD, f"Job/{job['metadata']['name']}")
     events = [event for event in of_name if event["involvedObject"].get("uid") == job["metadata"]["uid"]]
     if not events:
@@ -191,18 +230,19 @@ def _holding_up(observed: Observed, job: Manifest, pod: Manifest | None) -> Trou
     )
 
 
-def _why_failed(
-    failure: Manifest, said: Report | None, pod: Manifest | None, held_up: Trouble | None
-) -> Trouble | None:
+def _why_failed(failure: Manifest, pod: Manifest | None, held_up: Trouble | None) -> Trouble | None:
     """Why the Job failed; None where only a pod that is gone could tell."""
     if failure.get("reason") == "DeadlineExceeded":
         # The Job's controller deletes the pods of a Job that took too long; what kept them from starting says more.
         return held_up or Trouble(
             "TimedOut", "it did not end in time; raise limits.timeout where there is one, or ask for less", True
         )
+    if pod is None:
+        return None
+    said, index = pods.last_report(pod), pods.index(pod)
     if said is not None and not said.ok:
-        return Trouble(said.reason, said.message, fatal=True)
-    return pods.trouble(pod) if pod is not None else None
+        return Trouble(said.reason, f"worker {index}: {said.message}" if index else said.message, fatal=True)
+    return _trouble(pod)
 
 
 def render(
@@ -223,6 +263,7 @@ def render(
     transform: Transform | None = None,
     beside: Beside | None = None,
     queue: str | None = None,
+    workers: Workers | None = None,
 ) -> Manifest:
     """The Job of one of our objects, of that kind, that does `work` in the trainer's image.
 
@@ -230,7 +271,7 @@ def render(
     count.  Whoever is killed (137) is tried again, as its exit code does not tell a lack of memory from a node that was
     restarted; the pod's reason does, see `Run.exhausted`.  `config_map` is (name, key) of a file to mount, `claim` that
     of a volume to read from; `transform` runs before `work`, which reads what it wrote.
-    `beside` is of ours.  `queue` is where Kueue lets the Job wait.
+    `beside` is of ours.  `queue` is where Kueue lets the Job wait.  Without `workers` it has one pod.
     """
     labels = pods.labels(subject, kind)
     mounts = {"tmp": (environment.WORK_FOLDER, False), **store.mounts()}
@@ -245,6 +286,7 @@ def render(
         mounts["source"] = (environment.SOURCE_FOLDER, True)
         volumes.append(pods.claim_volume("source", claim, read_only=True))
     before: list[dict[str, Any]] = []
+    told = [*(variables or []), *(workers.variables if workers is not None else [])]
     if transform is not None:
         before = _before(subject, transform, store, limits)
         mounts["output"] = (environment.OUTPUT_FOLDER, True)
@@ -255,7 +297,7 @@ def render(
         before = list(beside.containers)
         volumes += [{"name": name, "emptyDir": {}} for name in beside.volumes]
     own = limits if transform is None else pods.without_accelerators(limits)
-    container = _ours("trainer", subject, work, store, mounts=mounts, limits=own, variables=variables or [])
+    container = _ours("trainer", subject, work, store, mounts=mounts, limits=own, variables=told)
     spec = pods.pod_spec(
         [container],
         volumes,
@@ -263,6 +305,7 @@ def render(
         # A user's container is nobody.
         **(store.pod if transform is None else {}),
         **({"initContainers": before} if before else {}),
+        **({"subdomain": workers.service} if workers is not None else {}),
     )
     for volume in spec["volumes"]:
         if "emptyDir" in volume:
@@ -279,6 +322,7 @@ def render(
             "ownerReferences": [subject.reference(kind)],
         },
         "spec": {
+            **(workers.of_job if workers is not None else {}),
             "backoffLimit": retries,
             "activeDeadlineSeconds": max(1, int(timeout.total_seconds())),
             "podFailurePolicy": {
@@ -358,7 +402,7 @@ def _before(subject: Subject, transform: Transform, store: StoreAccess, limits: 
         limits=pods.without_accelerators(limits),
         variables=[],
     )
-    own = transform.variables if isinstance(transform, Training) else ()
+    own, rendezvous = (transform.variables, transform.rendezvous) if isinstance(transform, Training) else ((), ())
     users = pods.container(
         pods.USERS,
         transform.image,
@@ -367,6 +411,7 @@ def _before(subject: Subject, transform: Transform, store: StoreAccess, limits: 
             pods.variable(environment.DATA, environment.DATA_FOLDER),
             pods.variable(environment.OUTPUT, environment.OUTPUT_FOLDER),
             *(pods.variable(name, value) for name, value in own),
+            *rendezvous,
         ],
         mounts={
             "scratch": (environment.WORK_FOLDER, False),

@@ -55,6 +55,8 @@ def asked_of(deployment: Manifest) -> Asked | None:
 def source_of(pod: Manifest, serving: Mapping[str, Asked] = MappingProxyType({})) -> Source | None:
     """What the pod can be asked now, if it can be asked anything; `serving` has rollouts by their owners' UIDs."""
     labels = dig(pod, "metadata", "labels") or {}
+    if pods.index(pod):
+        return None  # of several pods of a Job the first one knows
     source = next((source for source in SOURCES if f"{GROUP}/{source.kind.lower()}" in labels), None)
     if source is None and serving:
         asked = serving.get(labels.get(OWNER_LABEL, ""))

@@ -2,9 +2,9 @@
 
 Callers come by the serving pods' HTTP and gRPC ports, from the namespaces that the ModelDeployment names; monitoring
 and the operator come by their metrics port, and during a rollout they send requests to one another.  The operator alone
-talks to a Job's pod, and asks it how far it is.  Both kinds reach the store, names, and, for its sources, a Job the
-world.  Addresses where clouds give out credentials are only for pods that
-prove there who they are.
+talks to a Job's pod, and asks it how far it is; where one training has several pods, they talk to each other.  Both
+kinds reach the store, names, and, for its sources, a Job the world.  Addresses where clouds give out credentials are
+only for pods that prove there who they are.
 """
 
 from collections.abc import Iterable
@@ -78,6 +78,15 @@ def jobs(subject: Subject, kind: str, name: str, store: StoreAccess) -> Manifest
 
 def _operator(subject: Subject) -> dict[str, Any]:
     return {**_pods_of(subject.settings.namespace), "podSelector": {"matchLabels": OPERATOR}}
+
+
+def workers(subject: Subject, kind: str, name: str, ports: Iterable[int]) -> Manifest:
+    """The pods of one training may talk to each other, by these ports or, where there are none, by any."""
+    selector = {"matchLabels": {OWNER_LABEL: subject.uid}}
+    each_other: dict[str, Any] = {"ports": [{"protocol": "TCP", "port": port} for port in ports]}
+    opened = {key: value for key, value in each_other.items() if value}
+    peers = [{"podSelector": selector}]
+    return _policy(subject, kind, name, selector, [{"from": peers, **opened}], [{"to": peers, **opened}])
 
 
 def _pods_of(namespace: str) -> dict[str, Any]:

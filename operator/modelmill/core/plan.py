@@ -119,10 +119,14 @@ class Guard:
 
 @dataclass(frozen=True)
 class NoPods:
-    """A guard, too: no pod of the Job with this UID may exist, read fresh from the API server."""
+    """A guard, too: no pod of the Job with this UID may exist, read fresh from the API server.
+
+    `index`: only that one of them counts, where a Job has several.
+    """
 
     job: str
     meaning: str
+    index: int | None = None
     kind: ClassVar[str] = "Pod"
 
 

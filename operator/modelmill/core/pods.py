@@ -23,6 +23,7 @@ CONTAINER_SECURITY: dict[str, Any] = {
     "capabilities": {"drop": ["ALL"]},
 }
 
+INDEX_LABEL = "batch.kubernetes.io/job-completion-index"  # Kubernetes', on the pods of a Job that has several
 USERS = "transform"  # the container of a pod of ours that runs a user's image
 OUT_OF_MEMORY = "OutOfMemory"
 
@@ -162,6 +163,11 @@ def variable(name: str, value: str) -> dict[str, Any]:
     return {"name": name, "value": value.replace("$", "$$")}
 
 
+def label_variable(name: str, label: str) -> dict[str, Any]:
+    """An environment variable with the value of the pod's own label."""
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{label}']"}}}
+
+
 def secret_variables(secret: str | None, uri: str, prefix: str = "") -> list[dict[str, Any]]:
     """The environment variables that carry the credentials for a uri from its Secret."""
     if secret is None:
@@ -224,6 +230,11 @@ def pod_spec(containers: list[dict[str, Any]], volumes: list[dict[str, Any]], **
     }
 
 
+def index(pod: Manifest) -> int:
+    """Which of its Job's pods it is: 0 for the one that reports."""
+    return int((pod["metadata"].get("labels") or {}).get(INDEX_LABEL) or 0)
+
+
 def last_report(pod: Manifest) -> report.Report | None:
     """The report of the pod's newest ended container, the init containers included; a user's says nothing to us."""
     for status in (*_statuses(pod, "containerStatuses"), *_statuses(pod, "initContainerStatuses")):
@@ -260,6 +271,12 @@ def seconds(pod: Manifest) -> int:
     if not spans:
         return 0
     return max(0, int((max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds()))
+
+
+def ended(pod: Manifest) -> str:
+    """When the pod's last container ended, as a timestamp; "" where none is known."""
+    statuses = (*_statuses(pod, "initContainerStatuses"), *_statuses(pod, "containerStatuses"))
+    return max((((s.get("state") or {}).get("terminated") or {}).get("finishedAt") or "" for s in statuses), default="")
 
 
 def ended_well(pod: Manifest) -> bool:

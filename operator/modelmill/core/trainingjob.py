@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from msgspec.structs import replace
-
 from modelmill.api.schema import API_VERSION, parse_duration
-from modelmill.api.trainingjob import Container, Split, TrainingJobSpec
+from modelmill.api.trainingjob import TrainingJobSpec
 from modelmill.core import (
     admission,
     conditions,
@@ -29,6 +27,8 @@ from modelmill.core import (
     retry,
     training_data,
     training_result,
+    training_task,
+    workers,
     workspace,
 )
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
@@ -93,6 +93,7 @@ class Facts:
     queue: str | None
     timeout_text: str
     retries: int
+    between: workers.Between | None  # what several workers need besides their Job; None: there is one
     first: Round
     result: Result | None
     reproduces: bool
@@ -114,6 +115,7 @@ class Decision:
     waiting: Waiting | None = None
     start: Round | None = None
     discard: Round | None = None
+    connect: bool = False  # what the workers need is to be made
     create_model: bool = False
     create_version: int | None = None
     version_name: str | None = None
@@ -133,6 +135,8 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
         Key("Dataset", namespace, "metadata.name", spec["data"]["datasetRef"]["name"]),
         *jobs.dependencies(namespace, metadata["uid"], job_name(metadata["name"])),
     ]
+    if spec.get("workers", 1) > 1:
+        keys += workers.dependencies(namespace, metadata["uid"])
     if "reproduce" in spec:
         keys += jobs.dependencies(namespace, metadata["uid"], reproduction.job_name(metadata["name"]))
     model = dig(spec, "modelRef", "name")
@@ -143,7 +147,7 @@ def observe(observed: Observed) -> Facts:
     spec = TrainingJobSpec.model_validate(observed.object["spec"])
     subject = observed.subject
     job = job_name(subject.name)
-    run = jobs.observe(observed, job, observed.uid)
+    run = jobs.observe(observed, job, observed.uid, spec.workers)
     model = spec.model_ref.name if spec.model_ref else None
     found = observed.get("Model", model) if model else None
     versions = observed.find("ModelVersion", MODEL_FIELD, model) if model else ()
@@ -151,9 +155,10 @@ def observe(observed: Observed) -> Facts:
     snapshot = training_data.choose(observed, spec, run, store)
     pinned = "datasetVersion" in observed.status or run.annotation(VERSION_ANNOTATION) is not None
     limits = pods.resources(spec.resources, RESOURCES)
-    result = training_result.said(observed.object) or training_result.reported(run, pods.accelerators(limits))
+    accelerators = pods.accelerators(limits) * spec.workers
+    result = training_result.said(observed.object) or training_result.reported(run, accelerators)
     second_job = reproduction.job_name(subject.name)
-    second = jobs.observe(observed, second_job, observed.uid) if spec.reproduce else jobs.Run("Absent")
+    second = jobs.observe(observed, second_job, observed.uid, spec.workers) if spec.reproduce else jobs.Run("Absent")
     mine = [v for v in versions if dig(v, "spec", "lineage", "trainingJob", "uid") == observed.uid]
     return Facts(
         subject=subject,
@@ -169,11 +174,12 @@ def observe(observed: Observed) -> Facts:
         elsewhere=training_data.elsewhere(observed, spec, snapshot, store)
         if pinned and isinstance(snapshot, Snapshot)
         else None,
-        work=task.encode(_own_work(observed, spec, spec.container) if spec.container else _work(observed, spec)),
+        work=task.encode(training_task.declared(observed, spec)),
         limits=limits,
         queue=spec.queue_name,
         timeout_text=spec.limits.timeout,
         retries=spec.limits.retries,
+        between=workers.observe(observed, KIND, spec.workers, _ports(spec)) if spec.workers > 1 else None,
         first=Round(job, run),
         result=result,
         reproduces=spec.reproduce is not None,
@@ -197,6 +203,11 @@ def _known(
     if spec.reproduce is not None or isinstance(snapshot, Waiting) or isinstance(store, Waiting):
         return ()
     return known.told(versions, snapshot, store)
+
+
+def _ports(spec: TrainingJobSpec) -> tuple[int, ...]:
+    """By which workers talk to each other; what a container's processes choose is not known."""
+    return () if spec.container is not None else (environment.SCHEDULER_PORT, environment.WORKER_PORT)
 
 
 def _annotations(manifest: Manifest) -> dict[str, str]:
@@ -235,61 +246,6 @@ def _store(observed: Observed, spec: TrainingJobSpec) -> StoreAccess | Waiting:
     if spec.container is None or settings is None or isinstance(store, Waiting):
         return store
     return workspace.forbidden_image(settings, store, spec.container.image, "spec.container") or store
-
-
-def _own_work(observed: Observed, spec: TrainingJobSpec, container: Container) -> task.OwnTrainingTask:
-    env = tuple((variable.name, variable.value) for variable in container.env)
-    return task.OwnTrainingTask(
-        store=task.StoreLocation(""),
-        version="",
-        target=spec.data.target,
-        container=task.OwnContainer(container.image, container.command or (), container.args, env),
-        data=environment.DATA_FOLDER,
-        output=environment.OUTPUT_FOLDER,
-        features=spec.data.features or (),
-        split=_split(spec.data.split),
-        seed=spec.seed,
-        metrics=spec.evaluation.metrics,
-        image=observed.settings.trainer_image,
-    )
-
-
-def _work(observed: Observed, spec: TrainingJobSpec) -> task.TrainingTask:
-    settings = workspace.settings(observed)
-    declared = spec.estimator
-    assert declared is not None  # noqa: S101 - a rule of the schema: an estimator or a container
-    work = task.TrainingTask(
-        store=task.StoreLocation(""),
-        file="",
-        version="",
-        target=spec.data.target,
-        estimator=task.Estimator(
-            steps=tuple(task.Step(s.name, s.class_, s.params) for s in declared.steps),
-            columns=tuple(
-                task.ColumnGroup(g.name, g.select, tuple(task.Step(s.name, s.class_, s.params) for s in g.steps))
-                for g in declared.columns
-            ),
-        ),
-        features=spec.data.features or (),
-        split=_split(spec.data.split),
-        seed=spec.seed,
-        metrics=spec.evaluation.metrics,
-        packages=settings.allow.estimator_packages if settings else ("sklearn",),
-        image=observed.settings.trainer_image,
-    )
-    evaluation = task.Evaluation(spec.evaluation.cross_validation or 0, spec.evaluation.slices)
-    # What is the default is not written, so that a task without new wishes reads as it always did.
-    return work if evaluation == work.evaluation else replace(work, evaluation=evaluation)
-
-
-def _split(declared: Split) -> task.Split:
-    """Both ways to ask for a stratified split are the same task, and so the same recipe."""
-    match declared.method:
-        case "Group":
-            return task.Split(declared.test, group=declared.by)
-        case "Time":
-            return task.Split(declared.test, time=declared.by)
-    return task.Split(declared.test, declared.stratify or declared.method == "Stratified")
 
 
 def _compared(second: jobs.Run, result: Result) -> Verdict | None:
@@ -347,7 +303,7 @@ def _train(facts: Facts, this: Round, now: datetime) -> Decision:
         waiting = Waiting(stage, f"Job {this.job} {does}")
         if run.trouble is not None:
             waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
-        return Decision(stage, waiting)
+        return Decision(stage, waiting, connect=run.state == "Active" and not _connected(facts))
     if run.state in ("Lost", "Outdated"):
         over = run.state == "Outdated" or retry.after_failure(run, now, None)[1] is None
         whose = "the pod of the second run" if this.again else "the pod"
@@ -362,7 +318,21 @@ def _train(facts: Facts, this: Round, now: datetime) -> Decision:
         return Decision(stage, retry.name_taken("Job", this.job), requeue_after=retry.MAX)
     if facts.queued is not None:
         return Decision("Queued", facts.queued)
+    if not _connected(facts):
+        return _connect(facts, stage)
     return Decision(stage, Waiting(stage, f"Job {this.job} is starting"), start=this)
+
+
+def _connected(facts: Facts) -> bool:
+    return facts.between is None or facts.between.ready
+
+
+def _connect(facts: Facts, stage: str) -> Decision:
+    """What lets the workers talk to each other comes before them."""
+    name = workers.service_name(facts.subject.name)
+    if facts.between is not None and facts.between.taken is not None:
+        return Decision(stage, retry.name_taken(facts.between.taken, name), requeue_after=retry.MAX)
+    return Decision(stage, Waiting(stage, f"Service and NetworkPolicy {name} are being made"), connect=True)
 
 
 def _number(facts: Facts) -> Decision:
@@ -510,6 +480,8 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
         # A turn is taken back only where the run ended or somebody edited something: these guards see both.
         undone = reproduction.not_compared(KIND, facts.subject) if decision.start.again else _untrained(facts.subject)
         return (Create(_job(facts, decision.start, facts.store, facts.snapshot), (*facts.declared, undone)),)
+    if decision.connect and facts.between is not None:
+        return facts.between.writes(facts.subject, KIND, workers.service_name(facts.subject.name))
     if decision.create_model:
         metadata = {"name": str(facts.model), "namespace": facts.subject.namespace}  # it outlives us: it has no owner
         return (Create({"apiVersion": API_VERSION, "kind": "Model", "metadata": metadata}),)
@@ -527,7 +499,8 @@ def _discard(facts: Facts, this: Round) -> Delete:
     # What was trained for hours must not be thrown away for an old view of it.
     guards: Guards = facts.declared if run.state == "Outdated" else ()
     if run.state == "Lost":
-        guards = (NoPods(run.uid, f"the pods of Job {job} are gone"),)
+        reports = 0 if facts.between is not None else None  # what the others would say counts for nothing
+        guards = (NoPods(run.uid, f"the pods of Job {job} are gone", reports),)
     elif facts.suspended:
         guards = (_still_suspended(facts.subject),)
     return Delete("Job", job, run.uid, guards)
@@ -556,9 +529,12 @@ def _still_suspended(subject: Subject) -> Guard:
 
 def _job(facts: Facts, this: Round, store: StoreAccess, snapshot: Snapshot) -> Manifest:
     declared = task.decode(facts.work)
-    assert isinstance(declared, task.TrainingTask | task.OwnTrainingTask)  # noqa: S101 - _work encoded it
+    assert isinstance(declared, task.TrainingTask | task.OwnTrainingTask)  # noqa: S101 - it was encoded here
     work = task.with_data(declared, store.location, snapshot.version, snapshot.file)
     work = task.unpublished(work) if this.again else task.with_known(work, facts.known)
+    several = None
+    if facts.between is not None:
+        several = workers.Workers(facts.between.count, this.job, workers.service_name(facts.subject.name))
     return jobs.render(
         facts.subject,
         KIND,
@@ -574,16 +550,18 @@ def _job(facts: Facts, this: Round, store: StoreAccess, snapshot: Snapshot) -> M
             FILE_ANNOTATION: snapshot.file,
             **({lineage.COMMIT_ANNOTATION: facts.commit} if facts.commit is not None else {}),
         },
-        transform=_transform(work, snapshot) if isinstance(work, task.OwnTrainingTask) else None,
+        transform=_transform(work, snapshot, several) if isinstance(work, task.OwnTrainingTask) else None,
         queue=facts.queue,
+        workers=several,
     )
 
 
-def _transform(work: task.OwnTrainingTask, snapshot: Snapshot) -> jobs.Training:
+def _transform(work: task.OwnTrainingTask, snapshot: Snapshot, several: workers.Workers | None) -> jobs.Training:
     """The user's container, and what it is given."""
     own = work.container
     parts = task.parts_of(work, snapshot.file)
-    return jobs.Training(own.image, own.command, own.args, parts=parts, variables=own.env)
+    told = tuple(several.rendezvous) if several is not None else ()
+    return jobs.Training(own.image, own.command, own.args, parts=parts, variables=own.env, rendezvous=told)
 
 
 CONTROLLER = Controller(KIND, depends, observe, decide, render)

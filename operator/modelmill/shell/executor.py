@@ -23,6 +23,7 @@ from modelmill.core.plan import (
     is_former,
     is_owned,
 )
+from modelmill.core.pods import INDEX_LABEL
 from modelmill.core.resources import MANAGED_BY, OWNER_LABEL, TYPES, Manifest, ResourceType
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache, ObjectKey
@@ -173,7 +174,8 @@ class Executor:
         read: dict[tuple[str, str], Manifest | None] = {}  # two guards may ask for the same object
         for guard in guards:
             if isinstance(guard, NoPods):
-                holds = not await self._api.any(TYPES["Pod"], key[1], f"{_JOB_UID_LABEL}={guard.job}")
+                which = f",{INDEX_LABEL}={guard.index}" if guard.index is not None else ""
+                holds = not await self._api.any(TYPES["Pod"], key[1], f"{_JOB_UID_LABEL}={guard.job}{which}")
             elif isinstance(guard, Listed):
                 holds = guard.holds(await self._api.every(TYPES[guard.kind], key[1]))
             else:

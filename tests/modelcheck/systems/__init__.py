@@ -16,6 +16,7 @@ from modelcheck.systems.reproduction import ReproductionSystem
 from modelcheck.systems.retirement import RetirementSystem
 from modelcheck.systems.testing import TestingSystem
 from modelcheck.systems.trainingjob import TrainingJobSystem
+from modelcheck.systems.workers import WorkersSystem
 from modelcheck.systems.workspace import WorkspaceSystem
 
 
@@ -25,6 +26,6 @@ def systems() -> dict[str, System]:
         rollout(), loss(), withdrawal(), CanarySystem(), TrainingJobSystem(), ModelSystem(), SameRecipeSystem(),
         DatasetSystem(), TwoReplicasSystem(), RefreshSystem(), DerivationSystem(), ModelVersionSystem(),
         WorkspaceSystem(), CollectionSystem(), AdmissionSystem(), ApprovalSystem(), TestingSystem(),
-        MovedStoreSystem(), ReproductionSystem(), RetirementSystem(),
+        MovedStoreSystem(), ReproductionSystem(), RetirementSystem(), WorkersSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}

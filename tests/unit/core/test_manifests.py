@@ -154,6 +154,16 @@ def training_by_a_container() -> list[Any]:
     return created(world, "TrainingJob", "own")
 
 
+def training_by_workers() -> list[Any]:
+    """What is between the workers, then their Job."""
+    world = with_dataset(world_with_a_secret())
+    world.put("TrainingJob", "lr", spec=training_spec(workers=2))
+    between = created(world, "TrainingJob", "lr")
+    world.reconcile("TrainingJob", "lr")
+    world.remove("Job", "lr-train")
+    return [*between, *created(world, "TrainingJob", "lr")]
+
+
 def collection() -> list[Any]:
     world = World()
     world.put("Workspace", "default", spec={"store": {**STORE, "collect": {"enabled": True}}})
@@ -203,6 +213,7 @@ CASES = (
     serving_by_a_container,
     snapshot_by_a_container,
     training_by_a_container,
+    training_by_workers,
     collection,
     serving_from_a_volume_by_an_identity,
 )

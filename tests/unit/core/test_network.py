@@ -4,10 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from world import NAMESPACE, World, with_dataset, with_store, with_version
+from world import NAMESPACE, World, training_spec, with_dataset, with_store, with_version
 
 from modelmill.core.plan import Apply, Settings
-from modelmill_contracts import metadata
+from modelmill_contracts import metadata, report
 from networkpolicy import Flow, Pod, allowed
 
 MONITORED = {"modelmill.dev/monitoring": "true"}
@@ -17,6 +17,7 @@ NAMESPACES = {
     "watch": MONITORED,
 }
 OPERATOR = {"app.kubernetes.io/name": "modelmill-operator"}
+STORE = {"uri": "s3://models", "endpoint": "http://store:7070", "secretRef": {"name": "store"}}
 CLOUD, CREDENTIALS, NODE = "198.51.100.7", "169.254.169.254", "10.0.9.1"
 
 
@@ -56,8 +57,15 @@ def pods(made: World) -> dict[str, Pod]:
     }
 
 
-def passes(made: World, source: str, destination: str, port: int, protocol: str = "TCP") -> bool:
-    known = pods(made)
+def passes(
+    made: World,
+    source: str,
+    destination: str,
+    port: int,
+    protocol: str = "TCP",
+    known: dict[str, Pod] | None = None,
+) -> bool:
+    known = known or pods(made)
     ends = [known[end].ips[0] if end in known else end for end in (source, destination)]
     version = "networking.k8s.io/v1"
     policies = [{**p, "apiVersion": version} for (kind, _), p in made.objects.items() if kind == "NetworkPolicy"]
@@ -112,6 +120,62 @@ def test_what_is_needed_gets_through(source: str, destination: str, port: int) -
 )
 def test_what_nobody_needs_does_not(source: str, destination: str, port: int) -> None:
     assert not passes(world(), source, destination, port)
+
+
+def with_workers(*, container: bool) -> tuple[World, dict[str, Pod]]:
+    """Two trainings with workers; each pod has the labels of its Job's template."""
+    made = world()
+    made.put("Workspace", "default", spec={"store": STORE, "allow": {"images": ["*"]}})
+    made.reconcile("Workspace", "default")
+    made.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    made.reconcile("Workspace", "default")
+    for name in ("forest", "other"):
+        spec = training_spec(workers=2)
+        if container:
+            spec["container"] = {"image": "train:1"}
+            del spec["estimator"]
+        made.put("TrainingJob", name, spec=spec)
+        made.reconcile("TrainingJob", name)
+    known = pods(made)
+    for number, (name, index) in enumerate([("forest", 0), ("forest", 1), ("other", 0)]):
+        labels = made.get("Job", f"{name}-train")["spec"]["template"]["metadata"]["labels"]
+        pod = Pod(NAMESPACE, f"{name}-{index}", (f"10.0.7.{number}",), {**labels, "job-name": f"{name}-train"})
+        known[pod.name] = pod
+    return made, known
+
+
+@pytest.mark.parametrize("container", [False, True])
+@pytest.mark.parametrize(
+    ("source", "destination", "port", "passed"),
+    [
+        ("forest-0", "forest-1", 8787, True),
+        ("forest-1", "forest-0", 8786, True),
+        ("forest-1", "forest-0", 8787, True),
+        ("operator", "forest-0", 9090, True),
+        ("forest-1", "store", 7070, True),
+        ("other-0", "forest-0", 8786, False),
+        ("job", "forest-0", 8786, False),
+        ("neighbour", "forest-0", 8786, False),
+        ("stranger", "forest-0", 8786, False),
+        ("forest-0", CREDENTIALS, 80, False),
+    ],
+)
+def test_workers_of_one_training_talk_to_each_other_alone(
+    container: bool, source: str, destination: str, port: int, passed: bool
+) -> None:
+    made, known = with_workers(container=container)
+    assert passes(made, source, destination, port, known=known) == passed
+
+
+def test_workers_of_an_estimator_have_two_ports_and_those_of_a_container_all() -> None:
+    for container in (False, True):
+        made, known = with_workers(container=container)
+        assert passes(made, "forest-0", "forest-1", 45678, known=known) == container
+        # The way out to each other does not hang on whether pods are part of the world.
+        (rule,) = made.get("NetworkPolicy", "forest-workers")["spec"]["egress"]
+        assert rule["to"] == [
+            {"podSelector": {"matchLabels": made.get("Service", "forest-workers")["spec"]["selector"]}}
+        ]
 
 
 def test_the_operator_asks_from_the_namespace_in_which_it_is() -> None:

@@ -7,6 +7,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from modelmill.core import pods
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import (
     Apply,
@@ -243,7 +244,8 @@ class World:
     def _check(self, guards: Guards) -> None:
         for guard in guards:
             if isinstance(guard, NoPods):
-                holds = not any(k == "Pod" and is_owned(pod, guard.job) for (k, _), pod in self.objects.items())
+                left = [pod for (k, _), pod in self.objects.items() if k == "Pod" and is_owned(pod, guard.job)]
+                holds = all(guard.index not in (None, pods.index(pod)) for pod in left)
             elif isinstance(guard, Listed):
                 holds = guard.holds(tuple(m for (kind, _), m in self.objects.items() if kind == guard.kind))
             else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trainer_tasks import BREAST_CANCER, LOGISTIC, SCALER, run, steps, trained, training
+from trainer_tasks import BREAST_CANCER, LOGISTIC, SCALER, free_port, run, steps, trained, training
 
 from modelmill_contracts import environment, progress, report, task
 from modelmill_contracts.progress import Progress
@@ -78,12 +78,6 @@ def port() -> int:
     free = free_port()
     endpoint.serve(free)
     return free
-
-
-def free_port() -> int:
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        return int(asked.getsockname()[1])
 
 
 def ask(port: int, path: str = progress.PATH) -> tuple[int, bytes]:

@@ -46,6 +46,17 @@ def test_equal_arrays_of_different_estimators_stay_apart() -> None:
     assert skops_file.encode(one) != skops_file.encode(StandardScaler().fit(np.arange(12.0).reshape(4, 3) * 2))
 
 
+def test_one_object_in_two_places_is_written_as_two_that_are_equal() -> None:
+    numbers, member = np.arange(3.0), StandardScaler().fit(np.ones((2, 1)))
+    once = _scaler(a=numbers, b=numbers, parts=[member, member])
+    twice = _scaler(a=numbers.copy(), b=numbers.copy(), parts=[member, StandardScaler().fit(np.ones((2, 1)))])
+    content = skops_file.encode(once)
+    assert skops_file.encode(twice) == content
+    loaded = skops.io.loads(content, trusted=list(SKOPS_TRUSTED))
+    assert loaded.a is not loaded.b  # whoever changes the one leaves the other
+    np.testing.assert_array_equal(loaded.a, loaded.b)
+
+
 def test_members_carry_no_time_and_no_address() -> None:
     with zipfile.ZipFile(io.BytesIO(skops_file.encode(_scaler()))) as archive:
         assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}

@@ -2,6 +2,7 @@
 
 import json
 import random
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,12 @@ class Artifact(NamedTuple):
 
 def run(asked: task.Task) -> Report:
     return carry_out({task.ENVIRONMENT: task.encode(asked)})
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
 def steps(*declared: str | tuple[str, dict[str, Any]]) -> Estimator:
