@@ -331,6 +331,27 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     },
                 },
                 "access": {"namespaces": ["shop"]},
+                "rollout": {
+                    "strategy": "Canary",
+                    "steps": [
+                        {"shadow": "10m"},
+                        {"weight": 5, "hold": "5m"},
+                        {"weight": 25},
+                        {"weight": 50, "hold": "Manual"},
+                    ],
+                    "analysis": {
+                        "confidence": "0.95",
+                        "interval": "15s",
+                        "minRequests": 500,
+                        "errorRate": {"maxIncrease": "0.01"},
+                        "latency": {"quantile": "0.99", "maxRatio": "1.2"},
+                        "agreement": {"min": "0.90"},
+                        "deadline": "24h",
+                        "onInconclusive": "Pause",
+                    },
+                    "onFailure": "Rollback",
+                    "stickyBy": {"header": "X-User-Id"},
+                },
                 "revisionHistoryLimit": 3,
             },
             "status": {
@@ -339,7 +360,44 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "replicas": 2,
                 "selector": "modelmill.dev/modeldeployment=triage",
                 "stable": {"revision": "3fa94c1b", "version": 6, "ready": 2},
-                "candidate": {"revision": "90ab11c2", "version": 7, "ready": 1},
+                "candidate": {
+                    "revision": "90ab11c2",
+                    "version": 7,
+                    "ready": 1,
+                    "step": 2,
+                    "steps": 4,
+                    "weight": 5,
+                    "shadow": 0,
+                    "requests": 1840,
+                    "failures": 3,
+                    "evidence": [
+                        {
+                            "gate": "errorRate",
+                            "logE": "-0.310",
+                            "threshold": "4.094",
+                            "logEPromotion": "1.020",
+                            "thresholdPromotion": "2.996",
+                            "verdict": "Hold",
+                            "state": '[4,"-0.7","1.02",900,9,1840,3]',
+                        }
+                    ],
+                    "message": "step 2 of 4 goes on for 3m",
+                    "state": "Running",
+                    "startedAt": TIME,
+                    "stepAt": TIME,
+                    "windows": 4,
+                    "weighedAt": TIME,
+                    "epoch": "90ab11c2-5c1f-1767225600",
+                },
+                "rolledBack": {
+                    "revision": "77cd0a1e",
+                    "version": 5,
+                    "reason": "EvidenceAgainst",
+                    "message": "errorRate",
+                    "spec": "5c1f0a9b",
+                    "at": TIME,
+                },
+                "lastHandledAction": "resume@90ab11c2",
                 "history": [
                     {
                         "revision": "3fa94c1b",
@@ -352,6 +410,14 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
             },
         },
         {"metadata": {"name": "triage"}, "spec": {"model": {"uri": "s3://models/x", "digest": DIGEST}}},
+        {
+            "metadata": {"name": "triage"},
+            "spec": {"model": {"uri": "s3://models/x", "digest": DIGEST}, "rollout": {"onFailure": "Pause"}},
+        },
+        {
+            "metadata": {"name": "triage"},
+            "spec": {"model": {"name": "triage"}, "rollout": {"strategy": "BlueGreen"}},
+        },
     ],
 }
 
@@ -491,6 +557,14 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
         [PUBLIC_KEY, PUBLIC_KEY.rstrip("\n")],
         ["MCowBQYDK2VwAyEA", PUBLIC_KEY.replace("PUBLIC", "PRIVATE"), PUBLIC_KEY + "x", PUBLIC_KEY.replace("\n", " ")],
     ),
+    "^(Manual|([0-9]{1,6}(ms|s|m|h)){1,4})$": (
+        ["Manual", "5m", "1h30m", "500ms", "999999ms"],
+        ["manual", "", "5", "7d", "Manual5m", "5m Manual", "1.5h", "1h1h1h1h1h"],
+    ),
+    "^[1-9][0-9]{0,5}(s|m|h)$": (["1s", "15s", "5m", "999999h"], ["0s", "500ms", "15", "1m30s", "1d", "1 s", "01s"]),
+    r"^[1-9][0-9]{0,3}(\.[0-9]+)?$": (["1", "1.2", "2.50", "9999"], ["0.9", "0", "1.", "-1", "1e3", "12345", "1.2x"]),
+    r"^0\.[5-9][0-9]{0,7}$": (["0.5", "0.95", "0.999"], ["0.4", "1", "0", "0.", ".95", "95%", "1.5", "0.95x"]),
+    "^[a-zA-Z0-9][-a-zA-Z0-9_]*$": (["X-User-Id", "u", "9_a"], ["-a", "_a", "a b", "a:b", "a.b", "ä"]),
     "^[0-9a-f]{7,64}$": (["9f2c1e0", "0" * 64], ["9f2c1e", "9F2C1E0", "main", "9f2c1e0g", "sha1:9f2c1e0"]),
     "^[a-z][a-z0-9_]*$": (["f1", "roc_auc"], ["ROC", "roc auc", "1f", "_f", "roc-auc"]),
     "^[A-Za-z]+$": (["Ready", "a"], ["Not Ready", "Ready2", "a.b/C", "a-b"]),

@@ -65,6 +65,7 @@ class Scenario:
         self.somebody_approves()
         self.a_version_is_one_too_many()
         self.a_model_is_served_and_the_next_one_takes_over()
+        self.the_one_after_is_a_canary_and_somebody_promotes_it()
 
     def children_of_somebody_elses_are_in_the_way(self) -> None:
         container = {"name": "c", "image": "i"}
@@ -203,6 +204,32 @@ class Scenario:
         name = former["metadata"]["name"]
         eventually(lambda: self.kubectl.get("deployment", name) is None, "the former revision is deleted")
 
+    def the_one_after_is_a_canary_and_somebody_promotes_it(self) -> None:
+        another = {"uri": "s3://models/artifacts/z", "digest": "sha256:" + "3" * 64}
+        rollout = {"strategy": "Canary"}
+        spec = {"model": another, "revisionHistoryLimit": 0, "access": {"namespaces": ["shop"]}, "rollout": rollout}
+        (former,) = self.kubectl.list("deployments")
+        self.kubectl.apply(deployment() | {"spec": spec})
+        eventually(lambda: len(self.kubectl.list("deployments")) == 2, "the canary beside what serves")
+        self.make_ready()
+        eventually(lambda: self.kubectl.get("configmap", "triage-routes"), "pods are told of the canary")
+        revision = former["metadata"]["labels"]["modelmill.dev/revision"]
+
+        def touched() -> bool:
+            pods = self.kubectl.list("pods", f"modelmill.dev/revision={revision}")
+            return bool(pods) and all("modelmill.dev/routes" in pod["metadata"].get("annotations", {}) for pod in pods)
+
+        eventually(touched, "the pods that serve are touched")
+        candidate = (self.kubectl.get("mdep", "triage") or {})["status"]["candidate"]
+        assert (candidate["step"], candidate["weight"]) == (1, 5)
+        self.kubectl.run("annotate", "mdep/triage", f"modelmill.dev/action=promote@{candidate['revision']}")
+        self.kubectl.wait_for("mdep", "triage", "Ready")
+        eventually(
+            lambda: self.kubectl.get("service", "triage-candidate") is None, "nothing is left of the rollout", 60
+        )
+        assert self.kubectl.get("configmap", "triage-routes") is None
+        assert [d["metadata"]["name"] for d in self.kubectl.list("deployments")] == [f"triage-{candidate['revision']}"]
+
     def make_ready(self) -> None:
         """Play the kubelet: the pods of the model's Deployments are ready."""
 
@@ -211,7 +238,12 @@ class Scenario:
             return [pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Pending"]
 
         conditions = [{"type": type_, "status": "True"} for type_ in ("PodScheduled", "ContainersReady", "Ready")]
-        status = json.dumps({"status": {"phase": "Running", "conditions": conditions}})
+        began = {"startedAt": "2026-01-01T00:00:00Z"}
+        server = {"name": "server", "ready": True, "restartCount": 0, "image": "s", "imageID": "s"}
+        containers = [{**server, "state": {"running": began}}]
+        ip = {"podIP": "192.0.2.1", "podIPs": [{"ip": "192.0.2.1"}]}
+        found = {"phase": "Running", "conditions": conditions, "containerStatuses": containers, **ip}
+        status = json.dumps({"status": found})
         for pod in eventually(waiting, "pods"):
             self.kubectl.run("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", status)
 

@@ -187,6 +187,31 @@ RULES: dict[str, list[tuple[str, Any]]] = {
     ],
     "ModelDeployment spec.server.container.port: port must not be 8080, 8081 or 9090, where the server in front of it"
     " listens": [("spec.server.container.port", port) for port in (8080, 8081, 9090)],
+    "ModelDeployment spec.rollout.steps[]: give either shadow or weight": [
+        ("spec.rollout.steps.0", {"shadow": "1m", "weight": 1}),
+    ],
+    "ModelDeployment spec.rollout.steps[].hold: hold goes with weight": [
+        ("spec.rollout.steps.0", {"shadow": "1m", "hold": "1m"}),
+    ],
+    "ModelDeployment spec.rollout: steps, analysis and stickyBy do not go with RollingUpdate: name another strategy": [
+        ("spec.rollout", {"steps": [{"shadow": "1m"}]}),
+        ("spec.rollout", {"strategy": "RollingUpdate", "analysis": {}}),
+    ],
+    "ModelDeployment spec.rollout.steps: steps with a weight go with Canary alone": [
+        ("spec.rollout", {"strategy": "BlueGreen", "steps": [{"weight": 5}]}),
+        ("spec.rollout", {"strategy": "Shadow", "steps": [{"shadow": "1m"}, {"weight": 5}]}),
+    ],
+    "ModelDeployment spec.rollout.steps: weights must rise, and copies come before weights": [
+        ("spec.rollout.steps.2.weight", 4),
+        ("spec.rollout.steps.3", {"shadow": "1m"}),
+    ],
+    "ModelDeployment spec.rollout.steps: no two steps may have the same weight": [("spec.rollout.steps.2.weight", 5)],
+    "ModelDeployment spec.rollout.analysis: agreement is found by copies: it takes a step with shadow": [
+        ("spec.rollout.steps", GONE),
+        ("spec.rollout.steps", [{"weight": 5}]),
+    ],
+    "ModelDeployment spec.rollout.stickyBy: stickyBy goes with Canary: with the others all requests go to one"
+    " revision": [("spec.rollout", {"strategy": "BlueGreen", "stickyBy": {"header": "X-User-Id"}})],
     **{
         f"{kind} {path}: keys must be among cpu, memory": [(path, {"nvidia.com/gpu": "1"}), (path, {"CPU": "1"})]
         for kind, resources in (
@@ -228,6 +253,12 @@ ALLOWED: list[tuple[str, str, Any]] = [
     ("TrainingJob", "spec.estimator.steps.0.params", {"a": 1.5, "b": None, "c": [{"d": [True]}], "e": {"f": "g"}}),
     ("ModelDeployment", "spec.model", {"name": "triage"}),
     ("ModelDeployment", "spec.server.container", {"image": "own", "port": 9000}),
+    ("ModelDeployment", "spec.rollout", {}),
+    ("ModelDeployment", "spec.rollout", {"onFailure": "Pause"}),
+    ("ModelDeployment", "spec.rollout", {"strategy": "Canary"}),
+    ("ModelDeployment", "spec.rollout", {"strategy": "Canary", "steps": [{"shadow": "1m"}, {"shadow": "1h"}]}),
+    ("ModelDeployment", "spec.rollout", {"strategy": "BlueGreen", "analysis": {"agreement": {"min": "0.9"}}}),
+    ("ModelDeployment", "spec.rollout", {"strategy": "Shadow", "steps": [{"shadow": "1h"}]}),
 ]
 ALLOWED_CHANGES: list[tuple[str, str, Any]] = [
     ("TrainingJob", "spec.suspend", True),

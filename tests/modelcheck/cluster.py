@@ -31,6 +31,7 @@ from modelmill.core.plan import (
     Guards,
     Listed,
     NoPods,
+    Observed,
     Outcome,
     Record,
     SetStatus,
@@ -130,6 +131,10 @@ class System:
     def help(self, live: Live) -> Iterator[Move]:
         """What they do once nothing fails any more; the first is done."""
         raise NotImplementedError
+
+    def heard(self, observed: Observed) -> Observed:
+        """The snapshot, with what pods of it answered."""
+        return observed
 
     def unsafe(self, write: Write, before: Live, after: Live) -> str | None:
         """Why this write of the operator's must not be."""
@@ -393,7 +398,7 @@ class Cluster:
         write = planned.write
         if isinstance(write, SetStatus):
             write = SetStatus(msgspec.json.decode(change(as_text(write.status))))
-        elif isinstance(write, Create) and (text := as_text(write.manifest)) != change(text):
+        elif isinstance(write, Create | Apply) and (text := as_text(write.manifest)) != change(text):
             write = replace(write, manifest=msgspec.json.decode(change(text)))
         return self._write(replace(planned, write=write))
 
@@ -469,6 +474,7 @@ class Cluster:
                 cache.set_refused(key, child_kind, child, "the quota is used up")
         observed = cache.observe(key)
         assert observed is not None
+        observed = self.system.heard(observed)
         core = CONTROLLERS[kind]
         facts = core.observe(observed)
         outcome = self._rendered.get((kind, facts))
@@ -561,8 +567,14 @@ class Cluster:
         return self._put(state, slot, self.objects.number(kind, left))
 
     def _merged_spec(self, existing: int, number: int, write: Apply) -> int:
-        spec = {**(self.objects.manifests[existing].get("spec") or {}), **write.manifest["spec"]}
-        return self._merge(existing, number, {"spec": spec})
+        live, change = self.objects.manifests[existing], dict[str, Any]()
+        for part in ("spec", "data"):
+            if part in write.manifest:
+                change[part] = {**(live.get(part) or {}), **write.manifest[part]}
+        if (annotations := write.manifest["metadata"].get("annotations")) is not None:
+            annotations = {**(live["metadata"].get("annotations") or {}), **annotations}
+            change["metadata"] = {**live["metadata"], "annotations": annotations}
+        return self._merge(existing, number, change)
 
     def _together(self, writes: tuple[int, ...]) -> int:
         """How many of the next writes are sent at the same time."""

@@ -22,6 +22,7 @@ SHARE = {
     "ModelDeployment: rollout": 500_000,
     "ModelDeployment: loss": 300_000,
     "ModelDeployment: withdrawal": 200_000,
+    "ModelDeployment: canary": 120_000,
     "ModelVersion": 500_000,
     "ModelVersion: approval": 200_000,
     "ModelVersion: tests": 300_000,
@@ -63,7 +64,7 @@ def test_every_state_is_safe_and_converges(name: str, reports: dict[str, Future[
 
 NO_GUARD_OF = {
     kind: Weakness(guards=lambda guard, kind=kind: guard.kind == kind)
-    for kind in ("Deployment", "Service", "ModelVersion", "ModelDeployment", "TrainingJob")
+    for kind in ("Deployment", "Service", "ConfigMap", "ModelVersion", "ModelDeployment", "TrainingJob")
 }
 NO_GUARD_THAT = {
     end: Weakness(guards=lambda guard, end=end: guard.meaning.endswith(end))
@@ -76,6 +77,17 @@ WEAKENED = [
         "the Service leaves ready pods for a revision that has none",
     ),
     (NO_GUARD_OF["Service"], "ModelDeployment: rollout", "the revision that the Service selects loses its pods"),
+    (
+        NO_GUARD_OF["Deployment"],
+        "ModelDeployment: canary",
+        "pods are told to send requests to what has no ready pod",
+    ),
+    (
+        NO_GUARD_OF["ConfigMap"],
+        "ModelDeployment: canary",
+        "the way to the candidate is taken away while pods go it",
+    ),
+    (Weakness(version_preconditions=False), "ModelDeployment: canary", "it takes over without a verdict"),
     (NO_GUARD_OF["ModelDeployment"], "Model: retirement", "what is served or named is deleted"),
     (NO_GUARD_OF["ModelVersion"], "Model: retirement", "what is tested, or compared with, is deleted"),
     (NO_GUARD_OF["TrainingJob"], "Model: retirement", "what is trained again is deleted"),

@@ -13,9 +13,7 @@ def title(write: Write) -> str:
         case Create(manifest):
             return f"it creates {manifest['kind']} {manifest['metadata']['name']}"
         case Apply(manifest):
-            return (
-                f"it applies {manifest['kind']} {manifest['metadata']['name']} {json.dumps(_brief(manifest['spec']))}"
-            )
+            return f"it applies {manifest['kind']} {manifest['metadata']['name']} {json.dumps(_brief(manifest))}"
         case Delete(kind, name):
             return f"it deletes {kind} {name}"
         case SetStatus(status):
@@ -24,7 +22,10 @@ def title(write: Write) -> str:
     raise AssertionError(write)
 
 
-def _brief(spec: Mapping[str, Any]) -> Any:
+def _brief(manifest: Mapping[str, Any]) -> Any:
+    spec = manifest.get("spec")
+    if spec is None:
+        return manifest.get("data") or manifest["metadata"].get("annotations")
     return spec.get("selector", spec)
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from modelmill.api.rollout import CandidateStatus, RolledBack, Rollout
 from modelmill.api.schema import (
     ATOMIC,
     INT64,
@@ -109,6 +110,8 @@ class ModelDeploymentSpec(Schema):
     server: Server = Server.model_construct()
     access: Access = Access.model_construct()
     """Who may call the model. Default: every pod in the same namespace."""
+    rollout: Rollout = Rollout()
+    """How a new revision takes over. Default: once all its pods are ready."""
     revision_history_limit: Annotated[int, Field(ge=0, le=100)] = 10
     """How many former revisions are kept, scaled to zero, so that going back needs no new Deployment."""
 
@@ -139,7 +142,7 @@ class PromotedRevision(Schema):
 
 
 class ModelDeploymentStatus(Status):
-    """What serves, and what is coming up. Conditions: Available, Ready, Reconciling, Stalled."""
+    """What serves, and what is coming up. Conditions: Available, Ready, Reconciling, Stalled, RolledBack."""
 
     url: Annotated[str | None, Field(max_length=256)] = None
     """Where callers inside the cluster reach the model."""
@@ -150,8 +153,12 @@ class ModelDeploymentStatus(Status):
     """Label selector of these pods, for the scale subresource."""
     stable: RevisionStatus | None = None
     """The revision that serves. Absent: none does."""
-    candidate: RevisionStatus | None = None
-    """The revision that is coming up and gets no requests yet. Absent: none is."""
+    candidate: CandidateStatus | None = None
+    """The revision that is coming up. Absent: none is."""
+    rolled_back: RolledBack | None = None
+    """The revision that the spec asks for and that is not tried again by itself. Absent: there is none."""
+    last_handled_action: Annotated[str | None, Field(max_length=64)] = None
+    """The annotation modelmill.dev/action, once it was handled: VERB@REVISION."""
     history: Annotated[tuple[PromotedRevision, ...], Field(max_length=101, json_schema_extra=ATOMIC)] = ()
     """The revisions that took over, the newest first."""
 
@@ -166,6 +173,9 @@ class ModelDeployment(Resource):
         ("Available", "string", '.status.conditions[?(@.type=="Available")].status'),
         ("Version", "integer", ".status.stable.version"),
         ("Serving", "integer", ".status.stable.ready"),
+        ("Next", "integer", ".status.candidate.version"),
+        ("Step", "integer", ".status.candidate.step"),
+        ("Weight", "integer", ".status.candidate.weight"),
         ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason'),
         ("Age", "date", ".metadata.creationTimestamp"),
     )

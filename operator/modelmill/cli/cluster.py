@@ -53,6 +53,23 @@ class Cluster:
         except urllib3.exceptions.HTTPError as error:
             raise CommandError(f"the API server {self._host} does not answer: {error}") from error
 
+    def annotate(self, kind: type[Resource], name: str, annotation: str, text: str) -> None:
+        """Set an annotation of an object of ours; CommandError where that may not be."""
+        body = {"metadata": {"annotations": {annotation: text}}}
+        try:
+            self._api.patch_namespaced_custom_object(
+                *(GROUP, VERSION, self.namespace, kind.plural, name),
+                body,
+                _content_type="application/merge-patch+json",
+                _request_timeout=_TIMEOUT,
+            )
+        except ApiException as error:
+            if error.status == 403:
+                raise ForbiddenError(f"you may not patch {kind.plural} in namespace {self.namespace}") from error
+            raise _explained(error, kind, self.namespace) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise CommandError(f"the API server {self._host} does not answer: {error}") from error
+
     def _pages(self, kind: type[Resource]) -> Iterator[Manifest]:
         following: str | None = None
         while True:

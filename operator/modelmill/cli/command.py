@@ -1,6 +1,6 @@
 """`kubectl mill VERB ...`: the arguments, and what an error looks like.
 
-A verb is a module with `NAME`, `HELP`, `arguments` and `run`; it is added to VERBS, and nowhere else.
+A verb is a module, or an object, with `NAME`, `HELP`, `arguments` and `run`; it is added to VERBS, and nowhere else.
 """
 
 import argparse
@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from modelmill.cli import lineage
+from modelmill.cli import lineage, rollout
+from modelmill.cli.actions import ACTIONS
 from modelmill.cli.cluster import Cluster, CommandError
 from modelmill.cli.tree import ASCII, UNICODE, Lines
 from modelmill_contracts import __version__
@@ -17,8 +18,10 @@ from modelmill_contracts import __version__
 class Verb(Protocol):
     """What a verb's module has."""
 
-    NAME: str
-    HELP: str
+    @property
+    def NAME(self) -> str: ...  # noqa: N802 - a module's constant
+    @property
+    def HELP(self) -> str: ...  # noqa: N802
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the verb's own arguments."""
@@ -27,7 +30,7 @@ class Verb(Protocol):
         """What is printed; CommandError where there is no answer."""
 
 
-VERBS: tuple[Verb, ...] = (lineage,)
+VERBS: tuple[Verb, ...] = (lineage, rollout, *ACTIONS)
 
 
 def parser() -> argparse.ArgumentParser:

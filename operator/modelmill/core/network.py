@@ -1,9 +1,10 @@
 """Networks: whom the pods of a namespace may talk to, and who may talk to them.
 
 Callers come by the serving pods' HTTP and gRPC ports, from the namespaces that the ModelDeployment names; monitoring
-comes by their metrics port.  The operator alone talks to a Job's pod, and asks it how far it is; where one training has
-several pods, they talk to each other.  Both kinds reach the store, names, and, for its sources, a Job the world.
-Addresses where clouds give out credentials are only for pods that prove there who they are.
+and the operator come by their metrics port, and during a rollout they send requests to one another.  The operator alone
+talks to a Job's pod, and asks it how far it is; where one training has several pods, they talk to each other.  Both
+kinds reach the store, names, and, for its sources, a Job the world.  Addresses where clouds give out credentials are
+only for pods that prove there who they are.
 """
 
 from collections.abc import Iterable
@@ -57,12 +58,13 @@ def serving(subject: Subject, kind: str, name: str, namespaces: Iterable[str], s
             "ports": [{"protocol": "TCP", "port": port} for port in (environment.HTTP_PORT, environment.GRPC_PORT)],
         },
         {
-            "from": [{"namespaceSelector": {"matchLabels": MONITORING}}],
+            "from": [{"namespaceSelector": {"matchLabels": MONITORING}}, _operator(subject)],
             "ports": [{"protocol": "TCP", "port": environment.METRICS_PORT}],
         },
     ]
     selector = {"matchLabels": {f"{GROUP}/{kind.lower()}": subject.name}}
-    return _policy(subject, kind, name, selector, ingress, [_NAMES, {"to": _store(store)}])
+    candidate = {"to": [{"podSelector": selector}], "ports": [{"protocol": "TCP", "port": environment.HTTP_PORT}]}
+    return _policy(subject, kind, name, selector, ingress, [_NAMES, {"to": _store(store)}, candidate])
 
 
 def jobs(subject: Subject, kind: str, name: str, store: StoreAccess) -> Manifest:
@@ -70,9 +72,12 @@ def jobs(subject: Subject, kind: str, name: str, store: StoreAccess) -> Manifest
     selector = {"matchLabels": MANAGED_BY, "matchExpressions": [{"key": "job-name", "operator": "Exists"}]}
     world = _world(store)
     egress = [_NAMES, {"to": [*(peer for peer in _store(store) if peer not in world), *world]}]
-    asks = {**_pods_of(subject.settings.namespace), "podSelector": {"matchLabels": OPERATOR}}
     ports = [{"protocol": "TCP", "port": environment.METRICS_PORT}]
-    return _policy(subject, kind, name, selector, [{"from": [asks], "ports": ports}], egress)
+    return _policy(subject, kind, name, selector, [{"from": [_operator(subject)], "ports": ports}], egress)
+
+
+def _operator(subject: Subject) -> dict[str, Any]:
+    return {**_pods_of(subject.settings.namespace), "podSelector": {"matchLabels": OPERATOR}}
 
 
 def workers(subject: Subject, kind: str, name: str, ports: Iterable[int]) -> Manifest:

@@ -47,6 +47,7 @@ class Measurement:
 
     value: Any
     at: datetime
+    asked: float = 0.0  # by the collector's monotonic clock, before the question was sent
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Observed:
 
     `related` has one entry for each key that the kind's `depends` names.  `foreign` are (kind, name) of
     children that exist and are not ours; `refused` are (kind, name, message) of children that the API server refused.
-    `measured` has what pods of `related` answered last, by their UIDs; who never answered is not in it.
+    `measured` has what pods of `related` answered last, by their UIDs; who never answered is not in it.  `baseline` has
+    what they had answered when the window that is open began.
     """
 
     object: Manifest
@@ -64,6 +66,7 @@ class Observed:
     foreign: frozenset[tuple[str, str]] = frozenset()
     refused: tuple[tuple[str, str, str], ...] = ()
     measured: Mapping[str, Measurement] = field(default_factory=dict)
+    baseline: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def namespace(self) -> str:
@@ -202,9 +205,13 @@ class Delete:
 
 @dataclass(frozen=True)
 class SetStatus:
-    """Replace the object's status, if nobody changed the object since the snapshot."""
+    """Replace the object's status, if nobody changed the object since the snapshot.
+
+    `baseline`: the next window begins with these answers of pods, by UID, as the status has what they counted before.
+    """
 
     status: Mapping[str, Any]
+    baseline: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -231,7 +238,7 @@ class Plan:
 class Outcome:
     """What a kind's *render* gives: writes, and what the status should say.
 
-    A change of a condition in `headline` is recorded as an Event.
+    A change of a condition in `headline` is recorded as an Event; `events` are, too, where the status is written.
     """
 
     status: Mapping[str, Any]
@@ -239,6 +246,8 @@ class Outcome:
     headline: tuple[str, ...]
     writes: tuple[Write, ...] = ()
     requeue_after: timedelta | None = None
+    events: tuple[Record, ...] = ()
+    baseline: Mapping[str, Any] | None = None  # see SetStatus
 
 
 def finish(observed: Observed, now: datetime, outcome: Outcome) -> Plan:
@@ -256,7 +265,8 @@ def finish(observed: Observed, now: datetime, outcome: Outcome) -> Plan:
     }
     tail: list[Write] = []
     if after != before:
-        tail.append(SetStatus(after))
+        tail.append(SetStatus(after, outcome.baseline))
+        tail.extend(outcome.events)
         tail.extend(_transitions(before.get("conditions", ()), outcome.conditions, outcome.headline))
     return Plan((*outcome.writes, *tail), outcome.requeue_after)
 

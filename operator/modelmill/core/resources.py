@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 from modelmill.api.crd import KINDS
 from modelmill.api.schema import GROUP, VERSION
-from modelmill_contracts import digest
+from modelmill_contracts import digest, routes
 
 Manifest = Mapping[str, Any]
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "modelmill"}
 MANAGED_SELECTOR = "app.kubernetes.io/managed-by=modelmill"
+ROUTES_ANNOTATION = f"{GROUP}/routes"  # of a pod: which routes it was told of
 OWNER_LABEL = f"{GROUP}/owner-uid"  # on every child and on its pods: the UID of our object
 
 
@@ -103,7 +104,9 @@ def _job(manifest: Manifest) -> dict[str, Any]:
 def _pod(manifest: Manifest) -> dict[str, Any]:
     status = manifest.get("status") or {}
     metadata = _metadata(manifest)
-    metadata.pop("annotations", None)
+    mark = (metadata.pop("annotations", None) or {}).get(ROUTES_ANNOTATION)
+    if mark is not None:
+        metadata["annotations"] = {ROUTES_ANNOTATION: mark}
     return {
         "metadata": metadata,
         "status": {
@@ -149,6 +152,10 @@ def _service(manifest: Manifest) -> dict[str, Any]:
         "metadata": _metadata(manifest),
         "spec": {"selector": spec.get("selector"), "ports": spec.get("ports")},
     }
+
+
+def _config_map(manifest: Manifest) -> dict[str, Any]:
+    return {"metadata": _metadata(manifest), "data": {routes.FILE: dig(manifest, "data", routes.FILE)}}
 
 
 def policy_digest(spec: Manifest | None) -> str:
@@ -262,6 +269,7 @@ _BY_OWNER = {OWNER_LABEL: _label(OWNER_LABEL)}
 CHILDREN: tuple[ResourceType, ...] = (
     ResourceType("Deployment", "apps", "v1", "deployments", _deployment, _BY_OWNER, MANAGED_SELECTOR, owned=True),
     ResourceType("Service", "", "v1", "services", _service, _BY_OWNER, MANAGED_SELECTOR, owned=True),
+    ResourceType("ConfigMap", "", "v1", "configmaps", _config_map, _BY_OWNER, MANAGED_SELECTOR, owned=True),
     ResourceType(
         "NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", _network_policy, _BY_OWNER, MANAGED_SELECTOR,
         owned=True,

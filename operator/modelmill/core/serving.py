@@ -10,6 +10,7 @@ from modelmill.core.plan import Subject
 from modelmill.core.pods import Resources, StoreAccess
 from modelmill.core.resources import Manifest
 from modelmill_contracts import digest, environment
+from modelmill_contracts import routes as routes_file
 
 NAME_LABEL = f"{GROUP}/modeldeployment"
 REVISION_LABEL = f"{GROUP}/revision"
@@ -23,6 +24,7 @@ FRONT_RESOURCES: Resources = (
 )
 _PORTS = {"http": environment.HTTP_PORT, "grpc": environment.GRPC_PORT, "metrics": environment.METRICS_PORT}
 _PORTS_OF_A_FRONT = {"http": environment.HTTP_PORT, "metrics": environment.METRICS_PORT}
+CANDIDATE_PORT = 80  # of the Service that leads to a rollout's candidate
 DRAIN_SECONDS = 10  # a stopping pod still answers while every node's proxy learns that it goes
 GRACE_SECONDS = DRAIN_SECONDS + 35
 
@@ -117,7 +119,7 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
         upstream = f"--upstream=http://127.0.0.1:{revision.container.port}"
         front = ["front", upstream, f"--protocol={revision.container.protocol}"]
         server = _server(subject, revision, front, {}, FRONT_RESOURCES, _PORTS_OF_A_FRONT)
-    routes = {"name": f"{subject.name}-routes", "optional": True}
+    routes = {"name": routes_name(subject), "optional": True}
     return pods.pod_spec(
         [server],
         # The routes are mounted from the start, so that a rollout later needs no new pods.
@@ -255,6 +257,40 @@ def service(subject: Subject, kind: str, revision: str) -> Manifest:
                 },
             ],
         },
+    }
+
+
+def candidate_service(subject: Subject, kind: str, revision: str) -> Manifest:
+    """The Service by which pods that serve reach the revision that is rolled out."""
+    whole = service(subject, kind, revision)
+    http, *_ = whole["spec"]["ports"]
+    metadata = {**whole["metadata"], "name": candidate_name(subject)}
+    return {**whole, "metadata": metadata, "spec": {**whole["spec"], "ports": [{**http, "port": CANDIDATE_PORT}]}}
+
+
+def candidate_name(subject: Subject) -> str:
+    """The name of the Service that leads to the revision that is rolled out."""
+    return f"{subject.name}-candidate"
+
+
+def routes_name(subject: Subject) -> str:
+    """The name of the ConfigMap that tells pods of a rollout."""
+    return f"{subject.name}-routes"
+
+
+def routes(subject: Subject, kind: str, text: str, annotations: dict[str, str]) -> Manifest:
+    """The ConfigMap with this routes file."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": routes_name(subject),
+            "namespace": subject.namespace,
+            "labels": pods.labels(subject, kind),
+            "annotations": annotations,
+            "ownerReferences": [subject.reference(kind)],
+        },
+        "data": {routes_file.FILE: text},
     }
 
 

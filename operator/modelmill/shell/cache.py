@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from modelmill.core.controller import Controller
-from modelmill.core.measurement import Source, source_of
+from modelmill.core.measurement import Asked, Source, asked_of, source_of
 from modelmill.core.plan import Measurement, Observed, Settings
-from modelmill.core.resources import OWNER_LABEL, TYPES, Key, Manifest
+from modelmill.core.resources import OWNER_LABEL, TYPES, Key, Manifest, dig
+from modelmill.shell.baselines import Baselines
 
 ObjectKey = tuple[str, str, str]  # kind, namespace, name
 
@@ -38,6 +39,8 @@ class Cache:
         self._refused: dict[ObjectKey, dict[tuple[str, str], str]] = {}
         self._askable: dict[ObjectKey, Source] = {}  # pods; a look at all of them each second would cost too much
         self._measured: dict[str, Measurement] = {}  # by the UID of a pod that is known
+        self._rollouts: dict[str, Asked] = {}  # by the UID of a ModelDeployment, during its steps
+        self._baselines = Baselines()
         self._newest: dict[str, int] = {}  # resource version of each kind
         # UIDs of ours that are gone, until the kind is listed anew: a list that began before may still show them.  (A
         # child may come back with its UID, as it goes out of sight without its label.)
@@ -78,7 +81,9 @@ class Cache:
             return set()
         self._objects[key] = new
         if kind == "Pod":
-            self._ask(key, source_of(new))
+            self._ask(key, source_of(new, self._rollouts))
+        if kind == "ModelDeployment":
+            self._follow_rollout(metadata["namespace"], metadata["uid"], asked_of(new))
         if old is not None and old["metadata"]["uid"] != metadata["uid"]:
             self._measured.pop(old["metadata"]["uid"], None)
         if old is not None and _without_version(old) == _without_version(new):
@@ -107,6 +112,10 @@ class Cache:
         self._refused.pop(key, None)
         self._measured.pop(old["metadata"]["uid"], None)
         self._ask(key, None)
+        if kind == "ModelDeployment":
+            self._follow_rollout(namespace, old["metadata"]["uid"], None)
+        if kind == "Pod":
+            self._baselines.gone(dig(old, "metadata", "labels", OWNER_LABEL), old["metadata"]["uid"])
         return self._wake(self._unindex(key, old))
 
     def keep_only(
@@ -136,6 +145,27 @@ class Cache:
         else:
             self._askable.pop(key, None)
 
+    def _follow_rollout(self, namespace: str, uid: str, asked: Asked | None) -> None:
+        """Its pods are asked what they count for as long as its steps go on, from the window on that is open."""
+        before = self._rollouts.get(uid)
+        if asked == before:
+            return
+        if asked is not None:
+            self._rollouts[uid] = asked
+            self._baselines.opened(uid, asked.window)
+        else:
+            del self._rollouts[uid]
+            self._baselines.closed(uid)
+        if before is None or asked is None or before[:2] != asked[:2]:
+            for pod in self._index.get(Key("Pod", namespace, OWNER_LABEL, uid), ()):
+                self._ask(pod, source_of(self._objects[pod], self._rollouts))
+
+    def weighed(self, deployment: Manifest, baseline: Mapping[str, Any]) -> None:
+        """This status of ours was written: its next window begins with these answers of pods, by UID."""
+        asked = asked_of(deployment)
+        if asked is not None:
+            self._baselines.weighed(deployment["metadata"]["uid"], asked.window, baseline)
+
     def measured(self, namespace: str, owner: str, answers: Mapping[str, Measurement]) -> set[ObjectKey]:
         """Remember what pods of the object with that UID answered, by their UIDs; who is to be reconciled for it.
 
@@ -149,6 +179,7 @@ class Cache:
             if uid in known and (uid not in self._measured or self._measured[uid].value != answer.value)
         }
         self._measured |= news
+        self._baselines.answered(owner, {uid: answer for uid, answer in answers.items() if uid in known})
         return self._wake([key]) if news else set()
 
     def set_foreign(self, key: ObjectKey, kind: str, name: str, *, taken: bool) -> bool:
@@ -192,7 +223,8 @@ class Cache:
         refused = tuple((kind, name, text) for (kind, name), text in sorted(self._refused.get(key, {}).items()))
         pods = (pod["metadata"]["uid"] for k, found in related.items() if k.kind == "Pod" for pod in found)
         measured = {uid: self._measured[uid] for uid in pods if uid in self._measured} if self._measured else {}
-        return Observed(manifest, related, self._settings, self.foreign(key), refused, measured)
+        baseline = self._baselines.of(manifest["metadata"]["uid"])
+        return Observed(manifest, related, self._settings, self.foreign(key), refused, measured, baseline)
 
     def _depend(self, key: ObjectKey, manifest: Manifest) -> None:
         wanted = self._controllers[key[0]].depends(manifest)

@@ -117,11 +117,11 @@ class Collector:
 
     async def _ask(self, session: aiohttp.ClientSession, source: Source, pod: Manifest) -> Measurement | None:
         """What the pod answers; None where it does not, or not what is asked."""
-        found = None
+        found, begun = None, monotonic()
         try:
             async with self._free, asyncio.timeout(ANSWER_SECONDS):
                 body = await self._body(session, source, pod)
-            found, outcome = Measurement(source.decode(body), self._now()), "answered"
+            found, outcome = Measurement(source.decode(body), self._now(), begun), "answered"
         except (aiohttp.ClientError, TimeoutError, OSError):
             outcome = "silent"
         except ValueError:

@@ -210,6 +210,8 @@ class Executor:
             raise
         self._hindered(kind, None)
         self._wake(self._cache.store(kind, applied))
+        if write.baseline is not None:
+            self._cache.weighed(applied, write.baseline)
 
     async def _record(self, key: ObjectKey, owner: Manifest, write: Record) -> None:
         kind, namespace, name = key

@@ -3,6 +3,7 @@
 from modelcheck.cluster import System
 from modelcheck.systems.admission import AdmissionSystem
 from modelcheck.systems.approval import ApprovalSystem
+from modelcheck.systems.canary import CanarySystem
 from modelcheck.systems.collection import CollectionSystem
 from modelcheck.systems.dataset import DatasetSystem, TwoReplicasSystem
 from modelcheck.systems.derivation import DerivationSystem
@@ -22,7 +23,7 @@ from modelcheck.systems.workspace import WorkspaceSystem
 def systems() -> dict[str, System]:
     """All of them by name."""
     every = (
-        rollout(), loss(), withdrawal(), TrainingJobSystem(), ModelSystem(), SameRecipeSystem(),
+        rollout(), loss(), withdrawal(), CanarySystem(), TrainingJobSystem(), ModelSystem(), SameRecipeSystem(),
         DatasetSystem(), TwoReplicasSystem(), RefreshSystem(), DerivationSystem(), ModelVersionSystem(),
         WorkspaceSystem(), CollectionSystem(), AdmissionSystem(), ApprovalSystem(), TestingSystem(),
         MovedStoreSystem(), ReproductionSystem(), RetirementSystem(), WorkersSystem(),

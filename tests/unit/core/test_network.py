@@ -42,6 +42,7 @@ def pods(made: World) -> dict[str, Pod]:
     job = {**made.get("Job", "tumours-data")["spec"]["template"]["metadata"]["labels"], "job-name": "tumours-data"}
     return {
         "server": server,
+        "candidate": Pod(NAMESPACE, "candidate", ("10.0.0.9",), server.labels),
         "job": Pod(NAMESPACE, "job", ("10.0.0.2",), job),
         "store": Pod(NAMESPACE, "store", ("10.0.0.3",)),
         "neighbour": Pod(NAMESPACE, "neighbour", ("10.0.0.4",)),
@@ -84,6 +85,8 @@ def passes(
         ("job", "dns", 53),
         ("job", CLOUD, 443),
         ("operator", "job", 9090),  # how far is it?
+        ("operator", "server", 9090),  # what became of a rollout's requests?
+        ("server", "candidate", 8080),
     ],
 )
 def test_what_is_needed_gets_through(source: str, destination: str, port: int) -> None:
@@ -110,6 +113,9 @@ def test_what_is_needed_gets_through(source: str, destination: str, port: int) -
         ("beside the operator", "job", 9090),
         ("labelled as the operator", "job", 9090),
         ("neighbour", "job", 9090),
+        ("server", "candidate", 9090),
+        ("beside the operator", "server", 9090),
+        ("labelled as the operator", "server", 9090),
     ],
 )
 def test_what_nobody_needs_does_not(source: str, destination: str, port: int) -> None:
@@ -265,7 +271,7 @@ def test_a_policy_that_somebody_edited_is_mended_and_one_that_is_right_is_left()
     ],
 )
 def test_a_namespace_is_opened_for_a_store_that_may_be_there(endpoint: str, namespaces: list[str]) -> None:
-    (_, store) = world(endpoint).get("NetworkPolicy", "triage-access")["spec"]["egress"]
+    (_, store, _) = world(endpoint).get("NetworkPolicy", "triage-access")["spec"]["egress"]
     selectors = [peer["namespaceSelector"] for peer in store["to"] if "namespaceSelector" in peer]
     name = "kubernetes.io/metadata.name"
     assert selectors == [{"matchLabels": {name: namespace}} for namespace in namespaces]

@@ -215,6 +215,7 @@ class World:
                     key[0],
                     key[1],
                     spec=write.manifest.get("spec", {}),
+                    **({"data": write.manifest["data"]} if "data" in write.manifest else {}),
                     metadata={k: v for k, v in write.manifest["metadata"].items() if k not in ("name", "namespace")},
                     **({"status": {}} if key[0] in ("Deployment", "Job") else {}),
                 )
@@ -222,9 +223,16 @@ class World:
                 key = (write.manifest["kind"], write.manifest["metadata"]["name"])
                 live = self.objects[key]
                 assert live["metadata"]["uid"] == write.uid
-                spec = {**live.get("spec", {}), **write.manifest["spec"]}
+                spec = {**live.get("spec", {}), **write.manifest.get("spec", {})}
+                annotations = {
+                    **live["metadata"].get("annotations", {}),
+                    **write.manifest["metadata"].get("annotations", {}),
+                }
                 metadata = {**live["metadata"], "generation": live["metadata"]["generation"] + 1}
-                self.store(*key, {**live, "spec": spec, "metadata": metadata})
+                if annotations:
+                    metadata["annotations"] = annotations
+                data = {"data": write.manifest["data"]} if "data" in write.manifest else {}
+                self.store(*key, {**live, "spec": spec, **data, "metadata": metadata})
             case Delete():
                 assert self.objects[write.kind, write.name]["metadata"]["uid"] == write.uid
                 self.remove(write.kind, write.name)

@@ -46,11 +46,12 @@ NEIGHBOUR = Pod(SYSTEM, "neighbour", ("10.0.0.2",))
 STORE = pod_of("manifests/store/deployment.yaml", TEAM, "10.0.1.1")
 JOB = Pod(TEAM, "job", ("10.0.1.2",), MANAGED)
 TRAINING = Pod(TEAM, "training", ("10.0.1.4",), {**MANAGED, "job-name": "forest-train"})
+SERVING = Pod(TEAM, "serving", ("10.0.1.5",), {**MANAGED, "modelmill.dev/modeldeployment": "triage"})
 STRANGER = Pod(TEAM, "stranger", ("10.0.1.3",))
 JOB_ELSEWHERE = Pod("team-b", "job", ("10.0.2.1",), MANAGED)
 DNS = Pod("kube-system", "coredns", ("10.0.3.1",), {"k8s-app": "kube-dns"})
 PROMETHEUS = Pod("watch", "prometheus", ("10.0.4.1",))
-PODS = (OPERATOR, NEIGHBOUR, STORE, JOB, TRAINING, STRANGER, JOB_ELSEWHERE, DNS, PROMETHEUS)
+PODS = (OPERATOR, NEIGHBOUR, STORE, JOB, TRAINING, SERVING, STRANGER, JOB_ELSEWHERE, DNS, PROMETHEUS)
 API_SERVER, NODE, SOMEWHERE = "192.0.2.1", "10.0.9.1", "198.51.100.1"
 
 
@@ -65,6 +66,7 @@ NEEDED = {
     "the operator asks for a name": flow(OPERATOR, DNS, 53, "UDP"),
     "the operator asks for a long name": flow(OPERATOR, DNS, 53),
     "the operator asks how far a training is": flow(OPERATOR, TRAINING, 9090),
+    "the operator asks what became of a rollout's requests": flow(OPERATOR, SERVING, 9090),
     "the kubelet probes the operator": flow(NODE, OPERATOR, 8080),
     "monitoring reads the operator's metrics": flow(PROMETHEUS, OPERATOR, 8080),
     "a Job reaches the store": flow(JOB, STORE, 7070),
@@ -77,6 +79,7 @@ REFUSED = {
     "the operator reaches into a team's store": flow(OPERATOR, STORE, 7070),
     "the operator reaches a pod that serves": flow(OPERATOR, JOB, 8080),
     "the operator asks another port of a training": flow(OPERATOR, TRAINING, 8080),
+    "the operator calls a model": flow(OPERATOR, SERVING, 8080),
     "the operator asks a pod that is none of ours": flow(OPERATOR, STRANGER, 9090),
     "a neighbour of the operator asks a training": flow(NEIGHBOUR, TRAINING, 9090),
     "the operator calls home": flow(OPERATOR, SOMEWHERE, 80),

@@ -1,0 +1,74 @@
+"""Evidence: the gates of a rollout's analysis, as a status holds them, and what one more window makes of them."""
+
+from collections.abc import Mapping
+from decimal import ROUND_FLOOR
+from decimal import Decimal as Number
+
+import msgspec
+
+from modelmill.api.rollout import Analysis, Evidence
+from modelmill.stats import policy
+from modelmill.stats.agreement import Agreement
+from modelmill.stats.error_rate import ErrorRate
+from modelmill.stats.latency import Latency
+from modelmill.stats.policy import Finding
+from modelmill.stats.record import RecordError
+from modelmill.stats.window import Window
+
+Gates = Mapping[str, policy.Evidence]
+States = tuple[tuple[str, str], ...]  # by gate, what a status keeps of its evidence
+_SHOWN = Number("0.001")
+
+
+def gates(analysis: Analysis, states: States = ()) -> Gates:
+    """The gates that were declared, with the evidence that they had; a state that cannot be read begins anew."""
+    made: dict[str, policy.Evidence] = {"errorRate": ErrorRate(float(analysis.error_rate.max_increase))}
+    if analysis.latency is not None:
+        made["latency"] = Latency(float(analysis.latency.quantile), float(analysis.latency.max_ratio))
+    if analysis.agreement is not None:
+        made["agreement"] = Agreement(float(analysis.agreement.min))
+    for gate, state in states:
+        if gate in made and state:
+            try:
+                made[gate] = made[gate].restored(msgspec.json.decode(state, type=list[int | str]))
+            except (RecordError, msgspec.DecodeError):
+                continue
+    return made
+
+
+def after(before: Gates, window: Window) -> Gates:
+    return {name: gate.update(window) for name, gate in before.items()}
+
+
+def states(of: Gates) -> States:
+    return tuple((name, msgspec.json.encode(gate.record()).decode()) for name, gate in of.items())
+
+
+def findings(of: Gates, analysis: Analysis) -> tuple[Finding, ...]:
+    """What each gate says at the declared confidence."""
+    return policy.findings(of, float(1 - Number(analysis.confidence)))
+
+
+def status_of(finding: Finding, state: str) -> dict[str, str]:
+    """One gate as a status has it; shown is never more evidence than there is."""
+    shown = {
+        "gate": finding.gate,
+        "logE": _decimal(finding.against),
+        "threshold": _decimal(finding.reject_at),
+        "verdict": str(finding.verdict),
+        "state": state,
+    }
+    if finding.in_favour is not None:
+        shown |= {
+            "logEPromotion": _decimal(finding.in_favour),
+            "thresholdPromotion": _decimal(finding.promote_at),
+        }
+    return shown
+
+
+def _decimal(number: float) -> str:
+    return format(Number(number).quantize(_SHOWN, ROUND_FLOOR), "f")
+
+
+def of_status(said: tuple[Evidence, ...]) -> States:
+    return tuple((evidence.gate, evidence.state) for evidence in said)

@@ -1,0 +1,20 @@
+"""BlueGreen: copies of the requests, and all requests at once when the evidence speaks for the new revision."""
+
+from datetime import timedelta
+
+from modelmill.core import verdicts
+from modelmill.core.strategies.strategy import COPIES, Step, Strategy
+
+STRATEGY = Strategy(
+    steps=(Step(0, COPIES, timedelta(minutes=10)),),
+    policies=(
+        verdicts.rejected,
+        verdicts.paused,
+        verdicts.overdue,
+        verdicts.too_few_requests,
+        verdicts.held,
+        verdicts.unlike,
+        verdicts.unproven,
+        verdicts.passed,
+    ),
+)

@@ -1,0 +1,61 @@
+"""What a person sees of a rollout, and what the verbs ask for."""
+
+from typing import Any
+
+import pytest
+
+from modelmill.cli.actions import ACTIONS
+from modelmill.cli.cluster import CommandError
+from modelmill.cli.rollout import drawn
+from modelmill.cli.tree import ASCII
+
+GATE = {
+    "gate": "errorRate", "verdict": "Hold", "logE": "-0.31", "threshold": "2.995", "logEPromotion": "1.50",
+    "thresholdPromotion": "3.00",
+}  # fmt: skip
+CANDIDATE = {
+    "revision": "90ab11c2", "version": 7, "ready": 2, "step": 2, "steps": 3, "weight": 20, "shadow": 0,
+    "requests": 1840, "failures": 3, "windows": 4, "state": "Running", "evidence": [GATE],
+}  # fmt: skip
+READY = {"type": "Ready", "status": "False", "reason": "Holding", "message": "step 2 of 3 goes on"}
+
+
+def deployment(**status: Any) -> dict[str, Any]:
+    said = {"stable": {"revision": "3fa94c1b", "version": 6, "ready": 2}, "conditions": [READY], **status}
+    return {"metadata": {"name": "triage"}, "spec": {"rollout": {"strategy": "Canary"}}, "status": said}
+
+
+def test_a_rollout_is_two_arms_its_evidence_and_what_it_waits_for() -> None:
+    assert list(drawn(deployment(candidate=CANDIDATE), ASCII)) == [
+        "triage  Canary, step 2 of 3, Running",
+        "  stable    ########################......  80 %  3fa94c1b version 6, 2 ready",
+        "  candidate ######........................  20 %  90ab11c2 version 7, 2 ready",
+        "  requests 1840, failed 3, weighed 4 times",
+        "  errorRate: Hold        against  .............................. ln E -0.31 of 3.00",
+        "                         for it   ###############............... ln E 1.50 of 3.00",
+        "  Holding: step 2 of 3 goes on",
+    ]
+
+
+def test_what_was_rolled_back_is_said() -> None:
+    back = {"revision": "90ab11c2", "at": "2026-01-01T12:00:00Z", "reason": "EvidenceAgainst", "message": "errorRate"}
+    lines = list(drawn(deployment(rolledBack=back), ASCII))
+    assert "  rolled back: 90ab11c2 at 2026-01-01T12:00:00Z: EvidenceAgainst: errorRate" in lines
+
+
+def test_before_anything_is_known_it_says_so() -> None:
+    nothing = {"metadata": {"name": "triage"}, "spec": {}}
+    assert list(drawn(nothing, ASCII)) == ["triage  RollingUpdate", "  no operator has looked at it yet"]
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.NAME)
+def test_each_verb_names_the_revision_that_it_is_about(action: Any) -> None:
+    known = deployment(candidate=CANDIDATE, rolledBack={"revision": "77cd0a1e"})
+    revision = {"retry": "77cd0a1e", "undo": "3fa94c1b"}.get(action.NAME, "90ab11c2")
+    assert action.asked(known) == f"{action.NAME}@{revision}"
+    again = deployment(
+        candidate=CANDIDATE, rolledBack={"revision": "77cd0a1e"}, lastHandledAction=f"{action.NAME}@{revision}"
+    )
+    assert action.asked(again) == f"{action.NAME}@{revision}#2"
+    with pytest.raises(CommandError, match=f"nothing to {action.NAME} of ModelDeployment triage"):
+        action.asked({"metadata": {"name": "triage"}, "status": {}})
