@@ -6,3 +6,8 @@
 the way, and `exposition` shows the counts to Prometheus.  In front mode, `front` hands the body on to another server
 with `upstream`, in place of `inference` and what comes behind it.
 """
+
+import os
+
+# Before it is imported: onnxruntime 1.32 otherwise reports to its maker over the Internet, and keeps a file for that.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

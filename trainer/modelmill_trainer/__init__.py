@@ -5,3 +5,8 @@ sources, reading, casting and checks bring data in; snapshot names and stores it
 pipeline turn a declaration into an estimator; training, evaluation, conversion and artifact make a model.
 Heavy libraries are imported only by the tasks that need them.
 """
+
+import os
+
+# Before it is imported: onnxruntime 1.32 otherwise reports to its maker over the Internet, and keeps a file for that.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
