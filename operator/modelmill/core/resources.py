@@ -150,7 +150,7 @@ def _service(manifest: Manifest) -> dict[str, Any]:
     spec = manifest.get("spec") or {}
     return {
         "metadata": _metadata(manifest),
-        "spec": {"selector": spec.get("selector"), "ports": spec.get("ports")},
+        "spec": {"selector": spec.get("selector"), "ports": spec.get("ports"), "clusterIP": spec.get("clusterIP")},
     }
 
 

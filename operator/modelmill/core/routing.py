@@ -34,6 +34,8 @@ class Routing:
     revision: str | None
     current: bool
     leaving: bool = False  # it is deleted already, and a finalizer keeps it for a while
+    address: str | None = None  # of the cluster's, where it has one
+    changed_at: str = ""  # when it was made, or made to select another revision
 
 
 def routing(observed: Observed, kind: str) -> Routing | None:
@@ -94,9 +96,10 @@ def observe(observed: Observed, kind: str, serves: str | None) -> Paths:
     found = None
     if service is not None:
         selected = dig(service, "spec", "selector", serving.REVISION_LABEL)
-        wanted = serving.candidate_service(subject, kind, selected or "")
+        wanted = serving.candidate_service(subject, kind, selected or "", {})
         current = selected is not None and _routes_as(service["spec"], wanted["spec"])
-        found = Routing(service["metadata"]["uid"], selected, current, _leaves(service))
+        address = dig(service, "spec", "clusterIP")
+        found = Routing(service["metadata"]["uid"], selected, current, _leaves(service), address, _changed_at(service))
     untouched: tuple[tuple[str, str], ...] = ()
     if told is not None:
         untouched = tuple(
@@ -116,9 +119,12 @@ def _ours(observed: Observed, kind: str) -> list[Manifest]:
 
 def _told(live: Manifest) -> Told:
     text = dig(live, "data", routes.FILE) or ""
-    changed = dig(live, "metadata", "annotations", _CHANGED) or live["metadata"].get("creationTimestamp") or ""
     epoch, weight, shadow = _read(text)
-    return Told(live["metadata"]["uid"], text, epoch, weight, shadow, changed, _leaves(live))
+    return Told(live["metadata"]["uid"], text, epoch, weight, shadow, _changed_at(live), _leaves(live))
+
+
+def _changed_at(live: Manifest) -> str:
+    return dig(live, "metadata", "annotations", _CHANGED) or live["metadata"].get("creationTimestamp") or ""
 
 
 def _leaves(live: Manifest) -> bool:
@@ -164,16 +170,20 @@ def next_writes(
         writes, again = _without(subject, kind, paths, serves, drained, now)
     else:
         weight, shadow = map(min, rollout.shares(settings, committed), rollout.shares(settings, goes_on))
-        wanted = _wanted(subject, settings, committed, weight, shadow)
-        writes, again = _with(subject, kind, paths, wanted, candidate, now), None
+        wanted = _wanted(subject, settings, committed, paths.service, weight, shadow)
+        writes, again = _with(subject, kind, paths, wanted, candidate, now)
     return writes or touches, again  # what is edited now is brought afterwards
 
 
-def _wanted(subject: Subject, settings: Rollout, progress: Progress, weight: int, shadow: int) -> Routes:
+def _wanted(
+    subject: Subject, settings: Rollout, progress: Progress, way: Routing | None, weight: int, shadow: int
+) -> Routes:
     sticky = settings.sticky_by
+    # Its address rather than its name: for half a minute a name server may know the one of the last rollout's.
+    address = way.address if way is not None else None
     return Routes(
         epoch=progress.epoch,
-        host=serving.candidate_name(subject),
+        host=address or serving.candidate_name(subject),
         port=serving.CANDIDATE_PORT,
         weight=weight,
         shadow=shadow,
@@ -185,24 +195,33 @@ def _wanted(subject: Subject, settings: Rollout, progress: Progress, weight: int
 
 def _with(
     subject: Subject, kind: str, paths: Paths, wanted: Routes, candidate: Running, now: datetime
-) -> tuple[Write, ...]:
+) -> tuple[tuple[Write, ...], timedelta | None]:
     """During a rollout: first the way to the candidate, then the pods are told of it."""
     service, told = paths.service, paths.told
+    changed = {_CHANGED: timestamp(now)}
     if service is None:
-        return (Create(serving.candidate_service(subject, kind, candidate.id)),)
+        return (Create(serving.candidate_service(subject, kind, candidate.id, changed)),), None
     if service.revision != candidate.id or not service.current:
         if told is not None and told.on and rollout.revision_in(told.epoch) != candidate.id:
-            return (_off(subject, kind, told, now),)
-        manifest = serving.candidate_service(subject, kind, candidate.id)
-        return (Apply(manifest, service.uid, (_points_only_at(subject, candidate.id),)),)
+            return (_off(subject, kind, told, now),), None
+        manifest = serving.candidate_service(subject, kind, candidate.id, changed)
+        return (Apply(manifest, service.uid, (_points_only_at(subject, candidate.id),)),), None
     text = routes.encode(wanted).decode()
     if told is not None and told.text == text:
-        return ()
-    manifest = serving.routes(subject, kind, text, {_CHANGED: timestamp(now)})
+        return (), None
+    manifest = serving.routes(subject, kind, text, changed)
     guards = _guards(subject, wanted, candidate, told)
     if guards and candidate.available == 0:
-        return ()  # it gets no more than it has; that it fails with that is counted
-    return (Create(manifest, guards),) if told is None else (Apply(manifest, told.uid, guards),)
+        return (), None  # it gets no more than it has; that it fails with that is counted
+    left = _unsettled(service.changed_at, now)
+    if guards and left > timedelta():
+        return (), left  # what is sent before every node's proxy knows the way would be taken for failures
+    return ((Create(manifest, guards),) if told is None else (Apply(manifest, told.uid, guards),)), None
+
+
+def _unsettled(changed_at: str, now: datetime) -> timedelta:
+    """How long it takes until a change is known everywhere; nothing, where that is over."""
+    return rollout.SETTLE - max(now - moment(changed_at), timedelta()) if changed_at else timedelta()
 
 
 def _guards(subject: Subject, wanted: Routes, candidate: Running, told: Told | None) -> Guards:
@@ -262,7 +281,7 @@ def _without(
         if rollout.revision_in(told.epoch) == serves and not drained:
             return (), None
         return (_off(subject, kind, told, now),), None
-    left = rollout.SETTLE - max(now - moment(told.changed_at), timedelta()) if told.changed_at else timedelta()
+    left = _unsettled(told.changed_at, now)
     if left > timedelta() or told.leaving:
         return (), left if left > timedelta() else None
     return (Delete("ConfigMap", serving.routes_name(subject), told.uid),), None

@@ -260,11 +260,11 @@ def service(subject: Subject, kind: str, revision: str) -> Manifest:
     }
 
 
-def candidate_service(subject: Subject, kind: str, revision: str) -> Manifest:
+def candidate_service(subject: Subject, kind: str, revision: str, annotations: dict[str, str]) -> Manifest:
     """The Service by which pods that serve reach the revision that is rolled out."""
     whole = service(subject, kind, revision)
     http, *_ = whole["spec"]["ports"]
-    metadata = {**whole["metadata"], "name": candidate_name(subject)}
+    metadata = {**whole["metadata"], "name": candidate_name(subject), "annotations": annotations}
     return {**whole, "metadata": metadata, "spec": {**whole["spec"], "ports": [{**http, "port": CANDIDATE_PORT}]}}
 
 

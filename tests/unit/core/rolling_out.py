@@ -125,12 +125,13 @@ def spec(replicas: int = 2, **rollout: Any) -> dict[str, Any]:
 
 
 def begun(replicas: int = 2, **rollout: Any) -> Rolling:
-    """Version 2 is ready, and its first step has begun."""
+    """Version 2 is ready, its first step has begun, and pods are told of it."""
     world = serving(replicas, **rollout)
     with_version(world, 2)
     world.step()
     world.pods_of(f"{NAME}-{world.revision(2)}", replicas)
     world.step()
+    world.step(6)
     return world
 
 

@@ -36,9 +36,14 @@ def test_a_canary_gets_its_share_only_once_the_status_says_so() -> None:
     plan = world.plan(KIND, NAME)
     assert not [w for w in plan.writes if isinstance(w, Create | Apply)]  # first it is written down
     world.step()
+    service = world.get("Service", "triage-candidate")
+    world.store("Service", "triage-candidate", {**service, "spec": {**service["spec"], "clusterIP": "10.96.0.9"}})
+    world.step(4)
+    assert world.told() is None  # until every node's proxy knows the way
+    world.step(2)
     told = world.told()
     assert told is not None
-    assert (told.weight, told.shadow, told.host, told.port) == (5, 0, "triage-candidate", 80)
+    assert (told.weight, told.shadow, told.host, told.port) == (5, 0, "10.96.0.9", 80)
     assert (told.epoch, told.revision) == (world.candidate["epoch"], world.revision(2))
     assert world.selected("triage-candidate") == world.revision(2)
     assert world.selected() == world.revision(1)
@@ -159,6 +164,8 @@ def test_a_newer_version_in_the_middle_starts_from_the_first_step_and_what_serve
     assert world.get("Deployment", f"{NAME}-{world.revision(2)}")["spec"]["replicas"] == 0
     world.pods_of(f"{NAME}-{world.revision(3)}", 2)
     world.step()
+    assert world.told() is None
+    world.step(6)
     assert world.selected() == world.revision(1)
     assert world.selected("triage-candidate") == world.revision(3)
     told = world.told()
@@ -304,6 +311,7 @@ def test_guards_read_fresh_that_the_candidate_is_ready_and_that_the_status_says_
     while not world.has("Service", "triage-candidate"):
         for write in world.plan(KIND, NAME).writes:
             world.carry_out(KIND, NAME, write)
+    world.wait(6)
     (create,) = [w for w in world.plan(KIND, NAME).writes if isinstance(w, Create)]
     ready, reached, said = create.guards
     deployment = world.get("Deployment", f"{NAME}-{world.revision(2)}")

@@ -110,9 +110,9 @@ def test_of_a_deployment_its_replicas_and_what_is_refused_are_kept() -> None:
 
 
 def test_of_a_service_where_it_leads_is_kept() -> None:
-    spec = {"selector": {"a": "b"}, "ports": [{"port": 80}]}
-    assert projected("Service", spec={**spec, "clusterIP": "10.0.0.1"}) == {"metadata": METADATA, "spec": spec}
-    assert projected("Service")["spec"] == {"selector": None, "ports": None}
+    spec = {"selector": {"a": "b"}, "ports": [{"port": 80}], "clusterIP": "10.0.0.1"}
+    assert projected("Service", spec={**spec, "ipFamilyPolicy": "SingleStack"}) == {"metadata": METADATA, "spec": spec}
+    assert projected("Service")["spec"] == {"selector": None, "ports": None, "clusterIP": None}
 
 
 def test_of_a_policy_only_whether_it_is_the_same_is_kept() -> None:
