@@ -85,7 +85,7 @@ WEAKENED = [
     (
         NO_GUARD_OF["ConfigMap"],
         "ModelDeployment: canary",
-        "the way to the candidate is taken away while pods go it",
+        "a revision loses its pods while other pods send it requests",
     ),
     (Weakness(version_preconditions=False), "ModelDeployment: canary", "it takes over without a verdict"),
     (NO_GUARD_OF["ModelDeployment"], "Model: retirement", "what is served or named is deleted"),

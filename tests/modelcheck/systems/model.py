@@ -8,7 +8,7 @@ from modelcheck.systems.modelversion import version
 from modelcheck.systems.trainingjob import KIND, MODEL, TrainingJobSystem, dataset, training
 from modelcheck.systems.workspace import working_workspace
 from modelmill.core.plan import Create, Write
-from modelmill.core.resources import Manifest
+from modelmill.core.resources import Manifest, dig
 
 
 class ModelSystem(TrainingJobSystem):
@@ -61,7 +61,11 @@ class ModelSystem(TrainingJobSystem):
 
 
 class SameRecipeSystem(ModelSystem):
-    """Both runs are by the same recipe, and give the same bytes: they become one version."""
+    """Both runs are by the same recipe, and give the same bytes: they become one version.
+
+    A run that is deleted while its version is being made is not seen by who gives the other one a number, and neither
+    is the version: then there are two, as a number that was given is never taken back.
+    """
 
     name = "Model: same recipe"
     bytes_of = {"forest": "a", "linear": "a"}  # noqa: RUF012 - never changed
@@ -69,12 +73,14 @@ class SameRecipeSystem(ModelSystem):
     def unsafe(self, write: Write, before: Live, after: Live) -> str | None:
         if isinstance(write, Create) and write.manifest["kind"] == "ModelVersion":
             name = write.manifest["metadata"]["name"]
-            others = {
+            runs = {run["metadata"]["uid"] for run in before.all(KIND)}
+            made_by = dig(write.manifest, "spec", "lineage", "trainingJob", "uid")
+            others = made_by in runs and {
                 v["metadata"]["name"]
                 for v in before.all("ModelVersion")
                 if v["spec"]["artifact"]["digest"] == write.manifest["spec"]["artifact"]["digest"]
-                and v["spec"].get("lineage")
+                and dig(v, "spec", "lineage", "trainingJob", "uid") in runs - {made_by}
             }
-            if others - {name}:
+            if others and others != {name}:
                 return "what is a version becomes another one"
         return super().unsafe(write, before, after)
