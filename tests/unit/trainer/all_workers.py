@@ -1,7 +1,7 @@
 """Every estimator that a TrainingJob trains, by this process alone and by two workers on loopback.
 
 `python all_workers.py [NAME ...]` prints one JSON line for each: the digests of every file of both artifacts.  Run by
-test_workers.py.
+test_workers_together.py.
 """
 
 import json
