@@ -208,5 +208,5 @@ def decode(text: str) -> Report | None:
     """The report in a termination message, or None where it is something else (a crash's last words)."""
     try:
         return msgspec.json.decode(text, type=Report)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         return None

@@ -61,3 +61,14 @@ def test_a_crash_s_last_words_are_no_report(text: str) -> None:
 )
 def test_what_no_status_could_hold_is_no_report(other: Report) -> None:
     assert report.decode(report.encode(other).decode()) is None
+
+
+def test_a_message_that_was_cut_is_no_report() -> None:
+    whole = report.encode(Report(True, "SnapshotTaken", "taken")).decode()
+    assert report.decode(whole) is not None
+    for size in range(len(whole)):
+        assert report.decode(whole[:size]) is None
+
+
+def test_a_message_that_is_nested_without_end_is_no_report() -> None:
+    assert report.decode('{"more":' + "[" * 4000) is None
