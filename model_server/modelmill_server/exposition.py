@@ -105,8 +105,7 @@ def _model(app: App, seen: Snapshot) -> Iterator[str]:
     yield _family(names.REQUESTS, "counter", "Inference requests by status code.")
     for code, count in seen.requests.items():
         yield f'{names.REQUESTS}_total{{{labels},code="{code}"}} {count}\n'
-    yield _family(names.PREDICTIONS, "counter", "Rows that were predicted.")
-    yield f"{names.PREDICTIONS}_total{{{labels}}} {seen.rows}\n"
+    yield _single(names.PREDICTIONS, "counter", "Rows that were predicted.", labels, seen.rows)
     yield _family(names.REFUSALS, "counter", "Requests that were refused, by reason.")
     for reason, count in seen.refusals.items():
         yield f'{names.REFUSALS}_total{{{labels},reason="{reason}"}} {count}\n'
@@ -126,10 +125,9 @@ def _model(app: App, seen: Snapshot) -> Iterator[str]:
         (names.READY, "Whether new requests are welcome.", int(seen.ready)),
         (names.WORKERS_READY, "Processes that answer predictions.", seen.workers_ready),
     ):
-        yield _family(name, "gauge", help_)
-        yield f"{name}{{{labels}}} {value}\n"
-    yield _family(names.WORKER_RESTARTS, "counter", "Processes that died and were started again.")
-    yield f"{names.WORKER_RESTARTS}_total{{{labels}}} {seen.worker_restarts}\n"
+        yield _single(name, "gauge", help_, labels, value)
+    help_ = "Processes that died and were started again."
+    yield _single(names.WORKER_RESTARTS, "counter", help_, labels, seen.worker_restarts)
     if app.runtime:
         yield _family(names.MODEL_INFO, "gauge", "The model that is served.")
         yield f'{names.MODEL_INFO}{{{labels},digest="{seen.digest}",runtime="{app.runtime}"}} 1\n'
@@ -149,13 +147,12 @@ def _rollout(snapshot: Snapshot) -> Iterator[str]:
         {"stable": seen.stable, "candidate": seen.candidate},
         labels,
     )
-    yield _family(names.ROLLOUT_STEERED, "counter", "Requests that named their arm.")
-    yield f"{names.ROLLOUT_STEERED}_total{{{labels}}} {seen.steered}\n"
+    yield _single(names.ROLLOUT_STEERED, "counter", "Requests that named their arm.", labels, seen.steered)
     yield _family(names.ROLLOUT_FALLBACKS, "counter", "Requests of the candidate's that were answered here, by reason.")
     for reason, count in seen.fallbacks.items():
         yield f'{names.ROLLOUT_FALLBACKS}_total{{{labels},reason="{reason}"}} {count}\n'
-    yield _family(names.ROLLOUT_OPEN_BREAKERS, "gauge", "Workers that do not ask the candidate for now.")
-    yield f"{names.ROLLOUT_OPEN_BREAKERS}{{{labels}}} {seen.open_breakers}\n"
+    help_ = "Workers that do not ask the candidate for now."
+    yield _single(names.ROLLOUT_OPEN_BREAKERS, "gauge", help_, labels, seen.open_breakers)
     shadow = seen.shadow
     if shadow is None:
         return
@@ -170,8 +167,7 @@ def _rollout(snapshot: Snapshot) -> Iterator[str]:
         (names.SHADOW_AGREED, "Those with equal predictions.", shadow.agreed),
         (names.SHADOW_DROPPED, "Copies that were not sent.", shadow.dropped),
     ):
-        yield _family(name, "counter", help_)
-        yield f"{name}_total{{{labels}}} {value}\n"
+        yield _single(name, "counter", help_, labels, value)
     yield _family(names.SHADOW_DIFFERENCES, "counter", "Those compared, by the largest difference of scores.")
     for index, value in enumerate(shadow.differences):
         yield f'{names.SHADOW_DIFFERENCES}_total{{{labels},bin="{index}"}} {value}\n'
@@ -249,8 +245,17 @@ def _usage(pid: int) -> tuple[float, int, int] | None:
 
 
 def _family(name: str, kind: str, help_: str) -> str:
-    full = f"{name}_total" if kind == "counter" else name
+    full = _full(name, kind)
     return f"# HELP {full} {help_}\n# TYPE {full} {kind}\n"
+
+
+def _single(name: str, kind: str, help_: str, labels: str, value: int) -> str:
+    """A family with one number, of a counter or a gauge."""
+    return f"{_family(name, kind, help_)}{_full(name, kind)}{{{labels}}} {value}\n"
+
+
+def _full(name: str, kind: str) -> str:
+    return f"{name}_total" if kind == "counter" else name
 
 
 def _escaped(value: str) -> str:

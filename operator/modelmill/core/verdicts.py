@@ -124,6 +124,10 @@ def passed(found: Input) -> Ruling:
     return Ruling("StepPassed", f"{_step(found)} passed", Verdict.ADVANCE)
 
 
+# Of the strategies that promote without a person.
+BY_EVIDENCE: tuple[Policy, ...] = (rejected, paused, overdue, too_few_requests, held, unlike, unproven, passed)
+
+
 def _unproven(found: Input, finding: Finding) -> Ruling:
     message = f"{_step(found)}: {finding.gate} does not speak for the candidate yet"
     return Ruling("NotEnoughEvidence", message, Verdict.HOLD)

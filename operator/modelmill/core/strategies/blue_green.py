@@ -7,14 +7,5 @@ from modelmill.core.strategies.strategy import COPIES, Step, Strategy
 
 STRATEGY = Strategy(
     steps=(Step(0, COPIES, timedelta(minutes=10)),),
-    policies=(
-        verdicts.rejected,
-        verdicts.paused,
-        verdicts.overdue,
-        verdicts.too_few_requests,
-        verdicts.held,
-        verdicts.unlike,
-        verdicts.unproven,
-        verdicts.passed,
-    ),
+    policies=verdicts.BY_EVIDENCE,
 )

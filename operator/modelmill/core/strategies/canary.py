@@ -9,14 +9,5 @@ _HOLD = timedelta(minutes=5)
 
 STRATEGY = Strategy(
     steps=tuple(Step(weight, 0, _HOLD) for weight in (5, 25, 50)),
-    policies=(
-        verdicts.rejected,
-        verdicts.paused,
-        verdicts.overdue,
-        verdicts.too_few_requests,
-        verdicts.held,
-        verdicts.unlike,
-        verdicts.unproven,
-        verdicts.passed,
-    ),
+    policies=verdicts.BY_EVIDENCE,
 )
