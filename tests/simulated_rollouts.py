@@ -5,15 +5,17 @@ The unit tests hold the gates to their bounds with it, the benches make tables: 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelmill.core import verdicts
 from modelmill.stats.e_values import threshold
-from modelmill.stats.policy import Evidence
+from modelmill.stats.gates import Evidence, findings
 from modelmill.stats.window import ArmWindow, Window
 from modelmill_contracts.counters import LATENCY_EDGES
 
@@ -85,6 +87,15 @@ def _chances(median: float) -> NDArray[np.float64]:
         below = [0.5 * math.erfc(-math.log(edge / median) / (_SIGMA * math.sqrt(2))) for edge in LATENCY_EDGES]
         _KNOWN[median] = np.diff([0.0, *below, 1.0])
     return _KNOWN[median]
+
+
+def ruling(gates: Mapping[str, Evidence], requests: int, *, hold_left: timedelta = timedelta()) -> verdicts.Verdict:
+    """What the shipped chain of policies makes of it in a rollout's last step."""
+    found = verdicts.Input(
+        name="", step=1, steps=1, paused=False, hold_left=hold_left, overdue=False, last_copies=False,
+        requests=requests, min_requests=500, findings=findings(gates, ALPHA),
+    )  # fmt: skip
+    return verdicts.ruled(verdicts.BY_EVIDENCE, found).verdict
 
 
 class Outcome(NamedTuple):

@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 from tests.bench import document
 from tests.bench.traffic import GUIDE
-from tests.simulated_rollouts import ALPHA, RUNS, Truth, ramp
+from tests.simulated_rollouts import ALPHA, RUNS, Truth, ramp, ruling
 
+from modelmill.core.verdicts import Verdict
 from modelmill.stats.error_rate import ErrorRate
-from modelmill.stats.policy import Step, Verdict, decide, findings
 from modelmill.stats.window import ArmWindow, Window
 
 MINIMUM = 0.98
@@ -35,8 +35,7 @@ def modelmill(windows: Sequence[Window]) -> Decided:
     evidence, requests = ErrorRate(0.01), 0
     for number, window in enumerate(windows, 1):
         evidence, requests = evidence.update(window), requests + window.candidate.requests
-        step = Step(hold_passed=True, last=True, requests=requests, min_requests=500)
-        verdict = decide(findings({"errorRate": evidence}, ALPHA), step).verdict
+        verdict = ruling({"errorRate": evidence}, requests)
         if verdict is not Verdict.HOLD:
             return verdict, number
     return Verdict.HOLD, len(windows)
@@ -52,7 +51,7 @@ def flagger(windows: Sequence[Window], threshold: int = 5) -> Decided:
         if failed >= threshold:
             return Verdict.REJECT, number
         if passed >= CHECKS:
-            return Verdict.PROMOTE, number
+            return Verdict.ADVANCE, number
     return Verdict.HOLD, len(windows)
 
 
@@ -62,7 +61,7 @@ def argo(windows: Sequence[Window], failure_limit: int = 3) -> Decided:
         failed += not succeeds(window.candidate)
         if failed > failure_limit:
             return Verdict.REJECT, number
-    return Verdict.PROMOTE, CHECKS
+    return Verdict.ADVANCE, CHECKS
 
 
 def argo_consecutive(windows: Sequence[Window], failure_limit: int = 3, success_limit: int = 5) -> Decided:
@@ -75,7 +74,7 @@ def argo_consecutive(windows: Sequence[Window], failure_limit: int = 3, success_
         if failed > failure_limit:
             return Verdict.REJECT, number
         if consecutive >= success_limit:
-            return Verdict.PROMOTE, number
+            return Verdict.ADVANCE, number
     return Verdict.HOLD, len(windows)
 
 
@@ -85,7 +84,7 @@ def z_test(windows: Sequence[Window]) -> Decided:
         control, candidate = control + window.control, candidate + window.candidate
         if control.requests and candidate.requests and z(control, candidate) > CRITICAL:
             return Verdict.REJECT, number
-    return Verdict.PROMOTE, len(windows)
+    return Verdict.ADVANCE, len(windows)
 
 
 def succeeds(arm: ArmWindow) -> bool:
@@ -133,7 +132,7 @@ def cases() -> Iterator[Case]:
 
 def cell(case: Case, decided: Sequence[Decided]) -> str:
     """Share that was decided wrongly, and not at all; the window of the median decision."""
-    wrong = Verdict.REJECT if case.good else Verdict.PROMOTE
+    wrong = Verdict.REJECT if case.good else Verdict.ADVANCE
     ends = sorted(number for verdict, number in decided if verdict is not Verdict.HOLD)
     share = sum(verdict is wrong for verdict, _ in decided) / len(decided)
     open_ = 1 - len(ends) / len(decided)

@@ -17,8 +17,8 @@ from tests.simulated_rollouts import ALPHA, Truth
 from modelmill.stats.agreement import Agreement
 from modelmill.stats.e_values import threshold
 from modelmill.stats.error_rate import ErrorRate
+from modelmill.stats.gates import Evidence
 from modelmill.stats.latency import Latency
-from modelmill.stats.policy import Evidence
 
 GUIDE = document.PATH.with_name("rollouts.md")
 WEIGHTS = (0.05, 0.1, 0.5)

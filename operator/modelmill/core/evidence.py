@@ -7,22 +7,22 @@ from decimal import Decimal as Number
 import msgspec
 
 from modelmill.api.rollout import Analysis, Evidence
-from modelmill.stats import policy
+from modelmill.stats import gates as stats_gates
 from modelmill.stats.agreement import Agreement
 from modelmill.stats.error_rate import ErrorRate
+from modelmill.stats.gates import Finding
 from modelmill.stats.latency import Latency
-from modelmill.stats.policy import Finding
 from modelmill.stats.record import RecordError
 from modelmill.stats.window import Window
 
-Gates = Mapping[str, policy.Evidence]
+Gates = Mapping[str, stats_gates.Evidence]
 States = tuple[tuple[str, str], ...]  # by gate, what a status keeps of its evidence
 _SHOWN = Number("0.001")
 
 
 def gates(analysis: Analysis, states: States = ()) -> Gates:
     """The gates that were declared, with the evidence that they had; a state that cannot be read begins anew."""
-    made: dict[str, policy.Evidence] = {"errorRate": ErrorRate(float(analysis.error_rate.max_increase))}
+    made: dict[str, stats_gates.Evidence] = {"errorRate": ErrorRate(float(analysis.error_rate.max_increase))}
     if analysis.latency is not None:
         made["latency"] = Latency(float(analysis.latency.quantile), float(analysis.latency.max_ratio))
     if analysis.agreement is not None:
@@ -46,7 +46,7 @@ def states(of: Gates) -> States:
 
 def findings(of: Gates, analysis: Analysis) -> tuple[Finding, ...]:
     """What each gate says at the declared confidence."""
-    return policy.findings(of, float(1 - Number(analysis.confidence)))
+    return stats_gates.findings(of, float(1 - Number(analysis.confidence)))
 
 
 def status_of(finding: Finding, state: str) -> dict[str, str]:

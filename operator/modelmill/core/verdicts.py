@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from modelmill.stats.policy import Finding
-from modelmill.stats.policy import Verdict as OfGate
+from modelmill.stats.gates import Finding
+from modelmill.stats.gates import Verdict as OfGate
 
 
 class Verdict(StrEnum):

@@ -1,6 +1,7 @@
 """Each policy of a rollout by itself, and what each strategy's chain makes of them."""
 
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ import pytest
 from modelmill.core import verdicts
 from modelmill.core.strategies import STRATEGIES
 from modelmill.core.verdicts import Input, Verdict, ruled
-from modelmill.stats.policy import Finding
-from modelmill.stats.policy import Verdict as OfGate
+from modelmill.stats.gates import Finding
+from modelmill.stats.gates import Verdict as OfGate
 
 
 def finding(verdict: OfGate = OfGate.PROMOTE, gate: str = "errorRate", in_favour: float | None = 5.0) -> Finding:
@@ -89,6 +90,23 @@ def test_the_first_policy_of_a_strategy_that_says_something_decides(
     ruling = ruled(STRATEGIES[strategy].policies, found(**changes))
     assert ruling.verdict is verdict
     assert reason in (None, ruling.reason)
+
+
+def test_of_all_that_can_be_nothing_advances_against_a_gate_too_soon_or_without_evidence() -> None:
+    gates = [finding(verdict) for verdict in OfGate]
+    holds = (None, timedelta(), timedelta(1))
+    for a, b, paused, hold, overdue, step, requests in product(
+        gates, gates, (False, True), holds, (False, True), (2, 3), (0, 500)
+    ):
+        seen = found(findings=(a, b), paused=paused, hold_left=hold, overdue=overdue, step=step, requests=requests)
+        ruling = ruled(verdicts.BY_EVIDENCE, seen)
+        against = OfGate.REJECT in (a.verdict, b.verdict)
+        assert (ruling.verdict is Verdict.REJECT) == against
+        if ruling.verdict is Verdict.ADVANCE:
+            assert requests == 500
+            assert hold == timedelta()
+            assert not paused
+            assert step == 2 or a.verdict is b.verdict is OfGate.PROMOTE
 
 
 def test_only_a_rolling_update_has_no_steps_and_only_a_canary_gives_requests() -> None:

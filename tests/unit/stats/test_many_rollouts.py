@@ -6,15 +6,17 @@ standard errors more.
 """
 
 import math
+from datetime import timedelta
 
 import pytest
 
+from modelmill.core.verdicts import Verdict
 from modelmill.stats.agreement import Agreement
 from modelmill.stats.error_rate import ErrorRate
+from modelmill.stats.gates import Evidence
 from modelmill.stats.latency import Latency
-from modelmill.stats.policy import Evidence, Step, Verdict, decide, findings
 from modelmill.stats.scores import Scores
-from simulated_rollouts import ALPHA, Truth, ramp, shifted, simulate, steps
+from simulated_rollouts import ALPHA, Truth, ramp, ruling, shifted, simulate, steps
 
 QUICK = [pytest.param(100, id="100 runs")]
 RUNS = [*QUICK, pytest.param(2_000, id="2,000 runs", marks=pytest.mark.slow)]
@@ -179,8 +181,7 @@ def test_all_gates_together_are_wrong_no_more_often_than_one(runs: int) -> None:
         verdict = Verdict.HOLD
         for window in windows:
             gates = {name: evidence.update(window) for name, evidence in gates.items()}
-            step = Step(hold_passed=False, last=True, requests=500, min_requests=500)
             if verdict is not Verdict.REJECT:
-                verdict = decide(findings(gates, ALPHA), step).verdict
+                verdict = ruling(gates, requests=500, hold_left=timedelta(1))
         rejected += verdict is Verdict.REJECT
     assert rejected / runs <= at_most(ALPHA, runs)
