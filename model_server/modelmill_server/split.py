@@ -88,7 +88,7 @@ class Split:
         self._routes = routes
         self._weight = float(routes.weight)
         self._copied = float(routes.shadow)
-        self._copies = bool(routes.shadow) or self._candidate.breaker.is_open  # some request may have to be copied
+        self._see_copies()
         if routes.shadow:
             self._arms.shadows()
         self._sticky = None if routes.sticky_header is None else routes.sticky_header.encode()
@@ -314,12 +314,16 @@ class Split:
             arms.candidate.refused()
         arms.fell_back(reason)
 
+    def _see_copies(self) -> None:
+        """Whether some request may have to be copied: a candidate that gets none at all is not tried, either."""
+        self._copies = bool(self._copied) or (self._candidate.breaker.is_open and self._weight > 0)
+
     def _see_breaker(self) -> None:
         breaker = self._candidate.breaker
         if breaker.is_open is not self._in_order:
             return
         self._in_order = not breaker.is_open
-        self._copies = breaker.is_open or bool(self._copied)
+        self._see_copies()
         if not self._ended:
             self._arms.breaker(is_open=breaker.is_open)
         if breaker.is_open:

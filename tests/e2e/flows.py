@@ -82,12 +82,14 @@ class Recorder:
     # What was there at a moment.
 
     def pods_at(self, moment: float) -> list[dict[str, Any]]:
-        """The pods that had been made by then and were not gone, as they were last."""
+        """The pods that had been made by then and were not gone, as they were when they last had an address."""
         found = []
         for versions in list(self.objects["pods"].values()):  # a thread adds to them
-            last = next((v.manifest for v in reversed(versions) if v.manifest is not None), None)
+            # A pod that has ended may lose its address before it is gone.
+            manifests = (v.manifest for v in reversed(versions) if v.manifest is not None)
+            last = next((m for m in manifests if _addresses(m)), None)
             ended = versions[-1].since if versions[-1].manifest is None else float("inf")
-            if last is not None and versions[0].since - _KNOWN_BY <= moment <= ended and _addresses(last):
+            if last is not None and versions[0].since - _KNOWN_BY <= moment <= ended:
                 found.append(last)
         return found
 

@@ -140,6 +140,27 @@ def test_a_candidate_that_hangs_costs_few_callers_the_wait(cancer: Made, other: 
     assert seen.open_breakers == 1
 
 
+def test_a_candidate_that_is_to_get_nothing_is_not_tried(cancer: Made, other: Server, server: Stable) -> None:
+    """What fails is tried again and again, but not after its weight went to zero: there may be nobody any more."""
+    with between(other.port) as proxy:
+        proxy.answering = says(answer(b"{}", 500))
+        server.follow(to(proxy.port, 50))
+        with load(server.port, one_row(cancer)) as callers:
+            until(lambda: server.counted().open_breakers == 1, "the breaker opens")
+            tried = len(proxy.requests)
+            until(lambda: len(proxy.requests) > tried, "it is tried")
+            server.mounted.write(to(proxy.port, 0))
+            fell_back = -1
+            while fell_back != (fell_back := sum(server.counted().fallbacks.values())):
+                time.sleep(1)  # until no request is the candidate's
+            tried = len(proxy.requests)
+            time.sleep(9)  # the longest pause, and one second
+            assert len(proxy.requests) == tried
+            server.mounted.write(to(proxy.port, 50))
+            until(lambda: len(proxy.requests) > tried, "it is tried again")
+        assert_unnoticed(callers, server.counted())
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
 def test_the_candidate_dies_or_stops_and_comes_back(cancer: Made, server: Stable, number: signal.Signals) -> None:
     with candidate(cancer) as other:
