@@ -18,6 +18,7 @@ from modelmill.core.resources import TYPES
 from modelmill.shell import login
 from modelmill.shell.api import Api
 from modelmill.shell.cache import Cache, ObjectKey
+from modelmill.shell.events import Recorder
 from modelmill.shell.executor import Executor, Stale
 from modelmill.shell.lease import Fence, clock
 from modelmill.shell.login import Credentials
@@ -96,7 +97,8 @@ class Incarnation:
         self._synced = False
         self._cache = Cache(CONTROLLERS, SETTINGS)
         self._fence = Fence()
-        executor = Executor(api, self._cache, self._fence, self._woken.update, "test")
+        self._events = Recorder(api, self._fence, "test")
+        executor = Executor(api, self._cache, self._fence, self._woken.update, self._events)
         queue: WorkQueue[ObjectKey] = WorkQueue()  # where a pause is asked for; `settle` looks at everything instead
         self._reconciler = Reconciler(CONTROLLERS, api, self._cache, queue, executor, Metrics(), clock)
 
@@ -134,6 +136,7 @@ class Incarnation:
             self._fence.renewed(clock())
             try:
                 await self._reconciler.reconcile(key)
+                await self._events.flush()
             except Stale:
                 if key not in again:
                     again.add(key)

@@ -3,9 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 from itertools import groupby
-from uuid import uuid4
 
 from modelmill.api.schema import API_VERSION
 from modelmill.core.plan import (
@@ -27,14 +25,12 @@ from modelmill.core.pods import INDEX_LABEL
 from modelmill.core.resources import MANAGED_BY, OWNER_LABEL, TYPES, Manifest, ResourceType
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache, ObjectKey
-from modelmill.shell.events import Budget
+from modelmill.shell.events import Recorder
 from modelmill.shell.lease import Fence
-from modelmill.shell.logs import about
 from modelmill.shell.watch import Wake
 
 logger = logging.getLogger(__name__)
 
-_NOTE = 1024  # bytes of an Event's note
 _JOB_UID_LABEL = "batch.kubernetes.io/controller-uid"  # on the pods of a Job, by Kubernetes
 
 
@@ -49,7 +45,7 @@ class Executor:
     """Writes to the API server for whoever holds the lease."""
 
     def __init__(
-        self, api: Api, cache: Cache, fence: Fence, wake: Wake, identity: str, hindered: Hindered = lambda *_: None
+        self, api: Api, cache: Cache, fence: Fence, wake: Wake, events: Recorder, hindered: Hindered = lambda *_: None
     ) -> None:
         """`hindered` is told why no status of a kind can be written, or (None) that one was."""
         self._api = api
@@ -57,8 +53,7 @@ class Executor:
         self._cache = cache
         self._fence = fence
         self._wake = wake
-        self._identity = identity
-        self._events = Budget()
+        self._events = events
 
     async def carry_out(self, key: ObjectKey, observed: Observed, plan: Plan) -> None:
         """The writes planned from that snapshot, in order; neighbouring creates and applies at the same time.
@@ -89,7 +84,7 @@ class Executor:
                 case SetStatus():
                     await self._set_status(key, observed.object, write)
                 case Record():
-                    await self._record(key, observed.object, write)
+                    self._events.record(key, observed.object, write)
 
     def _remember_refused(self, key: ObjectKey, kind: str, name: str, message: str) -> None:
         if self._cache.set_refused(key, kind, name, message):
@@ -212,45 +207,6 @@ class Executor:
         self._wake(self._cache.store(kind, applied))
         if write.baseline is not None:
             self._cache.weighed(applied, write.baseline)
-
-    async def _record(self, key: ObjectKey, owner: Manifest, write: Record) -> None:
-        kind, namespace, name = key
-        if not self._events.take(owner["metadata"]["uid"]):
-            logger.info("no Event was recorded, there were many: %s: %s", write.reason, write.message, extra=about(key))
-            return
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        event = {
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {"name": f"{name}.{uuid4().hex[:16]}", "namespace": namespace},
-            "eventTime": now,
-            "reportingController": "modelmill.dev/operator",
-            "reportingInstance": self._identity[:128],
-            "action": "Reconcile",
-            "type": write.type,
-            "reason": write.reason,
-            "note": write.message.encode()[:_NOTE].decode(errors="ignore"),
-            "regarding": {
-                "apiVersion": API_VERSION,
-                "kind": kind,
-                "namespace": namespace,
-                "name": name,
-                "uid": owner["metadata"]["uid"],
-                "resourceVersion": owner["metadata"]["resourceVersion"],
-            },
-        }
-        try:
-            answer = await self._api.request(
-                "POST",
-                f"/apis/events.k8s.io/v1/namespaces/{namespace}/events",
-                verb="create",
-                kind="Event",
-                body=event,
-            )
-            answer.release()
-        except ApiError as error:
-            # An Event is for people; a namespace that goes away takes none.
-            logger.info("no Event was recorded: %s", error, extra=about(key))
 
 
 def _lost_labels(child: Manifest, owner: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ from modelmill.shell import intake, login, watch
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache, InvalidObjectError, ObjectKey
 from modelmill.shell.collector import Collector
+from modelmill.shell.events import Recorder
 from modelmill.shell.executor import Executor
 from modelmill.shell.health import Health
 from modelmill.shell.lease import Elector, Fence, NotLeader
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 _PAUSES = (1.0, 1.0, 2.0, 3.0, 5.0, 10.0)  # seconds, between looks at our own kinds
 _KOPF_ENDS = 8.0  # seconds: it takes five where all is well
 _PATIENCE = 5.0  # seconds with kinds that are there and cannot be read
+_FINISH_EVENTS = 0.5  # seconds for the Events that were not written yet
 _FINISH = 1.5  # seconds for what is being reconciled when the process is asked to end: a standby then waits for under 3
 _BURST = 0.2  # seconds: news of the same child that come within this time are one
 
@@ -76,7 +78,8 @@ class Process:
         self._unserved: set[str] = set()  # kinds that were not there when kopf looked for them
         self._anew = asyncio.Event()  # kopf has to watch everything anew
         self.health = Health(self.queue, everything, metrics)
-        executor = Executor(api, self.cache, self._fence, self.wake_behind, self.identity, self.health.hindered)
+        self._events = Recorder(api, fence, identity, lambda: len(self.queue) > 0)
+        executor = Executor(api, self.cache, fence, self.wake_behind, self._events, self.health.hindered)
         self._reconciler = Reconciler(CONTROLLERS, api, self.cache, self.queue, executor, metrics, usable=self._usable)
         self._collector = Collector(self.cache, self.wake_soon, metrics, utc_now)
         metrics.watch(self.cache, self.queue, CONTROLLERS)
@@ -135,6 +138,8 @@ class Process:
             if code == 0 and self._fence.open:
                 # A write that is cut off may still be applied, after another one has taken over.
                 await self.queue.stop(_FINISH)
+                with contextlib.suppress(NotLeader, TimeoutError):
+                    await asyncio.wait_for(self._events.flush(), _FINISH_EVENTS)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -159,10 +164,11 @@ class Process:
         self._enqueue_everything()
         workers = asyncio.create_task(run_workers(self._reconciler, self._options.workers), name="workers")
         collecting = asyncio.create_task(self._collector.run(), name="collector")
+        events = asyncio.create_task(self._events.run(), name="events")
         # A renewal that outlived us would take the lease back after it was released.
         renewal = asyncio.create_task(self._elector.renew(), name="renewal")
         try:
-            done, _ = await asyncio.wait([workers, renewal], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([workers, renewal, events], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         except* NotLeader:
@@ -170,9 +176,10 @@ class Process:
         finally:
             self.health.leading = False
             self._metrics.leader.set(0)
-            for task in (workers, renewal, collecting):
+            tasks = (workers, renewal, events, collecting)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(workers, renewal, collecting, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _intake(self, stop: asyncio.Event, signals: asyncio.Event) -> None:
         """Run kopf until `stop` is set, as soon as it can find the kinds of ours.

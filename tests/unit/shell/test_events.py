@@ -1,6 +1,99 @@
-"""Events: an object that flaps has so many and no more."""
+"""Events: they wait for what is more important, and an object that flaps has so many and no more."""
 
-from modelmill.shell.events import BURST, REFILL_SECONDS, Budget
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import kopf
+from aiohttp import web
+
+from modelmill.core.plan import Record
+from modelmill.shell.api import Api
+from modelmill.shell.events import BURST, REFILL_SECONDS, Budget, Recorder
+from modelmill.shell.lease import Fence, NotLeader, clock
+from modelmill.shell.login import Credentials
+
+KEY = ("Model", "team-a", "triage")
+OWNER: dict[str, Any] = {"metadata": {"uid": "u", "resourceVersion": "1"}}
+
+
+class Server:
+    """An API server that takes Events, or hangs up."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+        self.hangs_up = False
+
+    async def take(self, request: web.Request) -> web.Response:
+        if self.hangs_up:
+            assert request.transport is not None
+            request.transport.close()
+        else:
+            self.reasons.append((await request.json())["reason"])
+        return web.json_response({})
+
+
+@asynccontextmanager
+async def recorder(busy: Callable[[], bool] = lambda: False) -> AsyncIterator[tuple[Server, Recorder, Fence]]:
+    """A recorder that runs, its server, and the fence that lets it write."""
+    server, fence, app = Server(), Fence(), web.Application()
+    fence.renewed(clock() + 1000)
+    app.router.add_post("/apis/events.k8s.io/v1/namespaces/team-a/events", server.take)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with Api(Credentials.fixed(kopf.ConnectionInfo(server=host)), lambda *_: None) as api:
+        made = Recorder(api, fence, "test", busy)
+        running = asyncio.create_task(made.run())
+        yield server, made, fence
+        running.cancel()
+        with suppress(asyncio.CancelledError, NotLeader):
+            await running
+    await runner.cleanup()
+
+
+async def written(server: Server, number: int) -> list[str]:
+    async with asyncio.timeout(10):
+        while len(server.reasons) < number:
+            await asyncio.sleep(0.01)
+    return server.reasons
+
+
+async def test_events_wait_while_objects_do_and_keep_their_order() -> None:
+    busy = True
+    async with recorder(lambda: busy) as (server, made, _):
+        for reason in ("A", "B", "C"):
+            made.record(KEY, OWNER, Record("Normal", reason, "x"))
+        await asyncio.sleep(0.5)
+        assert server.reasons == []
+        busy = False
+        assert await written(server, 3) == ["A", "B", "C"]
+
+
+async def test_an_event_survives_an_api_server_that_is_away() -> None:
+    async with recorder() as (server, made, _):
+        server.hangs_up = True
+        made.record(KEY, OWNER, Record("Normal", "A", "x"))
+        await asyncio.sleep(0.5)
+        server.hangs_up = False
+        assert await written(server, 1) == ["A"]
+
+
+async def test_who_does_not_lead_writes_none() -> None:
+    async with recorder() as (server, made, fence):
+        fence.close()
+        made.record(KEY, OWNER, Record("Normal", "A", "x"))
+        await asyncio.sleep(0.2)
+        assert server.reasons == []
+
+
+async def test_what_waits_at_the_end_is_written() -> None:
+    async with recorder(lambda: True) as (server, made, _):
+        made.record(KEY, OWNER, Record("Normal", "A", "x"))
+        await made.flush()
+        assert server.reasons == ["A"]
 
 
 def test_an_object_has_a_burst_of_events_and_then_one_now_and_then() -> None:

@@ -12,6 +12,7 @@ from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import Create, Delete, Listed, Plan, Record, SetStatus, Settings
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache
+from modelmill.shell.events import Recorder
 from modelmill.shell.executor import Executor, Stale
 from modelmill.shell.lease import Fence, clock
 from modelmill.shell.login import Credentials
@@ -78,11 +79,13 @@ async def carried_out(api: Api, cache: Cache, key: tuple[str, str, str], *writes
     """Whose statuses cannot be written, and why, after a plan with these writes."""
     fence, hindered = Fence(), dict[str, str | None]()
     fence.renewed(clock() + 1000)
-    executor = Executor(api, cache, fence, lambda _: None, "test", hindered.__setitem__)
+    events = Recorder(api, fence, "test")
+    executor = Executor(api, cache, fence, lambda _: None, events, hindered.__setitem__)
     observed = cache.observe(key)
     assert observed is not None
     with contextlib.suppress(Stale, ApiError):
         await executor.carry_out(key, observed, Plan(writes))
+    await events.flush()
     return hindered
 
 

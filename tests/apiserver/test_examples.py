@@ -1,0 +1,33 @@
+"""Every manifest in examples/ is one that the API server takes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from live import ROOT, Kubectl
+
+FOLDERS = sorted((ROOT / "examples").glob("*/kustomization.yaml"))
+RESOURCES = {path.parent / name for path in FOLDERS for name in yaml.safe_load(path.read_text())["resources"]}
+# What a kustomization brings is asked with it.
+FILES = sorted({*(ROOT / "examples").glob("*/*.yaml")} - {*FOLDERS} - RESOURCES)
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FOLDERS, ids=shown)
+def test_a_folder(kubectl: Kubectl, path: Path) -> None:
+    assert kubectl.output("apply", "--dry-run=server", "-k", str(path.parent))
+
+
+@pytest.mark.parametrize("path", FILES, ids=shown)
+def test_a_file(kubectl: Kubectl, path: Path) -> None:
+    assert kubectl.output("apply", "--dry-run=server", "-f", str(path))
+
+
+def test_there_is_one_for_each_strategy() -> None:
+    found = [yaml.safe_load(path.read_text()) for path in (ROOT / "examples/rollouts").glob("*.yaml")]
+    strategies = {m["spec"]["rollout"]["strategy"] for m in found if m["kind"] == "ModelDeployment"}
+    assert strategies == {"RollingUpdate", "Canary", "BlueGreen", "Shadow"}
