@@ -25,6 +25,9 @@ PROGRESS: dict[str, Any] = {
     ],
 }
 
+PASSED = {
+    "step": 1, "weight": 5, "shadow": 0, "startedAt": TIME, "endedAt": TIME, "requests": 700, "failures": 1,
+}  # fmt: skip
 OBJECTS: dict[str, list[dict[str, Any]]] = {
     "Workspace": [
         {
@@ -388,6 +391,33 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "windows": 4,
                     "weighedAt": TIME,
                     "epoch": "90ab11c2-5c1f-1767225600",
+                    "passed": [PASSED],
+                },
+                "lastRollout": {
+                    "revision": "77cd0a1e",
+                    "version": 5,
+                    "stable": "3fa94c1b",
+                    "strategy": "Canary",
+                    "outcome": "RolledBack",
+                    "reason": "EvidenceAgainst",
+                    "message": "errorRate",
+                    "startedAt": TIME,
+                    "endedAt": TIME,
+                    "windows": 4,
+                    "requests": 1840,
+                    "failures": 90,
+                    "evidence": [
+                        {
+                            "gate": "errorRate",
+                            "logE": "4.310",
+                            "threshold": "4.094",
+                            "logEPromotion": "-1.020",
+                            "thresholdPromotion": "2.996",
+                            "verdict": "Reject",
+                            "state": "",
+                        }
+                    ],
+                    "passed": [PASSED],
                 },
                 "rolledBack": {
                     "revision": "77cd0a1e",

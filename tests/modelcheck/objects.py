@@ -200,7 +200,9 @@ def _canonical(kind: str, manifest: Manifest) -> dict[str, Any]:
 
 def _shorten(status: dict[str, Any]) -> None:
     """Evidence without end: what a gate has seen is as much as its verdict takes, and windows are even or odd."""
+    status.pop("lastRollout", None)  # nothing is decided by it
     candidate = status.get("candidate") or {}
+    candidate.pop("passed", None)
     if "windows" in candidate:
         candidate |= {"windows": candidate["windows"] % 2, "failures": 0, "requests": min(candidate["requests"], 1)}
     if candidate.get("evidence"):

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from modelmill_trainer import html_frame
+from modelmill_contracts import html_frame
 from modelmill_trainer.data_profile import Categories, DataProfile, Histogram, Numbers
 
 MOVED = 0.1  # an effect from here on is marked

@@ -6,7 +6,8 @@ Of text columns it shows the frequent values that the profile names, and no othe
 import html
 from collections.abc import Mapping
 
-from modelmill_trainer import column_cards, html_frame
+from modelmill_contracts import html_frame
+from modelmill_trainer import column_cards
 from modelmill_trainer.column_cards import MOVED
 from modelmill_trainer.data_profile import DataProfile
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from modelmill_contracts import digest
+from modelmill_contracts import digest, html_frame
 from modelmill_contracts.evaluation import Bin, Calibration, Confusion, Evaluation, Importance
-from modelmill_trainer import column_cards, html_frame, slicing
+from modelmill_trainer import column_cards, slicing
 from modelmill_trainer import facts as words
 from modelmill_trainer.column_cards import MOVED
 from modelmill_trainer.facts import Facts

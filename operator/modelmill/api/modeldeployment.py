@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from modelmill.api.rollout import CandidateStatus, RolledBack, Rollout
+from modelmill.api.rollout import CandidateStatus, LastRollout, RolledBack, Rollout
 from modelmill.api.schema import (
     ATOMIC,
     INT64,
@@ -157,6 +157,8 @@ class ModelDeploymentStatus(Status):
     """The revision that is coming up. Absent: none is."""
     rolled_back: RolledBack | None = None
     """The revision that the spec asks for and that is not tried again by itself. Absent: there is none."""
+    last_rollout: LastRollout | None = None
+    """The rollout that ended last. Absent: none has."""
     last_handled_action: Annotated[str | None, Field(max_length=64)] = None
     """The annotation modelmill.dev/action, once it was handled: VERB@REVISION."""
     history: Annotated[tuple[PromotedRevision, ...], Field(max_length=101, json_schema_extra=ATOMIC)] = ()

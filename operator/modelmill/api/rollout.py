@@ -156,6 +156,28 @@ class Evidence(Schema):
     """What the operator goes on from, so that its restart changes nothing; for programs."""
 
 
+class PassedStep(Schema):
+    """A step that a rollout has behind it, and what had been counted when it ended."""
+
+    step: Annotated[int, Field(ge=1, le=16)]
+    """Which one, 1 being the first."""
+    weight: Annotated[int, Field(ge=0, le=100)]
+    """The share of requests in percent that the candidate answered."""
+    shadow: Annotated[int, Field(ge=0, le=100)]
+    """The share of requests in percent that it got copies of."""
+    started_at: Timestamp
+    """When it began."""
+    ended_at: Timestamp
+    """When it ended."""
+    requests: Annotated[int, Field(ge=0, json_schema_extra=INT64)]
+    """How many requests the candidate had been given by then, since the first step began."""
+    failures: Annotated[int, Field(ge=0, json_schema_extra=INT64)]
+    """How many of them had failed."""
+
+
+Passed = Annotated[tuple[PassedStep, ...], Field(max_length=16, json_schema_extra=ATOMIC)]
+
+
 class CandidateStatus(Schema):
     """The revision that is coming up, and how far it is."""
 
@@ -193,6 +215,8 @@ class CandidateStatus(Schema):
     """When that was last."""
     epoch: Annotated[str | None, Field(max_length=64)] = None
     """What pods count for it under: the revision, its settings and when it began."""
+    passed: Passed = ()
+    """The steps that it has behind it."""
 
 
 class RolledBack(Schema):
@@ -210,3 +234,36 @@ class RolledBack(Schema):
     """Digits that stand for the spec without replicas: with another one it is tried again."""
     at: Timestamp
     """When it was rolled back."""
+
+
+class LastRollout(Schema):
+    """The rollout that ended last, for people: kubectl mill rollout NAME --html FILE."""
+
+    revision: Annotated[str, Field(max_length=16)]
+    """The revision that came up: eight hex digits that stand for artifact, server and store."""
+    version: Annotated[int | None, Field(json_schema_extra=INT64)] = None
+    """Number of the model's version. Absent: it serves an artifact by uri, or nobody knows any more."""
+    stable: Annotated[str | None, Field(max_length=16)] = None
+    """The revision that served meanwhile."""
+    strategy: Literal["RollingUpdate", "Canary", "BlueGreen", "Shadow"]
+    """How it was to take over."""
+    outcome: Literal["Promoted", "RolledBack", "Superseded"]
+    """It took over, was rolled back, or something else was asked for before it came to its end."""
+    reason: Annotated[str | None, Field(max_length=128)] = None
+    """Why it was rolled back, in one CamelCase word."""
+    message: Annotated[str | None, Field(max_length=1024)] = None
+    """Why it was rolled back, in words for people."""
+    started_at: Timestamp
+    """When its first step began."""
+    ended_at: Timestamp
+    """When it ended."""
+    windows: Annotated[int, Field(ge=0, json_schema_extra=INT64)]
+    """How many times evidence was weighed."""
+    requests: Annotated[int, Field(ge=0, json_schema_extra=INT64)]
+    """How many requests the candidate was given, copies included."""
+    failures: Annotated[int, Field(ge=0, json_schema_extra=INT64)]
+    """How many of them failed; users were answered by the stable revision."""
+    evidence: Annotated[tuple[Evidence, ...], Field(max_length=8, json_schema_extra=listmap("gate"))] = ()
+    """What each gate of the analysis knew."""
+    passed: Passed = ()
+    """The steps that it had behind it."""

@@ -4,10 +4,12 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from modelmill.api.modeldeployment import ModelDeployment
 from modelmill.cli.cluster import Cluster, CommandError, Manifest
+from modelmill.cli.rollout_page import page, sides
 from modelmill.cli.tree import UNICODE, Lines
 
 NAME = "rollout"
@@ -19,10 +21,15 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="a ModelDeployment")
+    parser.add_argument(
+        "--html", metavar="FILE", type=Path, help="write a page of it, or of the last one where none goes on"
+    )
     parser.add_argument("--once", action="store_true", help="show it as it is now, and end")
 
 
 def run(arguments: argparse.Namespace, cluster: Cluster, lines: Lines) -> str:
+    if arguments.html is not None:
+        return _written(arguments.html, found(cluster, arguments.name))
     if arguments.once or not sys.stdout.isatty():
         return "\n".join(drawn(found(cluster, arguments.name), lines))
     try:
@@ -31,6 +38,17 @@ def run(arguments: argparse.Namespace, cluster: Cluster, lines: Lines) -> str:
             time.sleep(_EVERY)
     except KeyboardInterrupt:
         return ""
+
+
+def _written(path: Path, deployment: Manifest) -> str:
+    made = page(deployment)
+    if made is None:
+        raise CommandError(f"ModelDeployment {deployment['metadata']['name']} has had no rollout by steps yet")
+    try:
+        path.write_text(made)
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}") from error
+    return f"{path} is written"
 
 
 def found(cluster: Cluster, name: str) -> Manifest:
@@ -60,6 +78,9 @@ def drawn(deployment: Manifest, lines: Lines) -> Iterator[str]:
             yield f"  requests {counted}, weighed {times} times"
         for gate in candidate.get("evidence", ()):
             yield from _gate(gate, lines)
+    last = status.get("lastRollout")
+    if last and not candidate:
+        yield f"  last rollout: {last['revision']}: {last['outcome']} at {last['endedAt']}; --html FILE writes a page of it"
     back = status.get("rolledBack")
     if back:
         yield f"  rolled back: {back['revision']} at {back['at']}: {back['reason']}: {back['message']}"
@@ -80,13 +101,10 @@ def _arm(name: str, arm: Mapping[str, Any], weight: int, lines: Lines) -> str:
 
 def _gate(gate: Mapping[str, Any], lines: Lines) -> Iterator[str]:
     """How near the evidence is to what it takes, against the candidate and for it."""
-    sides = [("against", gate["logE"], gate["threshold"])]
-    if "logEPromotion" in gate:
-        sides.append(("for it", gate["logEPromotion"], gate["thresholdPromotion"]))
-    for number, (side, log_e, threshold) in enumerate(sides):
-        share = max(0.0, min(1.0, float(log_e) / float(threshold)))
+    for number, (side, log_e, threshold) in enumerate(sides(gate)):
+        share = max(0.0, min(1.0, log_e / threshold))
         title = f"{gate['gate']}: {gate['verdict']}" if number == 0 else ""
-        yield f"  {title:22} {side:8} {_bar(share, lines)} ln E {float(log_e):.2f} of {float(threshold):.2f}"
+        yield f"  {title:22} {side:8} {_bar(share, lines)} ln E {log_e:.2f} of {threshold:.2f}"
 
 
 def _bar(share: float, lines: Lines) -> str:

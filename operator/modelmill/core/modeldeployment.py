@@ -21,6 +21,7 @@ from modelmill.api.modeldeployment import ModelDeploymentSpec
 from modelmill.core import (
     actions,
     conditions,
+    ended,
     network,
     retry,
     revisions,
@@ -64,6 +65,7 @@ class RolloutFacts:
     paths: routing.Paths
     window: Window | None
     counted: tuple[tuple[str, Counted], ...]  # what pods answered last, by UID
+    last: api.LastRollout | None  # the one that ended before
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Decision:
     requeue_after: timedelta | None = None
     course: Course | None = None  # None: there is nothing to be rolled out
     told: tuple[Write, ...] = ()  # what changes of what pods are told
+    ended: api.LastRollout | None = None  # the rollout that ends now
 
 
 def depends(manifest: Manifest) -> tuple[Key, ...]:
@@ -163,6 +166,7 @@ def _rollout(observed: Observed, spec: ModelDeploymentSpec, serves: str | None) 
         paths=routing.observe(observed, KIND, serves),
         window=window,
         counted=tuple(sorted(counted.items(), key=lambda pod: pod[0])),
+        last=api.LastRollout.model_validate(status["lastRollout"]) if "lastRollout" in status else None,
     )
 
 
@@ -265,7 +269,8 @@ def _told(facts: Facts, decision: Decision, serves: str | None, now: datetime) -
         now,
     )
     told = tuple(write for write in told if not _is_foreign(facts, write))
-    return replace(decision, told=told, requeue_after=_soonest(decision.requeue_after, again))
+    ending = ended.last(known.settings, known.progress, course, facts.running, serves, decision.serving, now)
+    return replace(decision, ended=ending, told=told, requeue_after=_soonest(decision.requeue_after, again))
 
 
 def _is_foreign(facts: Facts, write: Write) -> bool:
@@ -417,7 +422,7 @@ def render(facts: Facts, decision: Decision) -> Outcome:
         "selector": f"{serving.NAME_LABEL}={subject.name}",
         "stable": revisions.status_of(stable),
         "candidate": _candidate(facts, decision, coming),
-        **_said_of_rollout(facts, course),
+        **_said_of_rollout(facts, decision),
         "history": [revisions.promotion_status(p) for p in decision.history] or None,
     }
     ready, available = _conditions(facts, decision, stable)
@@ -445,10 +450,12 @@ def _candidate(facts: Facts, decision: Decision, coming: Running | None) -> dict
     return {**said, **rollout.status_of(facts.rollout.settings, course.progress, decision.waiting)}
 
 
-def _said_of_rollout(facts: Facts, course: Course | None) -> dict[str, Any]:
+def _said_of_rollout(facts: Facts, decision: Decision) -> dict[str, Any]:
+    course = decision.course
     back = course.rolled_back if course is not None else facts.rollout.rolled_back
     return {
         "rolledBack": back.model_dump(mode="json", by_alias=True, exclude_none=True) if back is not None else None,
+        "lastRollout": ended.status_of(decision.ended or facts.rollout.last),
         "lastHandledAction": course.handled if course is not None else facts.rollout.handled,
     }
 

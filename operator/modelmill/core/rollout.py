@@ -48,6 +48,7 @@ class Progress:
     requests: int = 0
     failures: int = 0
     states: evidence.States = ()
+    passed: tuple[api.PassedStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Course:
     waiting: Waiting | None = None
     look_again: timedelta | None = None
     weighed: bool = False  # the open window is part of the progress
+    ended: Progress | None = None  # what came to its end now, with the window that ended it
     events: tuple[Record, ...] = ()
 
 
@@ -356,18 +358,32 @@ def _ruled(situation: Situation, progress: Progress, ruling: Ruling, now: dateti
     if rollback:
         back = _back(situation, ruling.reason, ruling.message, now)
         event = Record("Warning", "RolledBack", f"revision {wanted}: {ruling.message}")
-        return replace(_after_rollback(situation, back), events=(event,))
+        return replace(_after_rollback(situation, back), events=(event,), ended=progress)
     if verdict in (Verdict.REJECT, Verdict.INCONCLUSIVE):
         waiting = Waiting(str(progress.state), f"{ruling.message}; {_ways_out(situation)}", stalled=True)
         event = Record("Warning", ruling.reason, f"revision {wanted}: {ruling.message}")
         return Course(wanted, by_steps=True, progress=progress, waiting=waiting, events=(event,))
     events: tuple[Record, ...] = ()
     if verdict is Verdict.ADVANCE:
-        progress = replace(progress, step=progress.step + 1, state=RUNNING, step_at=timestamp(now))
+        passed = (*progress.passed, _passed(settings, progress, now))
+        progress = replace(progress, step=progress.step + 1, state=RUNNING, step_at=timestamp(now), passed=passed)
         weight, _ = shares(settings, progress)
         events = (Record("Normal", "StepPassed", f"revision {wanted}: {ruling.message}; its weight is {weight} now"),)
     return Course(
         wanted, by_steps=True, progress=progress, waiting=Waiting(ruling.reason, ruling.message), events=events
+    )
+
+
+def _passed(settings: api.Rollout, progress: Progress, now: datetime) -> api.PassedStep:
+    weight, shadow = shares(settings, progress)
+    return api.PassedStep(
+        step=progress.step,
+        weight=weight,
+        shadow=shadow,
+        started_at=progress.step_at,
+        ended_at=timestamp(now),
+        requests=progress.requests,
+        failures=progress.failures,
     )
 
 
@@ -390,6 +406,7 @@ def progress_of(candidate: Manifest | None) -> Progress | None:
         requests=said.requests or 0,
         failures=said.failures or 0,
         states=evidence.of_status(said.evidence),
+        passed=said.passed,
     )
 
 
@@ -414,4 +431,5 @@ def status_of(settings: api.Rollout, progress: Progress, waiting: Waiting | None
         "windows": progress.windows,
         "weighedAt": progress.weighed_at,
         "epoch": progress.epoch,
+        **({"passed": [s.model_dump(mode="json", by_alias=True) for s in progress.passed]} if progress.passed else {}),
     }

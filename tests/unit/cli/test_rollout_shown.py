@@ -1,12 +1,15 @@
 """What a person sees of a rollout, and what the verbs ask for."""
 
+from pathlib import Path
 from typing import Any
 
+import browser
 import pytest
 
 from modelmill.cli.actions import ACTIONS
 from modelmill.cli.cluster import CommandError
 from modelmill.cli.rollout import drawn
+from modelmill.cli.rollout_page import page
 from modelmill.cli.tree import ASCII
 
 GATE = {
@@ -59,3 +62,50 @@ def test_each_verb_names_the_revision_that_it_is_about(action: Any) -> None:
     assert action.asked(again) == f"{action.NAME}@{revision}#2"
     with pytest.raises(CommandError, match=f"nothing to {action.NAME} of ModelDeployment triage"):
         action.asked({"metadata": {"name": "triage"}, "status": {}})
+
+
+PASSED = {
+    "step": 1, "weight": 5, "shadow": 0, "startedAt": "2026-01-01T12:00:00Z", "endedAt": "2026-01-01T12:05:00Z",
+    "requests": 700, "failures": 1,
+}  # fmt: skip
+ENDED = {
+    "revision": "77cd0a1e", "version": 5, "stable": "3fa94c1b", "strategy": "Canary", "outcome": "RolledBack",
+    "reason": "EvidenceAgainst", "message": "errorRate: <script>alert(1)</script>", "startedAt": "2026-01-01T12:00:00Z",
+    "endedAt": "2026-01-01T12:06:00Z", "windows": 4, "requests": 1840, "failures": 90, "evidence": [GATE],
+    "passed": [PASSED, {**PASSED, "step": 2, "weight": 25, "requests": 1700, "failures": 4}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_finished_rollout_is_a_page_that_needs_nothing_else(chromium: str, tmp_path: Path, width: int) -> None:
+    made = page(deployment(lastRollout=ENDED))
+    assert made is not None
+    seen = browser.seen(
+        chromium, tmp_path, made, width, "rows: [...all('tr')].map(row => row.innerText), bars: boxes('.track i')"
+    )
+    assert seen["title"] == "Rollout of triage: it was rolled back"
+    assert seen["scripts"] == seen["loaded"] == 0
+    assert seen["wide"] <= 0
+    assert "alert(1)" in seen["text"]
+    assert [row.split()[0] for row in seen["rows"]] == ["step", "1", "2"]
+    assert seen["rows"][2].split()[-2:] == ["1000", "3"]  # of that step alone
+    against, in_favour = (box["width"] for box in seen["bars"])
+    assert against == 0 < in_favour
+
+
+def test_a_rollout_that_goes_on_comes_before_the_last_one() -> None:
+    going_on = {**CANDIDATE, "startedAt": "2026-01-02T12:00:00Z"}
+    made = page(deployment(lastRollout=ENDED, candidate=going_on))
+    assert made is not None
+    assert "it goes on" in made
+    assert "90ab11c2" in made
+
+
+def test_where_there_was_none_there_is_no_page() -> None:
+    assert page(deployment()) is None
+
+
+def test_the_last_rollout_is_named() -> None:
+    assert "  last rollout: 77cd0a1e: RolledBack at 2026-01-01T12:06:00Z; --html FILE writes a page of it" in list(
+        drawn(deployment(lastRollout=ENDED), ASCII)
+    )
