@@ -80,7 +80,8 @@ def drawn(deployment: Manifest, lines: Lines) -> Iterator[str]:
             yield from _gate(gate, lines)
     last = status.get("lastRollout")
     if last and not candidate:
-        yield f"  last rollout: {last['revision']}: {last['outcome']} at {last['endedAt']}; --html FILE writes a page of it"
+        ended = f"{last['outcome']} at {last['endedAt']}"
+        yield f"  last rollout: {last['revision']}: {ended}; --html FILE writes a page of it"
     back = status.get("rolledBack")
     if back:
         yield f"  rolled back: {back['revision']} at {back['at']}: {back['reason']}: {back['message']}"
