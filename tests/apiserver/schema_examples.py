@@ -391,7 +391,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "windows": 4,
                     "weighedAt": TIME,
                     "epoch": "90ab11c2-5c1f-1767225600",
-                    "passed": [PASSED],
+                    "passed": [dict(PASSED)],
                 },
                 "lastRollout": {
                     "revision": "77cd0a1e",
@@ -414,10 +414,9 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                             "logEPromotion": "-1.020",
                             "thresholdPromotion": "2.996",
                             "verdict": "Reject",
-                            "state": "",
                         }
                     ],
-                    "passed": [PASSED],
+                    "passed": [dict(PASSED)],
                 },
                 "rolledBack": {
                     "revision": "77cd0a1e",

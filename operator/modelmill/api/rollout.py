@@ -152,6 +152,11 @@ class Evidence(Schema):
     """What logEPromotion must reach before the candidate takes over."""
     verdict: Literal["Promote", "Hold", "Reject"]
     """What the gate says: for the candidate, against it, or not yet."""
+
+
+class OpenEvidence(Evidence):
+    """What one gate of a rollout that goes on knows."""
+
     state: Annotated[str, Field(max_length=8192)] = ""
     """What the operator goes on from, so that its restart changes nothing; for programs."""
 
@@ -199,7 +204,7 @@ class CandidateStatus(Schema):
     """How many requests it was given, copies included, as far as they have been weighed."""
     failures: Annotated[int | None, Field(ge=0, json_schema_extra=INT64)] = None
     """How many of them failed; users were answered by the stable revision."""
-    evidence: Annotated[tuple[Evidence, ...], Field(max_length=8, json_schema_extra=listmap("gate"))] = ()
+    evidence: Annotated[tuple[OpenEvidence, ...], Field(max_length=8, json_schema_extra=listmap("gate"))] = ()
     """What each gate of the analysis knows."""
     message: Annotated[str | None, Field(max_length=1024)] = None
     """What it waits for."""

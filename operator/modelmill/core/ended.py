@@ -50,7 +50,7 @@ def last(
         requests=progress.requests,
         failures=progress.failures,
         evidence=tuple(
-            api.Evidence.model_validate(evidence.status_of(found, "")) for found in evidence.findings(gates, declared)
+            api.Evidence.model_validate(evidence.shown(found)) for found in evidence.findings(gates, declared)
         ),
         passed=progress.passed,
     )

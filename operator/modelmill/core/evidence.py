@@ -6,7 +6,7 @@ from decimal import Decimal as Number
 
 import msgspec
 
-from modelmill.api.rollout import Analysis, Evidence
+from modelmill.api.rollout import Analysis, OpenEvidence
 from modelmill.stats import gates as stats_gates
 from modelmill.stats.agreement import Agreement
 from modelmill.stats.error_rate import ErrorRate
@@ -50,25 +50,29 @@ def findings(of: Gates, analysis: Analysis) -> tuple[Finding, ...]:
 
 
 def status_of(finding: Finding, state: str) -> dict[str, str]:
-    """One gate as a status has it; shown is never more evidence than there is."""
-    shown = {
+    """One gate of a rollout that goes on."""
+    return {**shown(finding), "state": state}
+
+
+def shown(finding: Finding) -> dict[str, str]:
+    """One gate as people see it; never more evidence than there is."""
+    found = {
         "gate": finding.gate,
         "logE": _decimal(finding.against),
         "threshold": _decimal(finding.reject_at),
         "verdict": str(finding.verdict),
-        "state": state,
     }
     if finding.in_favour is not None:
-        shown |= {
+        found |= {
             "logEPromotion": _decimal(finding.in_favour),
             "thresholdPromotion": _decimal(finding.promote_at),
         }
-    return shown
+    return found
 
 
 def _decimal(number: float) -> str:
     return format(Number(number).quantize(_SHOWN, ROUND_FLOOR), "f")
 
 
-def of_status(said: tuple[Evidence, ...]) -> States:
+def of_status(said: tuple[OpenEvidence, ...]) -> States:
     return tuple((evidence.gate, evidence.state) for evidence in said)

@@ -26,7 +26,7 @@ def test_one_that_took_over() -> None:
     assert found.passed[0].requests <= found.passed[1].requests <= found.passed[2].requests <= found.requests
     assert found.passed[0].ended_at == found.passed[1].started_at
     (errors,) = found.evidence
-    assert (errors.gate, errors.verdict, errors.state) == ("errorRate", "Promote", "")
+    assert (errors.gate, errors.verdict) == ("errorRate", "Promote")
     world.step(3600)
     assert last(world) == found
 
