@@ -270,6 +270,9 @@ class Scenario:
     def training(self) -> None:
         self.comes("the Job's pod has no node", "TrainingJob", "lr", "Stalled", "Unschedulable")
         self.ends("trained", "lr-train", TRAINED, "TrainingJob", "lr", "Done")
+        self.kubectl.apply(version("used", 999_999), training("late", modelRef={"name": "used"}))
+        self.ends("trained, and no number is left", "late-train", TRAINED, "Model", "used", "Stalled", "NumbersUsedUp")
+        self.kubectl.run("delete", "tjob/late", "mver/used-999999", "mdl/used")
         self.stands("made by the TrainingJob", "Model", "triage", "Done")
         self.kubectl.apply(training("later", suspend=True))
         self.comes("suspended", "TrainingJob", "later", "Suspended", "Suspended")

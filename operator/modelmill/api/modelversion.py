@@ -19,6 +19,8 @@ from modelmill.api.schema import (
 )
 from modelmill.api.trainingjob import Artifact, ModelReference
 
+MAX_NUMBER = 999_999  # of a version
+
 
 class TrainingJobLineage(Schema):
     """The TrainingJob that made the artifact."""
@@ -58,7 +60,7 @@ class ModelVersionSpec(Schema):
 
     model_ref: ModelReference
     """The Model that this is a version of. It need not exist."""
-    version: Annotated[int, Field(ge=1, le=999999, json_schema_extra=INT64)]
+    version: Annotated[int, Field(ge=1, le=MAX_NUMBER, json_schema_extra=INT64)]
     """The version's number. metadata.name is the model's name, a dash and this number, such as triage-7."""
     artifact: Artifact
     lineage: Lineage = Lineage.model_construct()

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from modelmill.api.model import ModelSpec
+from modelmill.api.modelversion import MAX_NUMBER
 from modelmill.core import conditions, known, retirement
-from modelmill.core.conditions import true
+from modelmill.core.conditions import false, true
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Observed, Outcome, Subject
 from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig
@@ -63,6 +64,7 @@ class Decision:
     reservations: tuple[Reservation, ...]
     latest_ready: int | None
     retirement: retirement.Decision
+    used_up: bool  # somebody waits for a number, and there is none
 
 
 def depends(manifest: Manifest) -> tuple[Key, ...]:
@@ -123,24 +125,34 @@ def decide(facts: Facts, now: datetime) -> Decision:
     # version exists, and the version deleted before its job saw it, the job would get a second number.
     # One whose number somebody else took by hand is given anew.
     kept = [r for r in facts.reservations if r.uid in facts.unnumbered and taken.get(r.number, r.uid) == r.uid]
+    used_up = False
     reserved = {r.uid for r in kept}
     numbered = [version.made for version in facts.versions] + [w.made for w in facts.waiting if w.uid in reserved]
     exists = {content for content in numbered if content is not None}
     for waiting in facts.waiting:
         if waiting.uid in reserved or waiting.uid in made or waiting.made in exists:
             continue
-        if len(kept) < MAX_RESERVATIONS:  # the others come next
+        if last >= MAX_NUMBER:  # somebody wrote a version of that number by hand
+            used_up = True
+        elif len(kept) < MAX_RESERVATIONS:  # the others come next
             last += 1
             kept.append(Reservation(last, waiting.job, waiting.uid))
             if waiting.made is not None:
                 exists.add(waiting.made)
     ready = [version.number for version in facts.versions if version.ready]
     latest_ready = max(ready) if ready else None
-    return Decision(last, tuple(kept), latest_ready, retirement.decide(facts.retirement, now))
+    return Decision(last, tuple(kept), latest_ready, retirement.decide(facts.retirement, now), used_up)
 
 
 def render(facts: Facts, decision: Decision) -> Outcome:
-    ready = true("Ready", "Numbering", f"the last version given is {decision.last}")
+    ready, waiting = true("Ready", "Numbering", f"the last version given is {decision.last}"), None
+    if decision.used_up:
+        message = (
+            f"version {decision.last} is the last number that there is, and numbers are never given again; train for"
+            " another Model, and write no version with such a number by hand"
+        )
+        waiting = conditions.Waiting("NumbersUsedUp", message, stalled=True)
+        ready = false("Ready", waiting.reason, waiting.message)
     return Outcome(
         status={
             "lastVersion": decision.last,
@@ -149,7 +161,7 @@ def render(facts: Facts, decision: Decision) -> Outcome:
             or None,
             "retiring": retirement.status(decision.retirement),
         },
-        conditions=(ready, *conditions.progress(ready, None)),
+        conditions=(ready, *conditions.progress(ready, waiting)),
         headline=(),  # a number that was given is the TrainingJob's news
         writes=retirement.writes(facts.retirement, decision.retirement),
         requeue_after=decision.retirement.requeue_after,

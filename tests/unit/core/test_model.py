@@ -80,6 +80,19 @@ def test_a_number_of_a_run_that_is_gone_is_not_kept_for_it_and_not_given_again()
     assert [r["version"] for r in status(world)["reservations"]] == [1, 3]
 
 
+def test_after_the_last_number_there_is_none_and_the_model_says_so() -> None:
+    world = with_dataset(with_store(World()))
+    by_hand = {"uri": "s3://models/artifacts/x", "digest": digest_of("9")}
+    world.put("Model", "triage", spec={})
+    world.put(
+        "ModelVersion", "triage-999999", spec={"modelRef": {"name": "triage"}, "version": 999_999, "artifact": by_hand}
+    )
+    end_runs(world, "lr")
+    assert "reservations" not in status(world)
+    assert world.condition("Model", "triage", "Ready") == ("False", "NumbersUsedUp")
+    assert world.condition("Model", "triage", "Stalled") == ("True", "NumbersUsedUp")
+
+
 def test_of_runs_that_made_the_same_one_becomes_a_version_and_the_others_say_that_one() -> None:
     world = with_dataset(with_store(World()))
     end_runs(world, "one", "two", letter="1")
