@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from modelmill.api.modelversion import MAX_NUMBER
 from modelmill.api.rollout import CandidateStatus, LastRollout, RolledBack, Rollout
 from modelmill.api.schema import (
     ATOMIC,
@@ -33,7 +34,7 @@ class ModelSelection(Schema):
 
     name: ModelName | None = None
     """Name of a Model in the same namespace."""
-    version: Annotated[int | None, Field(ge=1, le=999999, json_schema_extra=INT64)] = None
+    version: Annotated[int | None, Field(ge=1, le=MAX_NUMBER, json_schema_extra=INT64)] = None
     """Number of the model's version. Absent: the newest one that is Ready, and the next one as soon as it is."""
     uri: Uri | None = None
     """Where an artifact lies, where it is to be served without a ModelVersion: the Workspace's store.uri,

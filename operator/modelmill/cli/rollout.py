@@ -102,8 +102,7 @@ def _arm(name: str, arm: Mapping[str, Any], weight: int, lines: Lines) -> str:
 
 def _gate(gate: Mapping[str, Any], lines: Lines) -> Iterator[str]:
     """How near the evidence is to what it takes, against the candidate and for it."""
-    for number, (side, log_e, threshold) in enumerate(sides(gate)):
-        share = max(0.0, min(1.0, log_e / threshold))
+    for number, (side, share, log_e, threshold) in enumerate(sides(gate)):
         title = f"{gate['gate']}: {gate['verdict']}" if number == 0 else ""
         yield f"  {title:22} {side:8} {_bar(share, lines)} ln E {log_e:.2f} of {threshold:.2f}"
 

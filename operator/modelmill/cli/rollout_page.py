@@ -82,14 +82,18 @@ def _steps(passed: Sequence[Mapping[str, Any]]) -> str:
 def _gate(gate: Mapping[str, Any]) -> Iterator[str]:
     """How near the evidence came to what it takes, on each side."""
     yield f"<p>{html.escape(gate['verdict'])}</p>"
-    for side, log_e, threshold in sides(gate):
-        share = max(0.0, min(1.0, log_e / threshold))
+    for side, share, log_e, threshold in sides(gate):
         yield html_frame.bar(html.escape(side), share, f"{log_e:.2f}")
         yield f"<p>ln E {log_e:.2f} of {threshold:.2f}</p>"
 
 
-def sides(gate: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
-    """Against the candidate and, of a gate that can speak for it, for it: name, ln E, threshold."""
-    yield "against", float(gate["logE"]), float(gate["threshold"])
+def sides(gate: Mapping[str, Any]) -> Iterator[tuple[str, float, float, float]]:
+    """Against the candidate and, of a gate that can speak for it, for it: name, nearness (0 to 1), ln E, threshold."""
+    yield "against", *_near(gate["logE"], gate["threshold"])
     if "logEPromotion" in gate:
-        yield "for it", float(gate["logEPromotion"]), float(gate["thresholdPromotion"])
+        yield "for it", *_near(gate["logEPromotion"], gate["thresholdPromotion"])
+
+
+def _near(log_e: str, threshold: str) -> tuple[float, float, float]:
+    found, enough = float(log_e), float(threshold)
+    return max(0.0, min(1.0, found / enough)), found, enough

@@ -98,7 +98,7 @@ class Decision:
     requeue_after: timedelta | None = None
     course: Course | None = None  # None: there is nothing to be rolled out
     told: tuple[Write, ...] = ()  # what changes of what pods are told
-    ended: api.LastRollout | None = None  # the rollout that ends now
+    last: api.LastRollout | None = None  # the rollout that ends now
 
 
 def depends(manifest: Manifest) -> tuple[Key, ...]:
@@ -269,8 +269,8 @@ def _told(facts: Facts, decision: Decision, serves: str | None, now: datetime) -
         now,
     )
     told = tuple(write for write in told if not _is_foreign(facts, write))
-    ending = ended.last(known.settings, known.progress, course, facts.running, serves, decision.serving, now)
-    return replace(decision, ended=ending, told=told, requeue_after=_soonest(decision.requeue_after, again))
+    last = ended.last(known.settings, known.progress, course, facts.running, serves, decision.serving, now)
+    return replace(decision, last=last, told=told, requeue_after=_soonest(decision.requeue_after, again))
 
 
 def _is_foreign(facts: Facts, write: Write) -> bool:
@@ -455,7 +455,7 @@ def _said_of_rollout(facts: Facts, decision: Decision) -> dict[str, Any]:
     back = course.rolled_back if course is not None else facts.rollout.rolled_back
     return {
         "rolledBack": back.model_dump(mode="json", by_alias=True, exclude_none=True) if back is not None else None,
-        "lastRollout": ended.status_of(decision.ended or facts.rollout.last),
+        "lastRollout": ended.status_of(decision.last or facts.rollout.last),
         "lastHandledAction": course.handled if course is not None else facts.rollout.handled,
     }
 

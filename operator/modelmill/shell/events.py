@@ -29,7 +29,7 @@ BURST = 25
 REFILL_SECONDS = 300.0
 _MANY = 4096  # objects that are remembered, before those that have their full number again are forgotten
 _NOTE = 1024  # bytes
-PATIENCE = 30.0  # seconds after which it is written whatever else waits
+_PATIENCE = 30.0  # seconds after which it is written whatever else waits
 _GIVEN_UP = 120.0  # seconds after which it is not, where the API server does not answer
 _MOST = 5000  # that wait
 _LOOK, _PAUSE = 0.1, 1.0  # seconds
@@ -69,7 +69,7 @@ class Recorder:
             await self._some.wait()
             self._some.clear()
             while self._waiting:
-                if self._busy() and monotonic() - self._waiting[0].since < PATIENCE:
+                if self._busy() and monotonic() - self._waiting[0].since < _PATIENCE:
                     await asyncio.sleep(_LOOK)
                 elif not await self._write():
                     await asyncio.sleep(_PAUSE)
@@ -81,11 +81,10 @@ class Recorder:
 
     async def _write(self) -> bool:
         """Write the oldest; False where it still waits, as nobody answers."""
-        self._fence.check()
+        writing = self._fence.writing()
         waiting = self._waiting.popleft()
         try:
-            # A request that is still under way when another may hold the lease is given up.
-            async with asyncio.timeout(self._fence.seconds_left):
+            async with writing:
                 await self._post(waiting.event)
         except ApiError as error:
             # A namespace that goes away takes none.

@@ -71,9 +71,7 @@ class Executor:
                     raise result
 
     async def _write(self, key: ObjectKey, observed: Observed, write: Write) -> None:
-        self._fence.check()
-        # A request that is still under way when another may hold the lease is given up.
-        async with asyncio.timeout(self._fence.seconds_left):
+        async with self._fence.writing():
             match write:
                 case Create():
                     await self._create(key, observed.object, write)

@@ -67,6 +67,14 @@ class Fence:
         if not self.open:
             raise NotLeader("the lease was not renewed in time")
 
+    def writing(self) -> asyncio.Timeout:
+        """The time that a write has: one still under way when another may hold the lease is given up.
+
+        Raises NotLeader unless the lease is ours for certain.
+        """
+        self.check()
+        return asyncio.timeout(self.seconds_left)
+
 
 class Elector:
     """Acquires, renews and releases the lease of one operator."""

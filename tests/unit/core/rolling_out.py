@@ -135,4 +135,29 @@ def begun(replicas: int = 2, **rollout: Any) -> Rolling:
     return world
 
 
-__all__ = ["KIND", "NAME", "NAMESPACE", "Rolling", "arm", "begun", "serving", "spec"]
+def promoted(world: Rolling) -> None:
+    """Evidence enough for each step, until it takes over."""
+    given = 0
+    for _ in range(40):
+        if world.candidate.get("step", 9) > 3:
+            return
+        given += 1000
+        world.counts((given * 9, 0), (given, 0))
+        world.step(60)
+
+
+def rolled_back() -> Rolling:
+    """Version 2 was rolled back on evidence, and nothing is left of it but its Deployment."""
+    world = begun()
+    world.counts((0, 0), (0, 0))
+    world.step()
+    world.counts((9000, 90), (500, 250))
+    world.step(20)
+    for _ in range(3):
+        world.step(6)
+        world.pods_of(f"{NAME}-{world.revision(2)}", 0)
+    assert world.told() is None
+    return world
+
+
+__all__ = ["KIND", "NAME", "NAMESPACE", "Rolling", "arm", "begun", "promoted", "rolled_back", "serving", "spec"]

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from rolling_out import KIND, NAME, Rolling, begun, spec
-from test_progressive_delivery import promoted, rolled_back
+from rolling_out import KIND, NAME, Rolling, begun, promoted, rolled_back, spec
 from world import with_version
 
 from modelmill.api.rollout import LastRollout

@@ -1,22 +1,11 @@
 """A rollout: requests go to what is new by evidence, and back at once where the evidence is against it."""
 
 import pytest
-from rolling_out import KIND, NAME, Rolling, begun, serving, spec
+from rolling_out import KIND, NAME, begun, promoted, rolled_back, serving, spec
 from world import with_version
 
 from modelmill.core.plan import Apply, Create
 from modelmill_contracts import routes
-
-
-def promoted(world: Rolling) -> None:
-    """Evidence enough for each step, until it takes over."""
-    given = 0
-    for _ in range(40):
-        if world.candidate.get("step", 9) > 3:
-            return
-        given += 1000
-        world.counts((given * 9, 0), (given, 0))
-        world.step(60)
 
 
 def test_the_first_deployment_has_no_steps() -> None:
@@ -113,19 +102,6 @@ def test_evidence_against_it_rolls_back_and_it_is_not_tried_again() -> None:
     world.step(100000)
     assert world.status["rolledBack"]["revision"] == new
     assert [e.reason for e in world.events if e.type == "Warning"].count("RolledBack") >= 1
-
-
-def rolled_back() -> Rolling:
-    world = begun()
-    world.counts((0, 0), (0, 0))
-    world.step()
-    world.counts((9000, 90), (500, 250))
-    world.step(20)
-    for _ in range(3):
-        world.step(6)
-        world.pods_of(f"{NAME}-{world.revision(2)}", 0)
-    assert world.told() is None
-    return world
 
 
 def test_it_is_tried_again_when_somebody_says_so_or_the_spec_changes_but_not_by_other_replicas() -> None:

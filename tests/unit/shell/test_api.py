@@ -3,14 +3,13 @@
 import asyncio
 from typing import Any
 
-import kopf
 import pytest
 from aiohttp import web
+from answering import answering
 
 from modelmill.core.resources import TYPES
 from modelmill.shell.api import Api
 from modelmill.shell.lease import LEASES, Fence, NotLeader, clock
-from modelmill.shell.login import Credentials
 
 CONNECTIONS = 64
 
@@ -23,33 +22,26 @@ async def test_a_write_that_waited_for_a_connection_until_the_lease_was_lost_is_
         await free.wait()
         return web.json_response({"items": [], "metadata": {"resourceVersion": "1"}})
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    server = Credentials.fixed(kopf.ConnectionInfo(server=host))
     fence, jobs = Fence(), TYPES["Job"]
     fence.renewed(clock() + 1000)
     manifest = {"metadata": {"namespace": "team-a", "name": "a"}}
-    try:
-        async with Api(server, lambda *_: None, may_write=fence.check) as api, asyncio.TaskGroup() as group:
-            for _ in range(CONNECTIONS):
-                group.create_task(api.get(jobs, "team-a", "a"))
-            while len(methods) < CONNECTIONS:
-                await asyncio.sleep(0.01)
-            waiting = group.create_task(refused(api.create(jobs, manifest)))
-            await asyncio.sleep(0.05)
-            fence.close()
-            free.set()
-            await waiting
-            assert "POST" not in methods
-            await api.create(LEASES, manifest)  # which is how it becomes ours again
-            assert methods[-1] == "POST"
-    finally:
-        await runner.cleanup()
+    async with (
+        answering(answer) as server,
+        Api(server, lambda *_: None, may_write=fence.check) as api,
+        asyncio.TaskGroup() as group,
+    ):
+        for _ in range(CONNECTIONS):
+            group.create_task(api.get(jobs, "team-a", "a"))
+        while len(methods) < CONNECTIONS:
+            await asyncio.sleep(0.01)
+        waiting = group.create_task(refused(api.create(jobs, manifest)))
+        await asyncio.sleep(0.05)
+        fence.close()
+        free.set()
+        await waiting
+        assert "POST" not in methods
+        await api.create(LEASES, manifest)  # which is how it becomes ours again
+        assert methods[-1] == "POST"
 
 
 async def refused(write: Any) -> None:

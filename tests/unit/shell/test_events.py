@@ -5,14 +5,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import kopf
 from aiohttp import web
+from answering import answering
 
 from modelmill.core.plan import Record
 from modelmill.shell.api import Api
 from modelmill.shell.events import BURST, REFILL_SECONDS, Budget, Recorder
 from modelmill.shell.lease import Fence, NotLeader, clock
-from modelmill.shell.login import Credentials
 
 KEY = ("Model", "team-a", "triage")
 OWNER: dict[str, Any] = {"metadata": {"uid": "u", "resourceVersion": "1"}}
@@ -26,6 +25,7 @@ class Server:
         self.hangs_up = False
 
     async def take(self, request: web.Request) -> web.Response:
+        assert request.path == "/apis/events.k8s.io/v1/namespaces/team-a/events"
         if self.hangs_up:
             assert request.transport is not None
             request.transport.close()
@@ -37,21 +37,15 @@ class Server:
 @asynccontextmanager
 async def recorder(busy: Callable[[], bool] = lambda: False) -> AsyncIterator[tuple[Server, Recorder, Fence]]:
     """A recorder that runs, its server, and the fence that lets it write."""
-    server, fence, app = Server(), Fence(), web.Application()
+    server, fence = Server(), Fence()
     fence.renewed(clock() + 1000)
-    app.router.add_post("/apis/events.k8s.io/v1/namespaces/team-a/events", server.take)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    async with Api(Credentials.fixed(kopf.ConnectionInfo(server=host)), lambda *_: None) as api:
+    async with answering(server.take) as credentials, Api(credentials, lambda *_: None) as api:
         made = Recorder(api, fence, "test", busy)
         running = asyncio.create_task(made.run())
         yield server, made, fence
         running.cancel()
         with suppress(asyncio.CancelledError, NotLeader):
             await running
-    await runner.cleanup()
 
 
 async def written(server: Server, number: int) -> list[str]:

@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-import kopf
 import pytest
 from aiohttp import web
+from answering import answering
 
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import Create, Delete, Listed, Plan, Record, SetStatus, Settings
@@ -15,7 +15,6 @@ from modelmill.shell.cache import Cache
 from modelmill.shell.events import Recorder
 from modelmill.shell.executor import Executor, Stale
 from modelmill.shell.lease import Fence, clock
-from modelmill.shell.login import Credentials
 
 KEY = ("Model", "team-a", "triage")
 DEPLOYMENT = ("ModelDeployment", "team-a", "triage")
@@ -46,17 +45,8 @@ def faults() -> Faults:
 
 @pytest.fixture
 async def api(faults: Faults) -> AsyncIterator[Api]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", faults.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-
-    host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    server = Credentials.fixed(kopf.ConnectionInfo(server=host))
-    async with Api(server, lambda *_: None) as made:
+    async with answering(faults.answer) as server, Api(server, lambda *_: None) as made:
         yield made
-    await runner.cleanup()
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 from typing import Any
 
-import kopf
 import pytest
 from aiohttp import web
+from answering import answering
 
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import Settings
@@ -14,7 +14,6 @@ from modelmill.core.resources import TYPES
 from modelmill.shell import watch
 from modelmill.shell.api import Api
 from modelmill.shell.cache import Cache
-from modelmill.shell.login import Credentials
 
 
 async def followed(event: Any, until: Any) -> tuple[watch.Watched, list[dict[str, str]]]:
@@ -31,15 +30,8 @@ async def followed(event: Any, until: Any) -> tuple[watch.Watched, list[dict[str
         made = await answer(request)
         return web.Response(body=made.body + b"\n", content_type="application/json") if made.body else made
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", with_newline)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    server = Credentials.fixed(kopf.ConnectionInfo(server=host))
     watched, cache = watch.Watched(TYPES["Service"]), Cache(CONTROLLERS, Settings("trainer:1", "server:1"))
-    async with Api(server, lambda *_: None) as api:
+    async with answering(with_newline) as server, Api(server, lambda *_: None) as api:
         following = asyncio.create_task(watch.follow(api, cache, watched, None, lambda _: None))
         while not until(watched, asked):
             await asyncio.sleep(0.01)
@@ -47,7 +39,6 @@ async def followed(event: Any, until: Any) -> tuple[watch.Watched, list[dict[str
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
-    await runner.cleanup()
     return watched, asked
 
 
