@@ -1,5 +1,9 @@
 """Fixtures that several folders share: a real S3 server on loopback, a real PostgreSQL on a socket."""
 
+import pinned  # noqa: F401 - before numpy is imported
+
+# isort: split
+
 from collections.abc import Iterator
 
 import pytest

@@ -9,21 +9,24 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_KERNELS = "OPENBLAS_CORETYPE"
+# AVX-512 machines would sum in another order, take other exponentials, and sort what is equal in another order.
+_KERNELS = {
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+}
 
 
 def pin(variables: MutableMapping[str, str]) -> None:
     """Set the pins in `variables` (the environment), before numpy is imported."""
     pins = dict.fromkeys(_THREADS, "1")
     if platform.machine() == "x86_64" and _has_avx2():
-        # The kernels of every x86-64 server since 2013: AVX-512 machines would sum in another order.
-        pins[_KERNELS] = "Haswell"
+        pins |= _KERNELS  # what every x86-64 server since 2013 has
     variables.update(pins)
 
 
 def pinned(variables: Mapping[str, str]) -> dict[str, str]:
     """The pins as they stand in `variables`: part of a recipe."""
-    return {name: variables[name] for name in (*_THREADS, _KERNELS) if name in variables}
+    return {name: variables[name] for name in (*_THREADS, *_KERNELS) if name in variables}
 
 
 def architecture() -> str:

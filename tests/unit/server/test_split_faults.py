@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -170,20 +171,23 @@ def test_the_candidate_dies_or_stops_and_comes_back(cancer: Made, server: Stable
             until(lambda: server.counted().candidate.requests > 100, "it answers")
             other.signal(number)
             until(lambda: server.counted().open_breakers == 1, "the breaker opens")
-            if number is signal.SIGKILL:
-                with candidate(cancer, "--port", str(port)):
-                    until(lambda: answered_lately(callers), "it answers again")
-            else:
-                other.signal(signal.SIGCONT)
-                until(lambda: answered_lately(callers), "it answers again")
-                assert server.counted().open_breakers in (0, 1)
+            answered = [len(caller.versions) for caller in callers]
+            with candidate(cancer, "--port", str(port)) if number is signal.SIGKILL else continued(other):
+                until(lambda: all_answered_since(callers, answered), "it answers again")
         assert_unnoticed(callers, server.counted())
         server.wait_for("the candidate fails")
         server.wait_for("the candidate answers again")
 
 
-def answered_lately(callers: list[Caller]) -> bool:
-    return all(CANDIDATE in caller.versions[-20:] for caller in callers)
+@contextmanager
+def continued(stopped: Server) -> Iterator[None]:
+    stopped.signal(signal.SIGCONT)
+    yield
+
+
+def all_answered_since(callers: list[Caller], before: list[int]) -> bool:
+    """Whether the candidate has answered every caller since there were so many answers."""
+    return all(CANDIDATE in caller.versions[count:] for caller, count in zip(callers, before, strict=True))
 
 
 def test_nobody_listens(cancer: Made, server: Stable) -> None:
