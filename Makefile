@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER_TOOL := hack/cluster
+# Neighbours share fixtures, so each process gets a run of tests, and takes from the other's end when it is through.
+PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
@@ -28,7 +30,7 @@ test: ## all tests: checks, unit, a real API server, end to end on a real cluste
 	@hack/test
 
 unit: $(VENV)/installed ## unit tests
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit $(PARALLEL)
 
 modelcheck: $(VENV)/installed ## explore everything that can happen to the core: a million states for each kind
 	$(BIN)/pytest tests/modelcheck -q -s -m slow
@@ -52,7 +54,7 @@ check: $(VENV)/installed ## the quick loop: format, lint, types, layers, unit te
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests/unit tests/modelcheck -q -m "not slow"
+	$(BIN)/pytest tests/unit tests/modelcheck -q -m "not slow" $(PARALLEL)
 
 mutants: $(VENV)/installed ## seeded bugs in the core, which its unit tests have to notice; can be stopped and goes on
 	nice -n 19 $(BIN)/python -m tests.mutation
