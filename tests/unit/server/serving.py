@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,11 +47,12 @@ class Process:
     def __init__(
         self, *arguments: str, variables: dict[str, str] | None = None, command: list[str] | None = None
     ) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="modelmill-")  # what is killed leaves something there
         self._process = subprocess.Popen(
             command or [sys.executable, "-m", "modelmill_server", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(variables or {})},
+            env={**os.environ, "TMPDIR": self._temporary.name, **(variables or {})},
         )
         self.lines: list[dict[str, Any]] = []
         self._changed = threading.Condition()
@@ -85,6 +87,7 @@ class Process:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait(10)
+        self._temporary.cleanup()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
