@@ -42,7 +42,12 @@ class Checks:
         names = self._names = schema.names
         known = set(names)
         absent = [name for name in declared if name not in known]
-        self._before = [_missing(name, names, hint=place < _HINTS) for place, name in enumerate(absent)]
+        near = {name: difflib.get_close_matches(name, names, n=3) for name in absent[:_HINTS]}
+        # Then the first row may stand where names should, and no value may get into a message.
+        nameless = 0 < len(declared) == len(absent) and not any(near.values())
+        self._before = [
+            _nameless(name, names) if nameless else _missing(name, names, near.get(name, [])) for name in absent
+        ]
         self._columns: dict[str, _ColumnChecks] = {}
         self._wrong: dict[str, Problem] = {}
         for name in names:
@@ -51,7 +56,7 @@ class Checks:
                 self._columns[name] = _ColumnChecks(name, kind, declared.get(name))
             elif name in found:
                 self._wrong[name] = _unsupported(schema.field(name))
-            elif task.extra_columns == "Reject":
+            elif task.extra_columns == "Reject" and not nameless:
                 self._wrong[name] = _unwanted(name)
 
     @property
@@ -260,8 +265,15 @@ def _unsupported(field: pa.Field) -> Problem:
     return Problem(rule="UnsupportedType", message=message, column=field.name)
 
 
-def _missing(name: str, found: Sequence[str], *, hint: bool) -> Problem:
-    near = difflib.get_close_matches(name, found, n=3) if hint else []
+def _nameless(name: str, found: Sequence[str]) -> Problem:
+    message = (
+        f"column {name!r} is declared, but neither it nor any other that is declared is among the {len(found)} columns"
+        " of the data: does the data begin with a header line?"
+    )
+    return Problem(rule="MissingColumn", message=message, column=name)
+
+
+def _missing(name: str, found: Sequence[str], near: Sequence[str]) -> Problem:
     words = (
         f"the nearest are {', '.join(near)}" if near else f"the data has {len(found)} columns, none of a similar name"
     )

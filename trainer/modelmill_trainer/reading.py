@@ -5,6 +5,7 @@ what the Dataset declares.  Parquet and JSON columns come as they are typed.  No
 a batch is what a few megabytes of a file hold.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ BLOCK_BYTES = 8 << 20  # of CSV; no row can be longer
 _BUFFER_BYTES = 64 << 20  # of all columns of a Parquet file together
 _PARQUET_MAGIC = b"PAR1"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # UTF-16
+_QUOTED = re.compile(rb'"[^"]*"')  # what a field holds delimits nothing, line ends included
 _DELIMITERS = {b";": "semicolons", b"\t": "tabs", b"|": "vertical bars"}
 
 
@@ -108,9 +110,9 @@ def _format_of(path: Path, where: str) -> str:
 
 def _check_delimiter(text: bytes, where: str) -> None:
     """TaskError where header and first row agree on a delimiter that is not ours, and the header has none of ours."""
-    lines = text.splitlines()[:2]
+    lines = [line for line in _QUOTED.sub(b"", text).splitlines() if line.strip(b" ")][:2]
     for mark, name in _DELIMITERS.items():
-        if b"," not in lines[0] and 0 < lines[0].count(mark) == lines[-1].count(mark):
+        if lines and b"," not in lines[0] and 0 < lines[0].count(mark) == lines[-1].count(mark):
             raise malformed(
                 "DelimiterUnexpected",
                 f"{where}the source looks like CSV with {name} between the fields; write commas, and decimal points",

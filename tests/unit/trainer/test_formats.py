@@ -69,6 +69,11 @@ def test_a_file_of_several_compressed_parts(store: StoreLocation, tmp_path: Path
             "the source looks like CSV with tabs between the fields; write commas, and decimal points",
         ),
         (
+            b'\n"a;b";"c"\n"1;;";"2"\n',
+            "DelimiterUnexpected",
+            "the source looks like CSV with semicolons between the fields; write commas, and decimal points",
+        ),
+        (
             b"i|f\n1|2\n",
             "DelimiterUnexpected",
             "the source looks like CSV with vertical bars between the fields; write commas, and decimal points",
@@ -180,6 +185,18 @@ def test_mixed_types_of_csv_are_text_or_a_problem_where_they_are_declared(store:
     answer = run(SnapshotTask(store, str(source), columns=(Column("x", "Integer"),)))
     assert answer.message == (
         "column 'x': 1 value (rows 2) are not whole numbers of 64 bits: mend the data, or the declared type Integer"
+    )
+
+
+def test_files_whose_columns_have_different_types(store: StoreLocation, tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    pa.parquet.write_table(pa.table({"x": [1]}), folder / "1.parquet")
+    pa.parquet.write_table(pa.table({"x": ["one"]}), folder / "2.parquet")
+    answer = run(SnapshotTask(store, f"{folder}/*.parquet"))
+    assert (answer.reason, answer.message) == (
+        "ColumnsDiffer",
+        "the files have columns of different types; write all of them alike",
     )
 
 
