@@ -191,8 +191,8 @@ class Limits(Schema):
     timeout: Duration = "1h"
     """The longest that the run may take, all tries together: a duration such as 90m, 1h30m or 168h (not 7d)."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """How often a pod that failed is tried again, where trying again may help; all workers together. What cannot help
-    is not tried again."""
+    """How often a pod that failed is tried again, where trying again may help; each worker by itself. What cannot
+    help is not tried again."""
 
 
 class TrainingJobSpec(Schema):
