@@ -357,7 +357,8 @@ class Usage(Schema):
     """What the run took."""
 
     cpu_seconds: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
-    """CPU time of the training process in seconds; with workers, of all of them."""
+    """CPU time of the training process in seconds; with workers, of all of them. Of a container's run only that of
+    checking and publishing what it made: no pod can tell what another container of it took."""
     accelerator_seconds: Annotated[int, Field(ge=0, json_schema_extra=INT64)] | None = None
     """The number of accelerators of all workers, times the seconds for which the first one's pod had its own. Absent:
     there were none."""
