@@ -4,6 +4,7 @@ A pickle (joblib's too) runs the code that its maker put into it, so it is opene
 that it is trusted, here and never in a server: what comes out is ONNX or skops.
 """
 
+import functools
 import os
 import tempfile
 import warnings
@@ -27,6 +28,7 @@ from modelmill_contracts.task import Column, SnapshotTask, StoreLocation
 from modelmill_trainer import artifact as artifacts
 from modelmill_trainer import casting, checks, conversion, data, held_out, inference, pins, pipeline, profiling, recipe
 from modelmill_trainer.card import packed_card
+from modelmill_trainer.evaluation import Predicted
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.held_out import HeldOut
 from modelmill_trainer.importance import Ask
@@ -117,7 +119,11 @@ def _packed_onnx(source: _Source, asked: Asked, table: Any) -> _Made:
     profile = None
     if rows is not None:
         profile = profiling.of_answers(rows, types, answers, manifest.outputs[0].datatype)
-    ask = artifacts.answering(conversion.start(model), manifest, lambda rows: feeds(manifest.inputs, types, rows))
+    started = functools.cache(lambda: conversion.start(model))  # a large one is not loaded again for nothing
+
+    def ask(rows: pd.DataFrame, truth: Any) -> Predicted:
+        return artifacts.answering(started(), manifest, lambda rows: feeds(manifest.inputs, types, rows))(rows, truth)
+
     return _Made({artifact.ONNX: model}, manifest, profile, types, ask)
 
 
