@@ -6,7 +6,7 @@
 
 Who tests another model on the same rows compares like with like.  Nobody needs these files to serve the model:
 whoever fetches an artifact for that leaves them out.  Artifacts without them are valid: they are older, or made of
-a model that somebody packed.
+a model that somebody packed without rows.
 
 Columns of evaluation.parquet, in this order, none of them null but a slice's:
 

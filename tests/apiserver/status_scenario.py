@@ -278,13 +278,15 @@ class Scenario:
         self.comes("suspended", "TrainingJob", "later", "Suspended", "Suspended")
         self.kubectl.apply(training("later", suspend=False))
         self.ends("training failed", "later-train", NOT_TRAINED, "TrainingJob", "later", "Stalled", "TargetMissing")
-        for name, again, same in (("same", TRAINED, "True"), ("other", TRAINED_OTHERWISE, "False")):
+        verdicts = (("same", TRAINED, "True"), ("other", TRAINED_OTHERWISE, "False"), ("once", NOT_TRAINED, "Unknown"))
+        for name, again, same in verdicts:
             self.kubectl.apply(training(name, reproduce={"runs": 2}))
             for job, said in ((f"{name}-train", TRAINED), (f"{name}-again", again)):
 
                 def has_ended(job: str = job) -> bool:
                     ended = self.kubectl.get("job", job)
-                    return ended is not None and "completionTime" in ended["status"]
+                    said = ended["status"].get("conditions", ()) if ended is not None else ()
+                    return any(condition["type"] in ("Complete", "Failed") for condition in said)
 
                 kubelet.end(self.kubectl, job, said, has_ended, f"Job {job} has ended")
             self.kubectl.wait_for("TrainingJob", name, "Reproducible", same)

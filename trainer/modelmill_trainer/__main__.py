@@ -148,7 +148,7 @@ def _take(asked: task.OwnTrainingTask, place: Place | None) -> Report:
         return beside(place)
     from modelmill_trainer.own_training import take  # noqa: PLC0415
 
-    return take(asked)
+    return take(asked, 1 if place is None else place.count)
 
 
 if __name__ == "__main__":

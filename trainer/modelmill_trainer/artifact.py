@@ -1,6 +1,7 @@
 """The artifact of a training: the folder's files, its manifest, and its way to the store."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -180,10 +181,15 @@ def _asking(pipeline: Pipeline, types: dict[str, str], manifest: Manifest, sessi
     """Asks the session, or scikit-learn itself where there is none."""
     if session is None:
         return lambda rows, truth: predict(pipeline, rows, truth)
+    return answering(session, manifest, lambda rows: conversion.feed(types, rows))
+
+
+def answering(session: Any, manifest: Manifest, feed: Callable[[pd.DataFrame], dict[str, Any]]) -> Ask:
+    """Asks an ONNX session whose outputs are called as scikit-learn calls them; `feed` makes its inputs of rows."""
     names = [output.name for output in manifest.outputs]
 
     def ask(rows: pd.DataFrame, truth: Any) -> Predicted:
-        answers = session.run(names, conversion.feed(types, rows))
+        answers = session.run(names, feed(rows))
         return answered(dict(zip(names, answers, strict=True)), manifest.classes, truth)
 
     return ask

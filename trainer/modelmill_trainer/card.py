@@ -25,10 +25,7 @@ def card(facts: Facts) -> str:
         "",
         *_quality(facts),
         *_folds(facts.evaluation),
-        *_slices(facts.evaluation),
-        *_confusion(facts.evaluation.confusion),
-        *_calibration(facts.evaluation.calibration, facts.manifest.classes),
-        *_importance(facts.evaluation.importance, len(facts.manifest.features)),
+        *_measured(facts.evaluation, facts.manifest),
         "## Training",
         *(f"- {_line(name)}: {_line(text)}" for name, text in words.training(facts)),
         "",
@@ -43,18 +40,39 @@ def card(facts: Facts) -> str:
     return "\n".join(lines)
 
 
-def packed_card(manifest: Manifest) -> str:
-    """Markdown for a model that somebody brought: nothing is known of its training."""
+def packed_card(manifest: Manifest, evaluated: Evaluation | None = None) -> str:
+    """Markdown for a model that somebody brought, perhaps with rows to test it on: its training is not known."""
     source = manifest.recipe["source"]
     lines = [
         "# A packed model",
         "",
         f"Packed from a file ({source['kind']}) with digest `{source['digest']}`.",
-        "How it was trained, and how good it is, whoever made it knows.",
+        f"How it was trained{'' if evaluated else ', and how good it is'}, whoever made it knows.",
         "",
+        *(_packed_quality(manifest, evaluated) if evaluated else ()),
         *_model(manifest),
     ]
     return "\n".join(lines)
+
+
+def _packed_quality(manifest: Manifest, evaluated: Evaluation) -> list[str]:
+    return [
+        "## Quality",
+        f"Measured on {evaluated.rows} rows that, by the word of who packed it, the training did not see.",
+        "",
+        *_table(["metric", "value"], evaluated.metrics.items()),
+        *_measured(evaluated, manifest),
+    ]
+
+
+def _measured(evaluated: Evaluation, manifest: Manifest) -> list[str]:
+    """What there is besides the metrics."""
+    return [
+        *_slices(evaluated),
+        *_confusion(evaluated.confusion),
+        *_calibration(evaluated.calibration, manifest.classes),
+        *_importance(evaluated.importance, len(manifest.features)),
+    ]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

@@ -45,6 +45,7 @@ def _sign(options: argparse.Namespace) -> int:
 def _pack(options: argparse.Namespace) -> int:
     pin(os.environ)  # before numpy is imported: the same model gives the same bytes
     try:
+        from modelmill_contracts.store import artifact_key  # noqa: PLC0415
         from modelmill_trainer import packing  # noqa: PLC0415
         from modelmill_trainer.failure import TaskError  # noqa: PLC0415
     except ImportError as error:
@@ -52,7 +53,14 @@ def _pack(options: argparse.Namespace) -> int:
     if options.trusted:
         print("warning: a pickle is opened, which runs whatever code its maker put into it", file=sys.stderr)
     asked = packing.Asked(
-        options.model, options.rows, options.target, tuple(options.text), options.allow_missing, options.trusted
+        options.model,
+        options.rows,
+        options.target,
+        tuple(options.text),
+        options.allow_missing,
+        options.trusted,
+        options.evaluation,
+        tuple(options.slices),
     )
     try:
         packed = packing.pack(asked, options.out)
@@ -65,9 +73,13 @@ def _pack(options: argparse.Namespace) -> int:
     if manifest.conversion is not None:
         found = manifest.conversion
         print(f"it agrees with scikit-learn on {found.rows} rows to {found.max_difference:g}")
+    if manifest.evaluation is not None:
+        shown = ", ".join(f"{name} {value}" for name, value in manifest.metrics.items())
+        print(f"on {manifest.evaluation.of} rows of {options.evaluation}: {shown}")
     for note in manifest.notes:
         print(f"note: {note}")
     print(f"serve it: modelmill-server {options.out}")
+    print(f"or upload it to a Workspace's store as {artifact_key(packed.digest)}/")
     return 0
 
 
@@ -86,6 +98,20 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument("--rows", type=Path, help="CSV or Parquet rows like those it was trained on")
     pack.add_argument("--out", type=Path, required=True, help="the new folder")
     pack.add_argument("--target", help="the column of the rows that is predicted, and no feature")
+    pack.add_argument(
+        "--evaluation",
+        type=Path,
+        metavar="ROWS",
+        help="rows with the target that it was not trained on: a Model's tests ask them",
+    )
+    pack.add_argument(
+        "--slice",
+        dest="slices",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="of the evaluation rows: metrics are computed for each of its values, too",
+    )
     pack.add_argument("--text", action="append", default=[], metavar="COLUMN", help="text, although it looks a number")
     pack.add_argument("--allow-missing", action="store_true", help="of an ONNX file: NaN may be sent")
     pack.add_argument(

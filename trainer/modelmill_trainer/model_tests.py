@@ -95,7 +95,7 @@ def _encoded(answer: Report) -> bytes:
 
 
 def _without_rows(tests: task.Tests) -> Iterator[Outcome]:
-    why = "the artifact has no frozen rows: a TrainingJob of this version writes them, a packed model has none"
+    why = "the artifact has no frozen rows: a TrainingJob of this version writes them, and modelmill pack --evaluation"
     for test in tests.metrics:
         yield Outcome(_named(test), False, _threshold(test), message=why)
     if tests.baseline is not None:

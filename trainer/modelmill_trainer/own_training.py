@@ -60,8 +60,11 @@ class _Made(NamedTuple):
     ask: Ask
 
 
-def take(task: OwnTrainingTask) -> Report:
-    """Check the container's model and metrics, and publish them; TaskError says what is wrong with what it wrote."""
+def take(task: OwnTrainingTask, workers: int = 1) -> Report:
+    """Check the model and metrics of the container, one of so many, and publish them.
+
+    TaskError says what is wrong with what it wrote.
+    """
     METER.plan(("container", 98), ("check", 1), ("publish", 1))
     METER.begin("check")
     output = Path(task.output)
@@ -75,7 +78,7 @@ def take(task: OwnTrainingTask) -> Report:
     with phase("check", model=file.name):
         made = _onnx(file, names, train, test) if file.name == artifact.ONNX else _skops(file, names, train, test)
     features = {feature.name: types[feature.name] for feature in made.manifest.features}
-    recipe = own_recipe(task, list(features), [metric.name for metric in metrics], pins.pinned(os.environ))
+    recipe = own_recipe(task, list(features), [metric.name for metric in metrics], pins.pinned(os.environ), workers)
     tested = Data(made.tested, _truth(test, task.target, types[task.target]), features, task.target)
     rows = frozen.freeze(tested, np.arange(test.num_rows), {})
     manifest = msgspec.structs.replace(

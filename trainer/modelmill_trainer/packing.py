@@ -4,10 +4,11 @@ A pickle (joblib's too) runs the code that its maker put into it, so it is opene
 that it is trusted, here and never in a server: what comes out is ONNX or skops.
 """
 
+import functools
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,15 +21,18 @@ from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.pipeline import Pipeline
 
-from modelmill_contracts import artifact, digest
+from modelmill_contracts import artifact, digest, evaluation
 from modelmill_contracts.artifact import Manifest
 from modelmill_contracts.profile import Profile
 from modelmill_contracts.task import Column, SnapshotTask, StoreLocation
 from modelmill_trainer import artifact as artifacts
-from modelmill_trainer import casting, checks, conversion, data, inference, pins, pipeline, profiling, recipe
+from modelmill_trainer import casting, checks, conversion, data, held_out, inference, pins, pipeline, profiling, recipe
 from modelmill_trainer.card import packed_card
+from modelmill_trainer.evaluation import Predicted
 from modelmill_trainer.failure import TaskError
-from modelmill_trainer.own_onnx import own_onnx
+from modelmill_trainer.held_out import HeldOut
+from modelmill_trainer.importance import Ask
+from modelmill_trainer.own_onnx import feeds, own_onnx
 from modelmill_trainer.reading import read
 from modelmill_trainer.version import normalised, types_of, version_of
 
@@ -46,6 +50,8 @@ class Asked(NamedTuple):
     text: tuple[str, ...] = ()  # columns that are text although they look like numbers
     missing: bool = False  # of an ONNX file: whether NaN may be sent
     trusted: bool = False  # whether a pickle may be opened
+    evaluation: Path | None = None  # CSV or Parquet rows that it was not trained on, with the target
+    slices: tuple[str, ...] = ()  # columns of those rows
 
 
 class Packed(NamedTuple):
@@ -69,14 +75,25 @@ def pack(asked: Asked, place: Path) -> Packed:
             f"{source.file.name} is a pickle: to open it runs whatever code its maker put into it. Only if you made"
             " it, or trust who did: --i-trust-this-pickle",
         )
+    _check_evaluation(asked)
     table = None if asked.rows is None else _table(asked.rows, asked.text)
+    known = {} if table is None else types_of(table.schema)
+    kept = None if asked.evaluation is None else _table(asked.evaluation, asked.text, known)
+    _check_text(asked.text, table, kept)
     made = _packed_onnx(source, asked, table) if source.kind == "onnx" else _packed_estimator(source, asked, table)
+    held = None
+    if kept is not None and asked.target is not None:
+        held = held_out.measure(kept, asked.target, asked.slices, made.manifest, made.types, made.ask)
     manifest = _complete(made.manifest, source, table)
+    if held is not None:
+        manifest = _evaluated(manifest, asked, held, kept)
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as name:
         folder = Path(name) / "artifact"
         folder.mkdir()
-        files = {**made.files, artifact.CARD: packed_card(manifest).encode()}
+        files = {**made.files, artifact.CARD: packed_card(manifest, held and held.evaluation).encode()}
+        if held is not None:
+            files |= {evaluation.ROWS: held.rows.content, evaluation.RESULTS: evaluation.encode(held.evaluation)}
         manifest = artifacts.lay_out(manifest, files, made.profile, folder)
         content = artifact.encode(manifest)
         (folder / artifact.MANIFEST).write_bytes(content)
@@ -90,6 +107,8 @@ class _Made(NamedTuple):
     files: dict[str, bytes]
     manifest: Manifest
     profile: Profile | None
+    types: dict[str, str]  # of the features
+    ask: Ask
 
 
 def _packed_onnx(source: _Source, asked: Asked, table: Any) -> _Made:
@@ -100,7 +119,12 @@ def _packed_onnx(source: _Source, asked: Asked, table: Any) -> _Made:
     profile = None
     if rows is not None:
         profile = profiling.of_answers(rows, types, answers, manifest.outputs[0].datatype)
-    return _Made({artifact.ONNX: model}, manifest, profile)
+    started = functools.cache(lambda: conversion.start(model))  # a large one is not loaded again for nothing
+
+    def ask(rows: pd.DataFrame, truth: Any) -> Predicted:
+        return artifacts.answering(started(), manifest, lambda rows: feeds(manifest.inputs, types, rows))(rows, truth)
+
+    return _Made({artifact.ONNX: model}, manifest, profile, types, ask)
 
 
 def _packed_estimator(source: _Source, asked: Asked, table: Any) -> _Made:
@@ -128,7 +152,7 @@ def _packed_estimator(source: _Source, asked: Asked, table: Any) -> _Made:
             raise TaskError("ModelNotPortable", f"the model {error}") from error
         profile = profiling.profile(wrapped, rows, types, expected)
     manifest = _with_notes(made.manifest, notes, rows)
-    return _Made(made.files, manifest, profile)
+    return _Made(made.files, manifest, profile, types, made.ask)
 
 
 def opened_skops(file: Path, columns: Sequence[str]) -> tuple[Pipeline, list[str], list[str]]:
@@ -163,6 +187,31 @@ def _complete(manifest: Manifest, source: _Source, table: Any) -> Manifest:
         "pins": pins.pinned(os.environ),
     }
     return msgspec.structs.replace(manifest, recipe=made, libraries=libraries)
+
+
+def _evaluated(manifest: Manifest, asked: Asked, held: HeldOut, kept: Any) -> Manifest:
+    """With what was measured, and on what, which is part of the recipe."""
+    version = version_of(kept)
+    made = {**manifest.recipe, "evaluation": {"rows": version, "target": asked.target, "slices": list(asked.slices)}}
+    seen = ("evaluated on the rows that it was compared on",) if version == manifest.recipe["rows"] else ()
+    return msgspec.structs.replace(
+        manifest,
+        recipe=made,
+        metrics=held.evaluation.metrics,
+        evaluation=held.rows.described,
+        notes=(*manifest.notes, *seen),
+    )
+
+
+def _check_evaluation(asked: Asked) -> None:
+    if asked.evaluation is None and asked.slices:
+        raise TaskError("EvaluationMissing", "--slice goes with --evaluation: it names a column of those rows")
+    if asked.evaluation is None:
+        return
+    if asked.target is None:
+        raise TaskError("TargetMissing", "--evaluation goes with --target: name the column that the model predicts")
+    if asked.rows is None:
+        raise TaskError("RowsMissing", "--evaluation goes with --rows: they say of which types the features are")
 
 
 def _find(path: Path) -> _Source:
@@ -266,14 +315,20 @@ def _without_predict(fitted: BaseEstimator) -> str:
     return f"{name} has no predict, so there is nothing to serve; end the pipeline with an estimator that has"
 
 
-def _table(path: Path, text: Sequence[str]) -> Any:
+def _check_text(text: Sequence[str], *tables: Any) -> None:
+    known = {name for table in tables if table is not None for name in table.column_names}
+    unknown = [name for name in text if name not in known]
+    if unknown and known:
+        raise TaskError("ColumnUnknown", f"--text {unknown[0]}: the rows have no such column")
+
+
+def _table(path: Path, text: Sequence[str], known: Mapping[str, str] | None = None) -> Any:
+    """The rows of the file; columns of types that are `known` have these."""
     if not path.is_file():
         raise TaskError("RowsMissing", f"{path} is not there; name a CSV or Parquet file of rows")
     found = read([path])
-    unknown = [name for name in text if name not in found.schema.names]
-    if unknown:
-        raise TaskError("ColumnUnknown", f"--text {unknown[0]}: the rows have no such column")
-    types = inference.types_of(found, found.schema.names)
+    types = {name: (known or {}).get(name) for name in found.schema.names}
+    types |= inference.types_of(found, [name for name, kind in types.items() if kind is None])
     declared = tuple(Column(name, "String" if name in text else kind or "String") for name, kind in types.items())
     asked = checks.plan(found, SnapshotTask(StoreLocation(""), str(path), columns=declared))
     batches = [normalised(batch) for batch in asked.typed(found.batches())]

@@ -12,6 +12,12 @@ from modelmill_trainer.failure import TaskError
 _SEED = "random_state"
 # With these values text vectorizers read the files that the data names: a way to the pod's secrets.
 _FILE_READING = ("file", "filename")
+# What a package's estimators take besides the arguments that they name: not all, for some name files to read or write.
+_UNNAMED = {"lightgbm": ("verbose",)}
+# What they do where nothing is declared.  Else LightGBM tells its log of the data, and measures time to choose how it
+# sums, which decides the last bits.
+_SETTLED: dict[str, dict[str, Any]] = {"lightgbm": {"verbose": -1, "deterministic": True, "force_col_wise": True}}
+_OWN = "sklearn"
 
 
 def make(cls: type[BaseEstimator], params: dict[str, Any], field: str) -> BaseEstimator:
@@ -23,8 +29,9 @@ def make(cls: type[BaseEstimator], params: dict[str, Any], field: str) -> BaseEs
             "EstimatorUnknown",
             f"{field}: {cls.__name__} needs another estimator as an argument, which params cannot give",
         ) from error
+    package = cls.__module__.partition(".")[0]
     for name in params:
-        if name not in valid:
+        if name not in valid and name not in _UNNAMED.get(package, ()):
             near = difflib.get_close_matches(name, valid, n=3)
             known = f"the nearest it has: {', '.join(near)}" if near else f"it has {', '.join(sorted(valid))}"
             raise TaskError("ParameterUnknown", f"{field}.params.{name}: {cls.__name__} has no such parameter; {known}")
@@ -32,7 +39,10 @@ def make(cls: type[BaseEstimator], params: dict[str, Any], field: str) -> BaseEs
         raise TaskError(
             "ParameterInvalid", f"{field}.params.input: reading files by name is not allowed; use 'content'"
         )
-    estimator = cls(**{name: _as_declared(cls, name, value) for name, value in params.items()})
+    settled = _SETTLED.get(package, {})
+    if package != _OWN and "n_jobs" in valid and valid["n_jobs"] is None:
+        settled = {**settled, "n_jobs": 1}  # scikit-learn's default, and the same bytes; others' is every core
+    estimator = cls(**settled | {name: _as_declared(cls, name, value) for name, value in params.items()})
     if not hasattr(cls, "_parameter_constraints"):
         return estimator  # of a package that checks when it fits
     try:

@@ -36,13 +36,19 @@ def recipe(
 
 
 def own_recipe(
-    task: OwnTrainingTask, features: Sequence[str], metrics: Sequence[str], pinned: Mapping[str, str]
+    task: OwnTrainingTask,
+    features: Sequence[str],
+    metrics: Sequence[str],
+    pinned: Mapping[str, str],
+    workers: int = 1,
 ) -> dict[str, Any]:
-    """The recipe of a container's training; `pinned` is of what converts and compares here.
+    """The recipe of a container's training in so many pods; `pinned` is of what converts and compares here.
 
-    What software the container has is its image's matter.
+    What software the container has is its image's matter.  What it is told of the others is not: each may train on its
+    share of the rows.
     """
-    return _recipe(task, {"container": msgspec.to_builtins(task.container)}, {}, features, metrics, pinned, ())
+    trains = {"container": msgspec.to_builtins(task.container), **({"workers": workers} if workers > 1 else {})}
+    return _recipe(task, trains, {}, features, metrics, pinned, ())
 
 
 def _recipe(

@@ -191,8 +191,8 @@ class Limits(Schema):
     timeout: Duration = "1h"
     """The longest that the run may take, all tries together: a duration such as 90m, 1h30m or 168h (not 7d)."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """How often a pod that failed is tried again, where trying again may help; all workers together. What cannot help
-    is not tried again."""
+    """How often a pod that failed is tried again, where trying again may help; each worker by itself. What cannot
+    help is not tried again."""
 
 
 class TrainingJobSpec(Schema):
@@ -357,7 +357,8 @@ class Usage(Schema):
     """What the run took."""
 
     cpu_seconds: Annotated[int, Field(ge=0, json_schema_extra=INT64)] = 0
-    """CPU time of the training process in seconds; with workers, of all of them."""
+    """CPU time of the training process in seconds; with workers, of all of them. Of a container's run only that of
+    checking and publishing what it made: no pod can tell what another container of it took."""
     accelerator_seconds: Annotated[int, Field(ge=0, json_schema_extra=INT64)] | None = None
     """The number of accelerators of all workers, times the seconds for which the first one's pod had its own. Absent:
     there were none."""

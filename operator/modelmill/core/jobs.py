@@ -16,6 +16,8 @@ from modelmill_contracts.report import EXIT_FAILED, Report
 
 # Job and pod come by different watches: the pod's end may be seen a moment after the Job's.
 REPORT_GRACE = timedelta(seconds=10)
+# Who loses its connection to the first worker because that one is done may be seen to fail before that is.
+WORKER_GRACE = timedelta(seconds=30)
 DEFAULT_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 _ROOM = "48Gi"  # of a pod's scratch: a source packed, unpacked, and its snapshot, of at most 16 GiB each
 TASK_ANNOTATION = f"{GROUP}/task"  # on a Job: the digest of what it was asked
@@ -25,6 +27,17 @@ _HOLDING_UP = (
     *("PodCreationRefused", "Unschedulable", "ClaimNotFound", "ClaimPending"),
     *("ImagePullFailed", "ContainerConfigInvalid"),
 )
+
+
+_TOO_LATE = "DeadlineExceeded"
+
+
+@dataclass(frozen=True)
+class Faltering:
+    """Another worker than the first failed for good, at that time, and the first may still need it."""
+
+    trouble: Trouble
+    since: datetime
 
 
 @dataclass(frozen=True)
@@ -42,13 +55,30 @@ class Run:
     trouble: Trouble | None = None
     ended: datetime | None = None
     annotations: tuple[tuple[str, str], ...] = ()
-    exhausted: Trouble | None = None  # an active Job's newest pod had too little memory, as the next one will
+    exhausted: Trouble | None = None  # an active Job's newest pod failed as the next one will, or there is no next one
+    faltering: Faltering | None = None
     leaving: bool = False  # it was deleted, and something keeps it for a while: it is not to be deleted again
     held: bool = False  # an active Job is suspended, by Kueue perhaps: it has no pods until that is over
     seconds: int = 0  # that the pod of one that succeeded worked, the first one of several
 
     def annotation(self, name: str) -> str | None:
         return dict(self.annotations).get(name)
+
+    def failure(self, now: datetime) -> Trouble | None:
+        """Why nothing will come of it any more, if so."""
+        if self.state == "Failed":
+            return self.trouble
+        if self.exhausted is None and self.faltering is not None and not self.patience(now):
+            return self.faltering.trouble
+        return self.exhausted
+
+    def patience(self, now: datetime) -> timedelta | None:
+        """How long a worker that failed is still left to the first one to be done without it; None: no time."""
+        if self.faltering is None:
+            return None
+        # A clock that was set back makes the end lie ahead: then it has only just ended.
+        left = WORKER_GRACE - max(now - self.faltering.since, timedelta())
+        return left if left > timedelta() else None
 
 
 @dataclass(frozen=True)
@@ -120,10 +150,15 @@ def _observe(observed: Observed, name: str, asked: str, workers: int) -> Run:
             "Active",
             uid,
             trouble=_holding_up(observed, job, newest, workers),
-            exhausted=_exhausted(newest),
+            exhausted=_exhausted(job, newest),
+            faltering=_faltering(job, newest),
             annotations=annotations,
             held=_is_held(job),
         )
+    first = _first(newest)
+    report = pods.last_report(first) if first is not None else None
+    if first is not None and report is not None and report.ok and _counts(first, failure, workers):
+        return Run("Succeeded", uid, report, ended=ended, annotations=annotations, seconds=pods.seconds(first))
     if failure is not None:
         # An Event lives for an hour: it is about the end only of a Job that never had a pod.
         wanted = 0 if dig(job, "status", "failed") else 1
@@ -134,15 +169,18 @@ def _observe(observed: Observed, name: str, asked: str, workers: int) -> Run:
             return Run("Lost", uid, ended=ended, annotations=annotations)
         said = pods.last_report(culprit) if culprit is not None else None
         return Run("Failed", uid, said, why, ended, annotations)
-    first = _first(newest)
-    report = pods.last_report(first) if first is not None else None
-    if first is not None and report is not None and report.ok:
-        return Run("Succeeded", uid, report, ended=ended, annotations=annotations, seconds=pods.seconds(first))
     if first is not None and pods.ended_well(first):
         # It is the last pod, and its answer is not one that this operator reads.
         why = Trouble("ReportInvalid", "the pod succeeded, but its report cannot be read; do the images fit together?")
         return Run("Failed", uid, None, why, ended, annotations)
     return Run("Lost", uid, ended=ended, annotations=annotations)
+
+
+def _counts(first: Manifest, failure: Manifest | None, workers: int) -> bool:
+    """Whether what the first pod says it made counts: of several, also where the Job failed for another one."""
+    if failure is None:
+        return True
+    return workers > 1 and failure.get("reason") != _TOO_LATE and pods.ended_well(first)
 
 
 def _is_held(job: Manifest) -> bool:
@@ -179,9 +217,36 @@ def _trouble(pod: Manifest) -> Trouble | None:
     return found and (replace(found, message=f"worker {index}: {found.message}") if index else found)
 
 
-def _exhausted(newest: tuple[Manifest, ...]) -> Trouble | None:
-    found = (_trouble(pod) for pod in newest)
-    return next((t for t in found if t is not None and t.fatal and t.reason == pods.OUT_OF_MEMORY), None)
+def _exhausted(job: Manifest, newest: tuple[Manifest, ...]) -> Trouble | None:
+    """Why an active Job is not waited for: the next pod would lack memory, too, or the first one failed for good."""
+    found = [_trouble(pod) for pod in newest if pods.index(pod) == 0 or not _done_without(_first(newest))]
+    short = next((t for t in found if t is not None and t.fatal and t.reason == pods.OUT_OF_MEMORY), None)
+    lost = _lost(job, newest)
+    if short is not None or all(pods.index(pod) != 0 for pod in lost):
+        return short
+    return _why_ended(min(lost, key=pods.ended))  # the first one may have failed for the end of another
+
+
+def _faltering(job: Manifest, newest: tuple[Manifest, ...]) -> Faltering | None:
+    """Of a user's containers one does not go on without the others; what an estimator needs, its first pod knows."""
+    lost = [pod for pod in _lost(job, newest) if pods.has_users(pod)]
+    if not lost or _done_without(_first(newest)):
+        return None
+    culprit = min(lost, key=pods.ended)
+    why, at = _why_ended(culprit), pods.ended(culprit) or culprit["metadata"]["creationTimestamp"]
+    return Faltering(why, moment(at)) if why is not None else None
+
+
+def _done_without(first: Manifest | None) -> bool:
+    """Whether the first pod has what it needs of the others: its container wrote the model, or it ended well."""
+    return first is not None and (pods.users_ended_well(first) or pods.ended_well(first))
+
+
+def _lost(job: Manifest, newest: tuple[Manifest, ...]) -> list[Manifest]:
+    """The pods of workers that the Job tries no more, of which its status says `1,3-5`."""
+    spans = [span.split("-") for span in (dig(job, "status", "failedIndexes") or "").split(",") if span]
+    given_up = {index for span in spans for index in range(int(span[0]), int(span[-1]) + 1)}
+    return [pod for pod in newest if pods.index(pod) in given_up and _why_ended(pod) is not None]
 
 
 def _culprit(newest: tuple[Manifest, ...]) -> Manifest | None:
@@ -232,13 +297,15 @@ def _refused(observed: Observed, job: Manifest) -> Trouble | None:
 
 def _why_failed(failure: Manifest, pod: Manifest | None, held_up: Trouble | None) -> Trouble | None:
     """Why the Job failed; None where only a pod that is gone could tell."""
-    if failure.get("reason") == "DeadlineExceeded":
+    if failure.get("reason") == _TOO_LATE:
         # The Job's controller deletes the pods of a Job that took too long; what kept them from starting says more.
         return held_up or Trouble(
             "TimedOut", "it did not end in time; raise limits.timeout where there is one, or ask for less", True
         )
-    if pod is None:
-        return None
+    return _why_ended(pod) if pod is not None else None
+
+
+def _why_ended(pod: Manifest) -> Trouble | None:
     said, index = pods.last_report(pod), pods.index(pod)
     if said is not None and not said.ok:
         return Trouble(said.reason, f"worker {index}: {said.message}" if index else said.message, fatal=True)
@@ -268,7 +335,8 @@ def render(
     """The Job of one of our objects, of that kind, that does `work` in the trainer's image.
 
     What cannot help is not tried again: an error of the user's fails the Job at once; a node that went away does not
-    count.  Whoever is killed (137) is tried again, as its exit code does not tell a lack of memory from a node that was
+    count.  Of several workers it fails that one alone: the first may be done with the others, see `Run.faltering`.
+    Whoever is killed (137) is tried again, as its exit code does not tell a lack of memory from a node that was
     restarted; the pod's reason does, see `Run.exhausted`.  `config_map` is (name, key) of a file to mount, `claim` that
     of a volume to read from; `transform` runs before `work`, which reads what it wrote.
     `beside` is of ours.  `queue` is where Kueue lets the Job wait.  Without `workers` it has one pod.
@@ -297,6 +365,7 @@ def render(
         before = list(beside.containers)
         volumes += [{"name": name, "emptyDir": {}} for name in beside.volumes]
     own = limits if transform is None else pods.without_accelerators(limits)
+    fail = "FailJob" if workers is None else "FailIndex"
     container = _ours("trainer", subject, work, store, mounts=mounts, limits=own, variables=told)
     spec = pods.pod_spec(
         [container],
@@ -323,16 +392,16 @@ def render(
         },
         "spec": {
             **(workers.of_job if workers is not None else {}),
-            "backoffLimit": retries,
+            "backoffLimit" if workers is None else "backoffLimitPerIndex": retries,
             "activeDeadlineSeconds": max(1, int(timeout.total_seconds())),
             "podFailurePolicy": {
                 "rules": [
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                     {
-                        "action": "FailJob",
+                        "action": fail,
                         "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [EXIT_FAILED]},
                     },
-                    *(_BEFORE_FAILED if transform is not None else ()),
+                    *({"action": fail, "onExitCodes": codes} for codes in (_BEFORE_FAILED if transform else ())),
                 ]
             },
             "template": {
@@ -344,11 +413,8 @@ def render(
 
 
 _BEFORE_FAILED = (
-    {
-        "action": "FailJob",
-        "onExitCodes": {"containerName": "fetch", "operator": "In", "values": [EXIT_FAILED]},
-    },
-    {"action": "FailJob", "onExitCodes": {"containerName": pods.USERS, "operator": "NotIn", "values": [0]}},
+    {"containerName": "fetch", "operator": "In", "values": [EXIT_FAILED]},
+    {"containerName": pods.USERS, "operator": "NotIn", "values": [0]},
 )
 
 

@@ -285,6 +285,21 @@ def ended_well(pod: Manifest) -> bool:
     return bool(states) and all(state is not None and state.get("exitCode") == 0 for state in states)
 
 
+def users_ended_well(pod: Manifest) -> bool:
+    """Whether the pod has a user's container, and that ended with exit code 0."""
+    ended = [(status.get("state") or {}).get("terminated") or {} for status in _users(pod)]
+    return bool(ended) and all(state.get("exitCode") == 0 for state in ended)
+
+
+def has_users(pod: Manifest) -> bool:
+    """Whether a container of the pod, which some node has taken, is a user's."""
+    return bool(_users(pod))
+
+
+def _users(pod: Manifest) -> tuple[Mapping[str, Any], ...]:
+    return tuple(status for status in _statuses(pod, "initContainerStatuses") if status["name"] == USERS)
+
+
 def trouble(pod: Manifest) -> Trouble | None:
     """What keeps the pod from running or made it end, or None."""
     status = pod["status"]

@@ -3,7 +3,7 @@
     the first run's artifact is known -> a second Job does the same -> what it says -> the verdict, for good
 
 The second run publishes nothing and becomes no version: it only says what it would have published.  A second run that
-fails is a verdict too: what cannot be trained again does not reproduce.
+fails has nothing to compare: whether it reproduces stays unknown, for good.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,12 @@ from typing import Any
 from modelmill.core import conditions, jobs
 from modelmill.core.conditions import Condition, Waiting, unknown
 from modelmill.core.plan import Guard, Subject
+from modelmill.core.pods import Trouble
 from modelmill.core.resources import Manifest, dig
 from modelmill_contracts import artifact, report
 
 REPRODUCIBLE = "Reproducible"
+_FAILED = "SecondRunFailed"
 RUNNING = "Reproducing"
 Files = tuple[tuple[str, str], ...]  # (name, digest)
 
@@ -24,7 +26,7 @@ Files = tuple[tuple[str, str], ...]  # (name, digest)
 class Verdict:
     """Whether both runs gave the same bytes."""
 
-    status: str  # True | False
+    status: str  # True | False, or Unknown: there is no second run to compare with
     reason: str
     message: str
     digest: str | None = None  # of the second run's artifact
@@ -38,7 +40,7 @@ def job_name(name: str) -> str:
 def said(manifest: Manifest) -> Verdict | None:
     """The verdict that the status has: it stays."""
     condition = conditions.find(manifest, REPRODUCIBLE)
-    if condition is None or condition["status"] == "Unknown":
+    if condition is None or (condition["status"] == "Unknown" and condition["reason"] != _FAILED):
         return None
     known = dig(manifest, "status", "reproduction") or {}
     return Verdict(
@@ -52,14 +54,14 @@ def said(manifest: Manifest) -> Verdict | None:
 
 def compared(run: jobs.Run, recipe: str, digest: str, files: Files) -> Verdict | None:
     """What the second run means for an artifact of that recipe, digest and files; None: it has not ended."""
-    failed = run.trouble if run.state == "Failed" else run.exhausted
-    if failed is not None:
-        return Verdict("False", "SecondRunFailed", f"the second run failed: {failed.reason}: {failed.message}")
+    why = run.trouble if run.state == "Failed" else run.exhausted
+    if why is not None:
+        return failed(why)
     if run.state != "Succeeded":
         return None
     result = run.report.result if run.report is not None else None
     if not isinstance(result, report.TrainingResult):
-        return Verdict("False", "SecondRunFailed", "the second run failed: its report is not that of a training")
+        return Verdict("Unknown", _FAILED, "the second run failed: its report is not that of a training")
     if result.artifact == digest:
         message = "a second run in another pod gave the same artifact, to the byte"
         return Verdict("True", "SameBytes", message, result.artifact)
@@ -75,6 +77,11 @@ def compared(run: jobs.Run, recipe: str, digest: str, files: Files) -> Verdict |
         " recipe; set n_jobs to 1 where the params have it, or use another estimator"
     )
     return Verdict("False", "ArtifactDiffers", message, result.artifact, differs)
+
+
+def failed(why: Trouble) -> Verdict:
+    """The verdict where the second run failed."""
+    return Verdict("Unknown", _FAILED, f"the second run failed: {why.reason}: {why.message}")
 
 
 def _differing(first: Files, second: Files) -> tuple[str, ...]:

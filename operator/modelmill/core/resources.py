@@ -97,6 +97,8 @@ def _job(manifest: Manifest) -> dict[str, Any]:
                 for c in status.get("conditions", ())
             ],
             "failed": status.get("failed"),  # how many pods it has had that did not end well
+            # Of several workers those that are tried no more.
+            **({"failedIndexes": status["failedIndexes"]} if "failedIndexes" in status else {}),
         },
     }
 

@@ -9,7 +9,7 @@
 What ended stays ended: the spec is immutable, so there is nothing that could be tried anew.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,7 +34,7 @@ from modelmill.core import (
 from modelmill.core.conditions import Condition, Waiting, false, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Guard, Guards, NoPods, Observed, Outcome, Subject, Unedited, Write
-from modelmill.core.pods import Resources, StoreAccess
+from modelmill.core.pods import Resources, StoreAccess, Trouble
 from modelmill.core.reproduction import Verdict
 from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig, model_dependencies
 from modelmill.core.training_data import FILE_ANNOTATION, VERSION_ANNOTATION, Snapshot
@@ -120,6 +120,7 @@ class Decision:
     create_version: int | None = None
     version_name: str | None = None
     exists: bool = False  # that version was there before
+    verdict: Verdict | None = None  # of a second run of which nothing will come
     requeue_after: timedelta | None = None
 
 
@@ -271,7 +272,11 @@ def decide(facts: Facts, now: datetime) -> Decision:
     this = facts.first if facts.result is None else facts.second
     if facts.suspended:
         return Decision("Suspended", discard=this if this.run.state in ("Active", "Lost") else None)
-    failed = None if this.again else _failed_for_good(this.run)  # the second time, it is a verdict
+    why = this.run.failure(now)
+    if this.again:  # then it is a verdict, and no failure
+        verdict = reproduction.failed(why) if why is not None else None
+        return replace(_train(facts, this, now), verdict=verdict)
+    failed = _failed_for_good(this.run, why)
     return _train(facts, this, now) if failed is None else Decision("Failed", failed)
 
 
@@ -282,10 +287,9 @@ def _left_over(facts: Facts, ended: Ended) -> Round | None:
     return facts.second if facts.second.run.state == "Active" else None
 
 
-def _failed_for_good(run: jobs.Run) -> Waiting | None:
-    failed = run.trouble if run.state == "Failed" else run.exhausted
-    if failed is not None:
-        return Waiting(failed.reason, failed.message, stalled=True)
+def _failed_for_good(run: jobs.Run, why: Trouble | None) -> Waiting | None:
+    if why is not None:
+        return Waiting(why.reason, why.message, stalled=True)
     if run.state == "Succeeded":
         return Waiting("ReportInvalid", "the Job's report is not that of a training", stalled=True)
     return None
@@ -303,7 +307,8 @@ def _train(facts: Facts, this: Round, now: datetime) -> Decision:
         waiting = Waiting(stage, f"Job {this.job} {does}")
         if run.trouble is not None:
             waiting = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
-        return Decision(stage, waiting, connect=run.state == "Active" and not _connected(facts))
+        connect = run.state == "Active" and not _connected(facts)
+        return Decision(stage, waiting, connect=connect, requeue_after=run.patience(now))
     if run.state in ("Lost", "Outdated"):
         over = run.state == "Outdated" or retry.after_failure(run, now, None)[1] is None
         whose = "the pod of the second run" if this.again else "the pod"
@@ -351,13 +356,13 @@ def _number(facts: Facts) -> Decision:
 
 
 def render(facts: Facts, decision: Decision) -> Outcome:
-    result, snapshot = facts.result, facts.snapshot
+    result, snapshot, verdict = facts.result, facts.snapshot, facts.verdict or decision.verdict
     status: dict[str, Any] = {"modelVersion": decision.version_name}
     if isinstance(snapshot, Snapshot) and (facts.pinned or decision.start == facts.first):
         status |= {"datasetVersion": snapshot.version, "datasetFile": snapshot.file}
     if result is not None:
         status |= training_result.status_of(result)
-    status["reproduction"] = reproduction.status_of(facts.verdict)
+    status["reproduction"] = reproduction.status_of(verdict)
     if decision.stage in ("Training", reproduction.RUNNING):
         status["progress"] = progress.status_of(facts.so_far)
     return Outcome(
@@ -373,7 +378,7 @@ def _conditions(facts: Facts, decision: Decision) -> tuple[Condition, ...]:
     stage, waiting = decision.stage, decision.waiting
 
     def reproducible(without: Waiting) -> Condition:
-        return reproduction.condition(facts.reproduces, facts.verdict, without)
+        return reproduction.condition(facts.reproduces, facts.verdict or decision.verdict, without)
 
     gates = _GATES if facts.result is None else {**_GATES, "Trained": facts.result.trained}
     if stage == "Succeeded":

@@ -100,12 +100,37 @@ def test_another_recipe_is_told_apart() -> None:
     assert world.get("TrainingJob", "lr")["status"]["reproduction"] == expected
 
 
-def test_a_second_run_that_fails_does_not_reproduce() -> None:
+def test_of_a_second_run_that_fails_nothing_is_known() -> None:
     world = ended(report.Report(False, "TrainingFailed", "it did not converge"))
-    assert world.condition("TrainingJob", "lr", "Reproducible") == ("False", "SecondRunFailed")
+    assert world.condition("TrainingJob", "lr", "Reproducible") == ("Unknown", "SecondRunFailed")
     assert "TrainingFailed: it did not converge" in world.message("TrainingJob", "lr", "Reproducible")
     assert world.condition("TrainingJob", "lr", "Succeeded")[0] == "True"
     assert "reproduction" not in world.get("TrainingJob", "lr")["status"]
+
+
+@pytest.mark.parametrize("kept", ["a quota", "an image"])
+def test_a_second_run_that_never_ran_says_why_and_nothing_else(kept: str) -> None:
+    world = trained_once()
+    job = world.get("Job", "lr-again")
+    if kept == "a quota":
+        involved = {"kind": "Job", "name": "lr-again", "uid": job["metadata"]["uid"]}
+        world.put("Event", "e", involvedObject=involved, reason="FailedCreate", message="exceeded quota")
+    else:
+        waiting = {"reason": "ImagePullBackOff", "message": "not found"}
+        world.pod_of_job("lr-again", containerStatuses=[{"name": "trainer", "state": {"waiting": waiting}}])
+    late = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}
+    condition = {**late, "lastTransitionTime": "2026-01-01T01:00:00Z"}
+    world.store("Job", "lr-again", {**world.get("Job", "lr-again"), "status": {"conditions": [condition]}})
+    world.settle()
+    assert world.condition("TrainingJob", "lr", "Reproducible") == ("Unknown", "SecondRunFailed")
+    reason = "PodCreationRefused" if kept == "a quota" else "ImagePullFailed"
+    assert f"the second run failed: {reason}: " in world.message("TrainingJob", "lr", "Reproducible")
+    assert world.condition("TrainingJob", "lr", "Succeeded")[0] == "True"
+    before = world.get("TrainingJob", "lr")["status"]
+    world.remove("Job", "lr-again")
+    world.settle()
+    assert world.get("TrainingJob", "lr")["status"] == before
+    assert not world.has("Job", "lr-again")
 
 
 def test_a_second_run_that_runs_out_of_memory_is_not_tried_again() -> None:
@@ -113,14 +138,14 @@ def test_a_second_run_that_runs_out_of_memory_is_not_tried_again() -> None:
     world.end_job("lr-again", None, exit_reason="OOMKilled")
     world.objects["Job", "lr-again"]["status"] = {}  # it has retries left
     world.settle()
-    assert world.condition("TrainingJob", "lr", "Reproducible") == ("False", "SecondRunFailed")
+    assert world.condition("TrainingJob", "lr", "Reproducible") == ("Unknown", "SecondRunFailed")
     assert world.condition("TrainingJob", "lr", "Succeeded")[0] == "True"
     assert not world.has("Job", "lr-again")
 
 
 def test_a_report_of_something_else_is_no_second_run() -> None:
     world = ended(report.Report(True, "StoreWorks", result=report.PreflightResult(("put",))))
-    assert world.condition("TrainingJob", "lr", "Reproducible") == ("False", "SecondRunFailed")
+    assert world.condition("TrainingJob", "lr", "Reproducible") == ("Unknown", "SecondRunFailed")
 
 
 @pytest.mark.parametrize("gone", [("Job", "lr-again"), ("Job", "lr-train"), ("ModelVersion", "triage-1")])
@@ -441,7 +466,7 @@ def test_a_second_run_that_waits_for_its_turn_says_so() -> None:
 def test_a_second_run_that_fails_is_a_verdict_and_the_run_succeeds(again: report.Report | None, why: str) -> None:
     world = ended(again, exit_reason="" if again else "OOMKilled")
     said = world.told("TrainingJob", "lr")
-    assert said[5] == f"Reproducible False {why}"
+    assert said[5] == f"Reproducible Unknown {why}"
     assert said[0] == "Succeeded True TrainingSucceeded: ModelVersion triage-1"
     assert said[6:] == ["Reconciling False TrainingSucceeded", "Stalled False TrainingSucceeded"]
 

@@ -53,6 +53,10 @@ def test_our_own_objects_are_kept_with_spec_and_status() -> None:
     assert projected("Model") == {"metadata": METADATA, "spec": {}, "status": {}}
 
 
+def test_of_a_job_of_several_workers_those_that_are_given_up_are_kept() -> None:
+    assert projected("Job", status={"failedIndexes": "1,3-5"})["status"]["failedIndexes"] == "1,3-5"
+
+
 def test_of_a_job_its_conditions_and_how_many_pods_failed_are_kept() -> None:
     noise = {"lastProbeTime": "2026-01-01T00:00:09Z"}
     started = {"active": 1, "startTime": "2026-01-01T00:00:00Z"}

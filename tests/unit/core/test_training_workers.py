@@ -1,5 +1,6 @@
 """A TrainingJob with several workers: what is made for them, and what is said of each of them."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -72,6 +73,9 @@ def test_the_job_is_an_indexed_one_that_ends_with_its_first_pod() -> None:
         "completionMode": "Indexed",
         "successPolicy": {"rules": [{"succeededIndexes": "0"}]},
     }
+    # A worker that fails does not take the first one with it, which may be about to publish.
+    assert {rule["action"] for rule in spec["podFailurePolicy"]["rules"]} == {"Ignore", "FailIndex"}
+    assert (spec["backoffLimitPerIndex"], "backoffLimit" in spec) == (2, False)
     assert spec["template"]["spec"]["subdomain"] == BETWEEN
     (ours,) = spec["template"]["spec"]["containers"]
     variables = {v["name"]: v.get("value") for v in ours["env"]}
@@ -199,6 +203,121 @@ def test_why_it_failed_is_what_the_pod_said_that_failed_before_the_others_were_t
     end(made, "Failed", "PodFailurePolicy")
     assert made.condition("TrainingJob", NAME, "Failed") == ("True", "ScratchFull")
     assert message(made, "Failed") == said
+
+
+USERS_FAILED = container(
+    {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:00:00Z", "startedAt": "2025-12-31T23:00:00Z"}},
+    "transform",
+)
+USERS_WROTE = container({"terminated": {"exitCode": 0, "finishedAt": "2025-12-31T23:59:59Z"}}, "transform")
+USERS_RUNS = container({"running": {}}, "transform")
+
+
+def by_a_container(**more: Any) -> World:
+    made = with_dataset(allowing_images("*"))
+    spec = training_spec(workers=3, container={"image": "train:1"}, **more)
+    del spec["estimator"]
+    made.put("TrainingJob", NAME, spec=spec)
+    made.settle()
+    return made
+
+
+def give_up(made: World, indexes: str, job: str = JOB) -> None:
+    """The Job tries these workers no more."""
+    made.store("Job", job, {**made.get("Job", job), "status": {"failedIndexes": indexes}})
+    made.settle()
+
+
+@pytest.mark.parametrize("reason", ["FailedIndexes", "PodFailurePolicy", "BackoffLimitExceeded"])
+def test_what_the_first_one_published_counts_though_another_failed(reason: str) -> None:
+    made = by_a_container()
+    pod(made, 1, phase="Failed", initContainerStatuses=USERS_FAILED)
+    pod(
+        made,
+        0,
+        initContainerStatuses=USERS_WROTE,
+        containerStatuses=container(told(trained(), "2026-01-01T00:00:20Z")),
+    )
+    end(made, "Failed", reason)
+    assert made.condition("TrainingJob", NAME, "Succeeded") == ("True", "TrainingSucceeded")
+    assert made.get("TrainingJob", NAME)["status"]["modelVersion"] == "triage-1"
+
+
+def test_a_first_one_that_was_told_to_end_published_nothing_whatever_it_was_brought() -> None:
+    made = by_a_container()
+    brought = told(report.Report(True, "Fetched", result=report.FetchResult(2)), "2025-12-31T23:00:00Z")
+    interrupted = told(report.Report(False, "Interrupted", "was told to end", retryable=True), "2026-01-01T00:00:25Z")
+    pod(made, 1, phase="Failed", initContainerStatuses=USERS_FAILED)
+    fetched = [*container(brought, "fetch"), *USERS_WROTE]
+    pod(made, 0, initContainerStatuses=fetched, containerStatuses=container(interrupted))
+    end(made, "Failed", "PodFailurePolicy")
+    assert made.condition("TrainingJob", NAME, "Failed") == ("True", "ContainerFailed")
+
+
+@pytest.mark.parametrize("how", ["failed", "had too little memory"])
+def test_once_the_first_container_wrote_its_model_the_others_are_not_needed(how: str) -> None:
+    made = by_a_container()
+    pod(made, 0, initContainerStatuses=USERS_WROTE, containerStatuses=container({"running": {}}))
+    ended = USERS_FAILED if how == "failed" else container(OUT_OF_MEMORY, "transform")
+    pod(made, 1, phase="Failed", initContainerStatuses=ended)
+    give_up(made, "1-2")
+    made.wait(3600)
+    made.settle()
+    assert made.condition("TrainingJob", NAME, "Trained") == ("Unknown", "Training")
+    assert made.has("Job", JOB)
+
+
+def test_a_container_that_fails_ends_a_training_whose_first_one_is_not_done_soon() -> None:
+    made = by_a_container()
+    pod(made, 0, initContainerStatuses=USERS_RUNS)
+    pod(made, 1, phase="Failed", initContainerStatuses=USERS_FAILED)
+    give_up(made, "1")
+    assert made.condition("TrainingJob", NAME, "Trained") == ("Unknown", "Training")
+    assert made.plan("TrainingJob", NAME).requeue_after == timedelta(seconds=30)
+    made.wait(30)
+    made.settle()
+    assert made.condition("TrainingJob", NAME, "Failed") == ("True", "ContainerFailed")
+    assert message(made, "Failed").startswith("worker 1: container transform ended with exit code 1")
+    assert not made.has("Job", JOB)
+
+
+def test_the_first_container_that_fails_ends_it_at_once_and_who_failed_first_is_named() -> None:
+    made = by_a_container()
+    later = container({"terminated": {"exitCode": 3, "finishedAt": "2026-01-01T00:00:02Z"}}, "transform")
+    pod(made, 0, phase="Failed", initContainerStatuses=later)
+    pod(made, 2, phase="Failed", initContainerStatuses=USERS_FAILED)
+    give_up(made, "0,2")
+    assert made.condition("TrainingJob", NAME, "Failed") == ("True", "ContainerFailed")
+    assert message(made, "Failed").startswith("worker 2: container transform ended with exit code 1")
+    assert not made.has("Job", JOB)
+
+
+def test_an_estimator_goes_on_without_a_worker_that_failed() -> None:
+    made = started()
+    pod(made, 0, containerStatuses=container({"running": {}}))
+    failed = report.Report(False, "InternalError", "the trainer failed with KeyError")
+    pod(made, 1, phase="Failed", containerStatuses=container(told(failed, "2026-01-01T00:00:00Z")))
+    give_up(made, "1")
+    made.wait(3600)
+    made.settle()
+    assert made.condition("TrainingJob", NAME, "Trained") == ("Unknown", "Training")
+
+
+def test_a_second_run_of_which_a_worker_failed_says_nothing() -> None:
+    made = by_a_container(reproduce={"runs": 2})
+    pod(made, 0, containerStatuses=container(told(trained(), "2026-01-01T00:00:20Z")))
+    end(made, "Complete", "SuccessPolicy")
+    again = "forest-again"
+    pod(made, 0, again, initContainerStatuses=USERS_RUNS)
+    pod(made, 1, again, phase="Failed", initContainerStatuses=USERS_FAILED)
+    give_up(made, "1", again)
+    assert made.condition("TrainingJob", NAME, "Reproducible") == ("Unknown", "Reproducing")
+    made.wait(30)
+    made.settle()
+    assert made.condition("TrainingJob", NAME, "Reproducible") == ("Unknown", "SecondRunFailed")
+    assert "worker 1: container transform ended" in message(made, "Reproducible")
+    assert made.condition("TrainingJob", NAME, "Succeeded")[0] == "True"
+    assert not made.has("Job", again)
 
 
 def test_of_each_worker_the_newest_pod_counts() -> None:

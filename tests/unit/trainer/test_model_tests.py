@@ -18,6 +18,9 @@ import pytest
 import skops.io
 from msgspec.structs import replace
 from sklearn import metrics
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from trainer_tasks import (
     BREAST_CANCER,
     LOGISTIC,
@@ -48,6 +51,7 @@ from modelmill_contracts.task import (
     Tests,
 )
 from modelmill_trainer import model_tests, served
+from modelmill_trainer.command import main
 from modelmill_trainer.evaluation import Predicted
 
 ROWS = pd.read_csv(BREAST_CANCER).iloc[::4].reset_index(drop=True)
@@ -325,6 +329,27 @@ def test_without_frozen_rows_nothing_is_passed(store: StoreLocation) -> None:
     assert [outcome.name for outcome in found] == ["accuracy", "baseline accuracy", "same", "latency"]
     assert not any(outcome.passed for outcome in found)
     assert all("no frozen rows" in (outcome.message or "") for outcome in found)
+
+
+def test_a_packed_model_with_rows_of_its_own_passes_the_same_tests(store: StoreLocation, tmp_path: Path) -> None:
+    features = ROWS.drop(columns="benign")
+    seen = pd.read_csv(BREAST_CANCER).drop(index=range(0, 569, 4))
+    fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(seen.drop(columns="benign"), seen["benign"])
+    skops.io.dump(fitted, tmp_path / "model.skops")
+    seen.to_csv(tmp_path / "rows.csv", index=False)
+    ROWS.assign(size=SIZE).to_csv(tmp_path / "kept.csv", index=False)
+    place = tmp_path / "packed"
+    files = ["--rows", tmp_path / "rows.csv", "--evaluation", tmp_path / "kept.csv", "--out", place]
+    words = ["pack", tmp_path / "model.skops", *files, "--target", "benign", "--slice", "size"]
+    assert main(list(map(str, words))) == 0
+    folder.publish(Store(store), place, artifact.decode((place / artifact.MANIFEST).read_bytes()))
+    sliced = MetricTest("accuracy", min="0.9", every_slice="size")
+    found = asked(store, place, replace(EVERYTHING, metrics=(*EVERYTHING.metrics, sliced)))
+    assert [(outcome.name, outcome.passed) for outcome in found] == [
+        (name, True) for name in ("accuracy", "accuracy of every size", "baseline accuracy", "same", "latency")
+    ]
+    expected = metrics.accuracy_score(ROWS["benign"], fitted.predict(features))
+    assert float(found[0].observed or 0) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_server_that_does_not_come_is_tried_again(

@@ -21,13 +21,14 @@ from skl2onnx import to_onnx
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from trainer_tasks import csv, run, snapshot
 
-from modelmill_contracts import artifact, digest, evaluation, folder, task
+from modelmill_contracts import artifact, digest, environment, evaluation, folder, task
 from modelmill_contracts.evaluation import Evaluation
 from modelmill_contracts.progress import Progress
 from modelmill_contracts.report import Report, TrainingResult
 from modelmill_contracts.store import Store
 from modelmill_contracts.task import OwnContainer, OwnTrainingTask, Split, StoreLocation
 from modelmill_trainer import own_training
+from modelmill_trainer.__main__ import carry_out
 from modelmill_trainer.progress import METER
 
 ROOT = Path(__file__).parents[3]
@@ -251,6 +252,19 @@ def test_what_is_refused_of_what_it_wrote(
     assert (answer.ok, answer.reason, answer.retryable) == (False, reason, False), answer
     assert text in answer.message
     assert not (Path(place.asked.store.uri.removeprefix("file://")) / "artifacts").exists()
+
+
+def test_how_many_workers_there_were_is_part_of_its_recipe_and_one_is_not(place: Place, tmp_path: Path) -> None:
+    place.train()
+    recipes = []
+    for workers in ({}, {environment.WORKERS: "1"}, {environment.WORKERS: "3", environment.INDEX: "0"}):
+        said = carry_out({task.ENVIRONMENT: task.encode(place.asked), **workers})
+        assert isinstance(said.result, TrainingResult)
+        manifest = folder.fetch(Store(place.asked.store), said.result.artifact, tmp_path / f"got-{len(recipes)}")
+        recipes.append(manifest.recipe)
+    assert recipes[0] == recipes[1]
+    assert "workers" not in recipes[0]
+    assert recipes[2] == {**recipes[0], "workers": 3}
 
 
 def test_a_model_that_is_too_large_is_not_opened(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,14 +10,16 @@ import pytest
 import yaml
 from onnx import TensorProto, helper
 from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from modelmill_contracts import artifact, folder
+from modelmill_contracts import artifact, evaluation, folder
 from modelmill_contracts.artifact import Tensor
+from modelmill_contracts.evaluation import FrozenRows
 from modelmill_server import signature
 from modelmill_trainer.command import main
 
@@ -156,3 +158,97 @@ def test_missing_values_of_what_has_no_columns(
     assert "--rows" in capsys.readouterr().err
     assert pack(model, "--out", tmp_path / "out") == 0
     signature.of_manifest(folder.verify(tmp_path / "out", None))  # it can be served
+
+
+def test_rows_that_were_kept_are_frozen_and_measured_like_test_rows(
+    pickled: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept.csv"
+    FRAME.assign(label=LABELS, ward=["x", "y"] * 100).iloc[::2].to_csv(kept, index=False)
+    words = [pickled, "--rows", rows, "--target", "label", TRUST]
+    assert pack(*words, "--evaluation", kept, "--slice", "ward", "--out", tmp_path / "out") == 0
+    assert f"on 100 rows of {kept}: accuracy 1" in capsys.readouterr().out
+    manifest = folder.verify(tmp_path / "out", None)
+    assert manifest.evaluation == FrozenRows(100, 100, "label", ("ward",))
+    assert manifest.metrics["roc_auc"] == "1"
+    assert (manifest.recipe["evaluation"]["target"], manifest.recipe["evaluation"]["slices"]) == ("label", ["ward"])
+    frozen = pd.read_parquet(tmp_path / "out" / evaluation.ROWS)
+    assert list(frozen.columns) == ["feature.age", "feature.income", "feature.city", "target", "slice.ward"]
+    assert frozen["feature.city"].iloc[1] == ""
+    results = evaluation.decode((tmp_path / "out" / evaluation.RESULTS).read_bytes())
+    assert (results.rows, results.metrics) == (100, manifest.metrics)
+    assert [(found.column, found.value, found.rows) for found in results.slices] == [("ward", "x", 100)]
+    assert results.importance is not None
+    assert results.importance.features[0].feature == "age"
+    card = (tmp_path / "out" / artifact.CARD).read_text()
+    assert "| accuracy | 1 |" in card
+    assert "by the word of who packed it" in card
+    again = [*words, "--evaluation", kept, "--slice", "ward", "--out", tmp_path / "again"]
+    assert pack(*again) == 0
+    files = [(tmp_path / name / artifact.MANIFEST).read_bytes() for name in ("out", "again")]
+    assert files[0] == files[1]
+    assert pack(*words, "--out", tmp_path / "without") == 0
+    without = folder.verify(tmp_path / "without", None)
+    assert (without.evaluation, "evaluation" in without.recipe) == (None, False)
+
+
+def test_rows_that_it_was_compared_on_are_named_as_such(pickled: Path, rows: Path, tmp_path: Path) -> None:
+    words = [pickled, "--rows", rows, "--target", "label", "--evaluation", rows, "--out", tmp_path / "out", TRUST]
+    assert pack(*words) == 0
+    manifest = folder.verify(tmp_path / "out", None)
+    assert "evaluated on the rows that it was compared on" in manifest.notes
+
+
+def test_an_onnx_file_is_evaluated_where_tests_could_ask_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = FRAME[["age", "income"]].to_numpy(np.float32)
+    FRAME[["age", "income"]].assign(label=LABELS).to_csv(tmp_path / "rows.csv", index=False)
+    words = ["--rows", tmp_path / "rows.csv", "--evaluation", tmp_path / "rows.csv", "--target", "label"]
+    fitted = LogisticRegression().fit(numbers, LABELS)
+    named = to_onnx(fitted, initial_types=[("input", FloatTensorType([None, 2]))])
+    (tmp_path / "own.onnx").write_bytes(named.SerializeToString())
+    assert pack(tmp_path / "own.onnx", *words, "--out", tmp_path / "out") == 1
+    assert "tests compare one that is called 'predict'" in capsys.readouterr().err
+    (tmp_path / "own.onnx").write_bytes(to_onnx(fitted, numbers[:1]).SerializeToString())
+    assert pack(tmp_path / "own.onnx", *words, "--out", tmp_path / "out") == 1
+    assert "the model's inputs are X; tests send one input 'input' of all 2 features" in capsys.readouterr().err
+    for output, name in zip(named.graph.output, ("predict", "predict_proba"), strict=True):
+        for node in named.graph.node:
+            node.output[:] = [name if given == output.name else given for given in node.output]
+        output.name = name
+    (tmp_path / "own.onnx").write_bytes(named.SerializeToString())
+    assert pack(tmp_path / "own.onnx", *words, "--out", tmp_path / "out") == 0
+    assert float(folder.verify(tmp_path / "out", None).metrics["accuracy"]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "said"),
+    [
+        ({}, ["--target", "label", "--slice", "income"], "--slice: 'income' is of type Float"),
+        ({}, ["--target", "label", "--slice", "wart"], "--slice: the data has no column 'wart'; the nearest are ward"),
+        ({}, [], "--evaluation goes with --target"),
+        ({}, ["--target", "labels"], "--evaluation: the data has no column 'labels'; the nearest are label"),
+        ({"label": "maybe"}, ["--target", "label"], "has labels in the evaluation rows that the model does not know"),
+        ({"label": None}, ["--target", "label"], "--target: 100 rows have no value in 'label'"),
+        ({"age": None}, ["--target", "label"], "--evaluation: 100 rows have no value in 'age'"),
+        ({"age": "old"}, ["--target", "label"], "age"),
+    ],
+)
+def test_rows_that_do_not_fit_the_model_are_refused(
+    change: dict[str, object],
+    words: list[str],
+    said: str,
+    pickled: Path,
+    rows: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kept = tmp_path / "kept.parquet"
+    FRAME.assign(**{"label": LABELS, "ward": ["x", "y"] * 100, **change}).iloc[:100].to_parquet(kept)
+    assert pack(pickled, "--rows", rows, "--evaluation", kept, *words, "--out", tmp_path / "out", TRUST) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_slices_need_rows(pickled: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pack(pickled, "--rows", rows, "--slice", "city", "--out", tmp_path / "out", TRUST) == 1
+    assert "--slice goes with --evaluation" in capsys.readouterr().err

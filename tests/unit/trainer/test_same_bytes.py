@@ -37,6 +37,11 @@ REGRESSORS: dict[str, Estimator] = {
     "forest-regressor": steps(("sklearn.ensemble.RandomForestRegressor", {"n_estimators": 20})),
     "boosting-regressor": steps(("sklearn.ensemble.GradientBoostingRegressor", {"n_estimators": 20})),
 }
+PACKAGES = ("sklearn", "lightgbm", "xgboost")
+OTHERS: dict[str, Estimator] = {
+    "lightgbm": steps(("lightgbm.LGBMClassifier", {"n_estimators": 10})),
+    "xgboost": steps(("xgboost.XGBClassifier", {"n_estimators": 10})),
+}
 MIXED: dict[str, Estimator] = {
     "mixed-logistic": mixed_estimator(),
     "mixed-forest": mixed_estimator(
@@ -67,6 +72,10 @@ def trained_twice(
     asked = {
         **{name: TrainingTask(store, numbers.file, numbers.version, "benign", e) for name, e in CLASSIFIERS.items()},
         **{name: TrainingTask(store, numbers.file, numbers.version, "mean_area", e) for name, e in REGRESSORS.items()},
+        **{
+            name: TrainingTask(store, numbers.file, numbers.version, "benign", e, packages=PACKAGES)
+            for name, e in OTHERS.items()
+        },
         **{name: TrainingTask(store, mixed.file, mixed.version, "label", e) for name, e in MIXED.items()},
     }
     path = folder / "tasks.json"
@@ -74,7 +83,7 @@ def trained_twice(
     return _train_all(path, "1"), _train_all(path, "2", "reversed")
 
 
-@pytest.mark.parametrize("name", [*CLASSIFIERS, *REGRESSORS, *MIXED])
+@pytest.mark.parametrize("name", [*CLASSIFIERS, *REGRESSORS, *OTHERS, *MIXED])
 def test_the_artifact_is_the_same(trained_twice: tuple[dict[str, list[str]], dict[str, list[str]]], name: str) -> None:
     first, second = trained_twice
     assert isinstance(first[name], list), first[name]
