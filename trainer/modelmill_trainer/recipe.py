@@ -42,7 +42,8 @@ def own_recipe(
 
     What software the container has is its image's matter.
     """
-    return _recipe(task, {"container": msgspec.to_builtins(task.container)}, {}, features, metrics, pinned, ())
+    sliced = {"evaluation": {"slices": list(task.slices)}} if task.slices else {}
+    return _recipe(task, {"container": msgspec.to_builtins(task.container)}, sliced, features, metrics, pinned, ())
 
 
 def _recipe(
