@@ -286,6 +286,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     }
                 ],
                 "tested": DIGEST,
+                "testedImage": "registry.example.org/modelmill/server:1",
                 "testing": DIGEST,
                 "baseline": {
                     "deployment": "triage",

@@ -64,8 +64,8 @@ def version(model: str, number: int) -> Manifest:
     )
 
 
-def model_with_test(name: str, least: str) -> Manifest:
-    return made("Model", name, {"tests": {"metrics": [{"name": "roc_auc", "min": least}]}})
+def model_with_test(name: str, least: str, **more: Any) -> Manifest:
+    return made("Model", name, {"tests": {"metrics": [{"name": "roc_auc", "min": least}], **more}})
 
 
 def tested(observed: str, *, passed: bool) -> Report:
@@ -309,6 +309,10 @@ class Scenario:
         self.kubectl.apply(model_with_test("tested", "0.99"))
         failed = tested("0.95", passed=False)
         self.ends("other tests are not passed", job, failed, "ModelVersion", name, "Stalled", "TestFailed")
+        baseline = {"deploymentRef": {"name": "tsted"}, "metric": "roc_auc", "maxRegression": "0.01"}
+        self.kubectl.apply(model_with_test("tested", "0.99", baseline=baseline))
+        missing = "ModelDeploymentNotFound"
+        self.comes("what it is compared with is not there", "ModelVersion", name, "InProgress", missing)
 
     def approvals(self) -> None:
         by = self.kubectl.user()
