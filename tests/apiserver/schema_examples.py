@@ -45,6 +45,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "images": ["registry.example.org/ml/*"],
                     "sources": ["s3"],
                     "estimatorPackages": ["sklearn"],
+                    "artifacts": "ReadyVersions",
                 },
                 "training": {"maxParallel": 4},
                 "signing": {"required": True, "keys": [{"name": "ana", "publicKey": PUBLIC_KEY}]},

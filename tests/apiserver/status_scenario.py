@@ -335,6 +335,12 @@ class Scenario:
         self.comes("rejected", "ModelVersion", name, "Stalled", "Rejected")
         self.kubectl.apply(approval("late", name, by))
         self.comes("a rejection is final", "ModelApproval", "late", "Stalled", "VersionRejected")
+        unknown = {"uri": "s3://models/artifacts/y", "digest": digest("9")}
+        versions_only = workspace("http://store:7071", allow={"artifacts": "ReadyVersions"})
+        self.kubectl.apply(versions_only, deployment("unknown", unknown))
+        self.comes("an artifact of no version", "ModelDeployment", "unknown", "Stalled", "ArtifactNotAllowed")
+        self.kubectl.run("delete", "modeldeployment/unknown")
+        self.kubectl.apply(workspace("http://store:7071"))
 
     def serving(self) -> None:
         for name in ("newest", "fixed"):
