@@ -199,6 +199,7 @@ class PartsTask(msgspec.Struct, frozen=True, tag="Parts", omit_defaults=True):
     split: Split = Split()
     seed: int = 0
     metrics: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()  # columns that go with the rows
 
 
 class OwnTrainingTask(msgspec.Struct, frozen=True, tag="OwnTraining", omit_defaults=True):
@@ -216,6 +217,7 @@ class OwnTrainingTask(msgspec.Struct, frozen=True, tag="OwnTraining", omit_defau
     metrics: tuple[str, ...] = ()  # which it has to write; none: any
     image: str = ""  # of the trainer: part of the recipe
     publish: bool = True
+    slices: tuple[str, ...] = ()  # columns: what is measured of its model for each value
 
 
 class SigningKey(msgspec.Struct, frozen=True):
@@ -323,7 +325,16 @@ def with_known(work: AnyTraining, known: tuple[Known, ...]) -> AnyTraining:
 def parts_of(work: OwnTrainingTask, file: str) -> PartsTask:
     """What has to be there before the user's container starts."""
     return PartsTask(
-        work.store, file, work.version, work.target, work.data, work.features, work.split, work.seed, work.metrics
+        store=work.store,
+        file=file,
+        version=work.version,
+        target=work.target,
+        folder=work.data,
+        features=work.features,
+        split=work.split,
+        seed=work.seed,
+        metrics=work.metrics,
+        slices=work.slices,
     )
 
 

@@ -45,6 +45,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "images": ["registry.example.org/ml/*"],
                     "sources": ["s3"],
                     "estimatorPackages": ["sklearn"],
+                    "artifacts": "ReadyVersions",
                 },
                 "training": {"maxParallel": 4},
                 "signing": {"required": True, "keys": [{"name": "ana", "publicKey": PUBLIC_KEY}]},
@@ -286,6 +287,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     }
                 ],
                 "tested": DIGEST,
+                "testedImage": "registry.example.org/modelmill/server:1",
                 "testing": DIGEST,
                 "baseline": {
                     "deployment": "triage",

@@ -64,8 +64,8 @@ def version(model: str, number: int) -> Manifest:
     )
 
 
-def model_with_test(name: str, least: str) -> Manifest:
-    return made("Model", name, {"tests": {"metrics": [{"name": "roc_auc", "min": least}]}})
+def model_with_test(name: str, least: str, **more: Any) -> Manifest:
+    return made("Model", name, {"tests": {"metrics": [{"name": "roc_auc", "min": least}], **more}})
 
 
 def tested(observed: str, *, passed: bool) -> Report:
@@ -311,6 +311,10 @@ class Scenario:
         self.kubectl.apply(model_with_test("tested", "0.99"))
         failed = tested("0.95", passed=False)
         self.ends("other tests are not passed", job, failed, "ModelVersion", name, "Stalled", "TestFailed")
+        baseline = {"deploymentRef": {"name": "tsted"}, "metric": "roc_auc", "maxRegression": "0.01"}
+        self.kubectl.apply(model_with_test("tested", "0.99", baseline=baseline))
+        missing = "ModelDeploymentNotFound"
+        self.comes("what it is compared with is not there", "ModelVersion", name, "InProgress", missing)
 
     def approvals(self) -> None:
         by = self.kubectl.user()
@@ -333,6 +337,12 @@ class Scenario:
         self.comes("rejected", "ModelVersion", name, "Stalled", "Rejected")
         self.kubectl.apply(approval("late", name, by))
         self.comes("a rejection is final", "ModelApproval", "late", "Stalled", "VersionRejected")
+        unknown = {"uri": "s3://models/artifacts/y", "digest": digest("9")}
+        versions_only = workspace("http://store:7071", allow={"artifacts": "ReadyVersions"})
+        self.kubectl.apply(versions_only, deployment("unknown", unknown))
+        self.comes("an artifact of no version", "ModelDeployment", "unknown", "Stalled", "ArtifactNotAllowed")
+        self.kubectl.run("delete", "modeldeployment/unknown")
+        self.kubectl.apply(workspace("http://store:7071"))
 
     def serving(self) -> None:
         for name in ("newest", "fixed"):

@@ -122,9 +122,8 @@ RULES: dict[str, list[tuple[str, Any]]] = {
     "TrainingJob spec: give exactly one of estimator, container": [
         ("spec.estimator", GONE),
     ],
-    "TrainingJob spec.evaluation: crossValidation and slices go with an estimator: a container measures by itself": [
+    "TrainingJob spec.evaluation: crossValidation goes with an estimator: a container trains one model": [
         ("spec", {**OWN_TRAINING, "evaluation": {"crossValidation": 5}}),
-        ("spec", {**OWN_TRAINING, "evaluation": {"slices": ["age_group"]}}),
     ],
     "TrainingJob spec.container.env: names that start with MILL_ are the operator's": [
         ("spec", {**OWN_TRAINING, "container": {"image": "a", "env": [{"name": "MILL_DATA", "value": "/"}]}}),
@@ -245,7 +244,7 @@ ALLOWED: list[tuple[str, str, Any]] = [
         },
     ),
     ("TrainingJob", "spec.resources.limits", {"gpu.intel.com/i915": "2", "memory": "1Gi"}),
-    ("TrainingJob", "spec", {**OWN_TRAINING, "evaluation": {"metrics": ["rmse"]}}),
+    ("TrainingJob", "spec", {**OWN_TRAINING, "evaluation": {"metrics": ["rmse"], "slices": ["age_group"]}}),
     ("TrainingJob", "spec.data.split", {"stratify": True}),
     ("TrainingJob", "spec.data.split", {"method": "Random"}),
     ("TrainingJob", "spec.data.split", {"method": "Stratified"}),

@@ -57,6 +57,11 @@ def test_a_container_of_ones_own_trains_without_credentials(team: Kubectl) -> No
     (pod, *_) = team.list("pods", "batch.kubernetes.io/job-name=triage-own-train")
     theirs = next(c for c in pod["spec"]["initContainers"] if c["name"] == "transform")
     assert "secretKeyRef" not in json.dumps(theirs)
+    team.run("wait", "--for=condition=Ready", "mver/triage-own-1", "--timeout=180s")
+    version = (team.get("mver", "triage-own-1") or {})["status"]
+    assert {test["name"]: test["passed"] for test in version["tests"]} == dict.fromkeys(
+        ("roc_auc", "recall", "latency"), True
+    )
 
 
 def test_a_recipe_that_is_known_is_the_version_that_exists(team: Kubectl) -> None:

@@ -20,12 +20,13 @@ from modelmill_contracts.task import AnyTraining, TrainingTask
 from modelmill_trainer import conversion, signature, skops_file
 from modelmill_trainer.card import card
 from modelmill_trainer.data import Data
-from modelmill_trainer.evaluation import Predicted, answered, predict
+from modelmill_trainer.evaluation import Predicted, predict
 from modelmill_trainer.facts import Facts, Rows
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.frozen import Frozen
 from modelmill_trainer.importance import Ask, importance
 from modelmill_trainer.log import phase
+from modelmill_trainer.outputs import answered
 from modelmill_trainer.report_page import report_page
 from modelmill_trainer.splitting import Parts
 

@@ -5,7 +5,7 @@ positive one; with more, precision, recall, f1, roc_auc (one against the rest) a
 unweighted means over classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -99,7 +99,6 @@ _REGRESSOR: dict[str, Callable[[Predicted], float]] = {
 
 _OF_ANY_CLASSES = ("accuracy", "log_loss", "brier")  # defined on rows of one class too
 _NEED_SPREAD = ("r2", "explained_variance")  # compare with the truth's own spread
-_SCORES = ("predict_proba", "decision_function")
 _LOSSES = ("log_loss", "brier", "mae", "mse", "rmse", "mape", "median_absolute_error", "max_error")
 
 
@@ -135,19 +134,6 @@ def predict(estimator: Any, features: Any, truth: Any) -> Predicted:
     if scores is None and hasattr(estimator, "decision_function"):
         scores = estimator.decision_function(features)
     return Predicted(truth, labels, probabilities, scores, estimator.classes_)
-
-
-def answered(found: Mapping[str, Any], classes: Sequence[str], truth: Any) -> Predicted:
-    """What a served model says, its outputs by their names, as scikit-learn says it; `classes` are a manifest's."""
-    labels = np.asarray(found["predict"])
-    if not classes:
-        return Predicted(truth, labels.astype(float).reshape(len(truth)), None, None, None)
-    known = np.array(classes)
-    if truth.dtype.kind == "i":
-        known = known.astype(np.int64)
-    labels = labels.reshape(len(truth)).astype(known.dtype if truth.dtype.kind == "i" else str)
-    scores = next((found[name] for name in _SCORES if name in found), None)
-    return Predicted(truth, labels, found.get("predict_proba"), scores, known)
 
 
 def measure(predicted: Predicted, names: Sequence[str]) -> tuple[Metric, ...]:

@@ -61,7 +61,9 @@ def run_tests(work: task.ModelTestTask) -> Report:
         with phase("predict", rows=len(frozen.truth)):
             predicted = candidate.predict(frozen.features, frozen.truth)
     except RefusedError as error:
-        return _said((Outcome("serving", False, "answers the frozen rows", message=str(error)),))
+        return _said((_not_served(str(error)),))
+    if predicted.classes is not None and not np.isin(predicted.labels, predicted.truth).any():
+        return _said((_not_served("none of the model's labels is a value of the target"),))
     outcomes = [_metric(test, predicted, frozen) for test in work.tests.metrics]
     if work.tests.baseline is not None:
         with phase("baseline"):
@@ -71,6 +73,10 @@ def run_tests(work: task.ModelTestTask) -> Report:
         with phase("latency"):
             outcomes.append(_latency(work.tests.latency, candidate, frozen))
     return _said(tuple(outcomes))
+
+
+def _not_served(why: str) -> Outcome:
+    return Outcome("serving", False, "answers the frozen rows", message=why[:512])
 
 
 def _said(outcomes: tuple[Outcome, ...]) -> Report:
@@ -202,7 +208,10 @@ def _baseline(
     try:
         before = served.predict(frozen.features, frozen.truth)
     except RefusedError as error:
-        return Outcome(name, False, asked, message=f"what {test.deployment} serves: {error}")
+        return Outcome(name, False, asked, message=f"what {test.deployment} serves: {error}"[:512])
+    unknown = _unknown(test.metric, before)
+    if unknown is not None:
+        return Outcome(name, False, asked, message=f"what {test.deployment} serves: {unknown}")
     seed = int(digest.hex_of(work.candidate.digest)[:8], 16)
     difference, worst = compared(predicted, before, test.metric, seed)
     if not np.isfinite(worst):
@@ -212,12 +221,16 @@ def _baseline(
 
 
 def _differs(theirs: Manifest, ours: Manifest) -> str | None:
-    """Why the two cannot be asked the same rows; names of columns only."""
+    """Why the two cannot be asked the same rows, or compared; names of columns only."""
+    if not theirs.features:
+        return "which columns it takes is not known"
     types = {feature.name: feature.type == "String" for feature in ours.features}
     for feature in theirs.features:
         if types.get(feature.name) != (feature.type == "String"):
             return f"it takes column {feature.name[:80]}, which the frozen rows do not have like that"
-    return None if theirs.classes == ours.classes else "it has other classes"
+    # A model of somebody's own may name none.
+    known = theirs.classes and ours.classes
+    return "it has other classes" if known and theirs.classes != ours.classes else None
 
 
 def compared(candidate: Predicted, before: Predicted, metric: str, seed: int) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pandas as pd
@@ -14,6 +15,8 @@ from modelmill_trainer import conversion
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.log import redacted
 
+_CLASSES = "classes"  # the key of the metadata in which a model may name its classes
+_OPERATORS = ("classlabels_int64s", "classlabels_ints", "classlabels_strings")  # attributes of those that decide
 _NUMPY_TYPES: dict[str, Any] = {
     "BOOL": np.bool_,
     **{f"{sign}INT{bits}": np.dtype(f"{sign.lower()}int{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64)},
@@ -37,7 +40,8 @@ def own_onnx(
         raise TaskError("ModelUnreadable", f"{path.name} is no ONNX file ({type(error).__name__})") from error
     if any(entry.data_location == TensorProto.EXTERNAL for entry in model.graph.initializer):
         raise TaskError("ModelUnreadable", f"{path.name} keeps weights in other files; save it as one file")
-    classes = _without_zipmap(model)
+    mapped = _without_zipmap(model)
+    classes = _declared(model, path.name) or mapped
     content = bytes(model.SerializeToString(deterministic=True))
     try:
         session = conversion.start(content)
@@ -59,6 +63,7 @@ def own_onnx(
             sizes = frozenset(map(float, (*rows.shape, *(size for tensor in inputs for size in tensor.shape))))
             said = redacted(" ".join(str(error).split()), sizes)
             raise TaskError("RowsRefused", f"{path.name} does not run on the rows: {said}") from error
+        inputs = _as_wide_as(len(types), inputs)
     elif missing:
         # Only a column is a feature by itself: a matrix's are known from rows, and other tensors have none.
         if any(tensor.shape not in ((-1,), (-1, 1)) for tensor in inputs):
@@ -78,12 +83,48 @@ def _without_zipmap(model: Any) -> tuple[str, ...]:
         for node in list(model.graph.node):
             if node.op_type != "ZipMap" or node.output[0] != output.name:
                 continue
-            labels = [value for entry in node.attribute for value in helper.get_attribute_value(entry)]
-            classes = tuple(label.decode() if isinstance(label, bytes) else str(label) for label in labels)
+            classes = tuple(label for entry in node.attribute for label in _labels_of(entry))
             node.CopyFrom(helper.make_node("Identity", list(node.input), [output.name], name=node.name))
             kind = helper.make_tensor_type_proto(TensorProto.FLOAT, [None, len(classes)])
             output.type.CopyFrom(kind)
     return classes
+
+
+def _as_wide_as(columns: int, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A matrix whose width the file leaves open takes these columns, as a server has to know."""
+    first = inputs[0]
+    if len(inputs) == 1 and first.datatype != "BYTES" and len(first.shape) == 2 and first.shape[1] == -1:
+        return (Tensor(first.name, first.datatype, (first.shape[0], columns)),)
+    return inputs
+
+
+def _declared(model: Any, file: str) -> tuple[str, ...]:
+    """The classes that its metadata names, in the order of the scores' columns; none where it names none."""
+    for entry in model.metadata_props:
+        if entry.key == _CLASSES:
+            try:
+                return tuple(map(str, msgspec.json.decode(entry.value, type=list[str | int])))
+            except msgspec.MsgspecError as error:
+                raise TaskError(
+                    "ModelUnreadable",
+                    f"{file}: its metadata {_CLASSES!r} is no JSON list of texts or whole numbers, such as [0, 1]",
+                ) from error
+    return ()
+
+
+def decided(content: bytes) -> tuple[str, ...]:
+    """The classes of the operator that decides; none where there is no such operator, or several that differ.
+
+    What stands behind it may say something else: whoever believes it compares it with the answers.
+    """
+    graph = onnx.load_from_string(content).graph
+    found = {_labels_of(entry) for node in graph.node for entry in node.attribute if entry.name in _OPERATORS} - {()}
+    return found.pop() if len(found) == 1 else ()
+
+
+def _labels_of(attribute: Any) -> tuple[str, ...]:
+    labels = helper.get_attribute_value(attribute)
+    return tuple(label.decode() if isinstance(label, bytes) else str(label) for label in labels)
 
 
 def feeds(inputs: tuple[Tensor, ...], types: dict[str, str], rows: pd.DataFrame) -> dict[str, Any]:

@@ -26,21 +26,20 @@ from modelmill_contracts import task as contract
 from modelmill_contracts.artifact import Manifest
 from modelmill_contracts.evaluation import Evaluation
 from modelmill_contracts.profile import Profile
-from modelmill_contracts.report import Metric, Report
+from modelmill_contracts.report import Metric, Report, fitting
 from modelmill_contracts.task import OwnTrainingTask
 from modelmill_trainer import artifact as artifacts
-from modelmill_trainer import conversion, data, facts, frozen, packing, pins, profiling
+from modelmill_trainer import conversion, data, facts, frozen, outputs, packing, pins, profiling, slicing
 from modelmill_trainer.calibration import calibration
 from modelmill_trainer.confusion import confusion
 from modelmill_trainer.data import Data
-from modelmill_trainer.evaluation import Predicted, answered, decimal
+from modelmill_trainer.evaluation import Predicted, decimal, known_metrics
 from modelmill_trainer.facts import Facts
 from modelmill_trainer.failure import TaskError
 from modelmill_trainer.fitting import known_numbers
-from modelmill_trainer.frozen import Frozen
 from modelmill_trainer.importance import Ask, importance
 from modelmill_trainer.log import phase, redacted, say
-from modelmill_trainer.own_onnx import feeds, own_onnx
+from modelmill_trainer.own_onnx import decided, feeds, own_onnx
 from modelmill_trainer.progress import METER
 from modelmill_trainer.recipe import own_recipe
 from modelmill_trainer.version import types_of
@@ -48,6 +47,7 @@ from modelmill_trainer.version import types_of
 _METRICS_BYTES = 64 << 10
 _MODEL_BYTES = 2 << 30  # what one ONNX file can hold
 _MAX_METRICS = 32
+_MAX_CLASSES = 1000  # a target of more values is a number
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MODELS = (artifact.ONNX, artifact.SKOPS)
 
@@ -75,53 +75,71 @@ def take(task: OwnTrainingTask, workers: int = 1) -> Report:
     types = types_of(test.schema)
     declared = msgspec.json.decode((Path(task.data) / contract.DECLARED).read_bytes())
     names = list(declared["features"])
+    truth = _truth(test, task.target, types[task.target])
     with phase("check", model=file.name):
-        made = _onnx(file, names, train, test) if file.name == artifact.ONNX else _skops(file, names, train, test)
+        if file.name == artifact.ONNX:
+            made = _onnx(file, names, train, test, truth, _values(task.target, types[task.target], train, test))
+        else:
+            made = _skops(file, names, train, test)
     features = {feature.name: types[feature.name] for feature in made.manifest.features}
     recipe = own_recipe(task, list(features), [metric.name for metric in metrics], pins.pinned(os.environ), workers)
-    tested = Data(made.tested, _truth(test, task.target, types[task.target]), features, task.target)
-    rows = frozen.freeze(tested, np.arange(test.num_rows), {})
+    tested = Data(made.tested, truth, features, task.target)
+    learned, texts = (slicing.columns(table, task.slices) for table in (train, test))
+    rows = frozen.freeze(tested, np.arange(test.num_rows), texts)
+    predicted, notes = _predicted(made.ask, tested)
+    found = _evaluation(predicted, texts, metrics, test.num_rows)
+    if predicted is not None:
+        asked = list(found.metrics)
+        part = tested.features.iloc[rows.rows], tested.target[rows.rows]
+        found = msgspec.structs.replace(found, importance=importance(made.ask, *part, asked, task.seed))
+        notes = slicing.notes(found.slices, found.left_out, learned, texts)
     manifest = msgspec.structs.replace(
         made.manifest,
         libraries=recipe["libraries"],
         recipe=recipe,
-        metrics={metric.name: metric.value for metric in metrics},
+        metrics=found.metrics,
         evaluation=rows.described,
+        notes=(*made.manifest.notes, *notes),
     )
     both = pa.concat_tables([train, test])
     described = facts.rows_of(both, features, range(train.num_rows), range(train.num_rows, both.num_rows))
-    known = Facts(manifest, _evaluation(made.ask, tested, rows, manifest, task.seed), described)
-    files = {**made.files, **artifacts.told(known, rows)}
+    files = {**made.files, **artifacts.told(Facts(manifest, found, described), rows)}
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         manifest = artifacts.lay_out(manifest, files, made.profile, place)
-        return _report(task, artifacts.finish(manifest, task, place), recipe, metrics, described)
+        return _report(task, artifacts.finish(manifest, task, place), recipe, metrics, described, found)
 
 
-def _evaluation(ask: Ask, tested: Data, rows: Frozen, manifest: Manifest, seed: int) -> Evaluation:
-    """The container's metrics, and what the model says to the test rows."""
-    found = Evaluation(rows=len(tested.features), metrics=manifest.metrics)
-    predicted = _predicted(ask, tested)
+def _evaluation(
+    predicted: Predicted | None, texts: dict[str, slicing.Texts], metrics: tuple[Metric, ...], rows: int
+) -> Evaluation:
+    """The container's metrics, and what the model says to the test rows; a container measures no slices."""
+    found = Evaluation(rows=rows, metrics={metric.name: metric.value for metric in metrics})
     if predicted is None:
         return found
+    known = known_metrics(predicted)
+    slices, left = slicing.measured(predicted, [name for name in found.metrics if name in known], texts)
     return msgspec.structs.replace(
         found,
+        slices=slices,
+        left_out=left,
         confusion=confusion(predicted),
         calibration=calibration(predicted),
-        importance=importance(
-            ask, tested.features.iloc[rows.rows], tested.target[rows.rows], list(manifest.metrics), seed
-        ),
     )
 
 
-def _predicted(ask: Ask, tested: Data) -> Predicted | None:
-    """None where the model's answers cannot be compared with the target: they may be its own numbers of classes."""
+def _predicted(ask: Ask, tested: Data) -> tuple[Predicted | None, tuple[str, ...]]:
+    """None, and why, where the model's answers cannot be compared with the target."""
     try:
         found = ask(tested.features, tested.target)
+    except outputs.UnclearError as error:
+        return None, (f"a Model's tests cannot be asked of it: {error}",)
     except Exception as error:
         say("the answers cannot be compared with the target", error=type(error).__name__)
-        return None
-    return None if found.classes is not None and not np.isin(found.labels, found.truth).any() else found
+        return None, ()
+    if found.classes is not None and not np.isin(found.labels, found.truth).any():
+        return None, ("a Model's tests cannot be asked of it: none of its labels is a value of the target",)
+    return found, ()
 
 
 def _report(
@@ -130,14 +148,16 @@ def _report(
     recipe: dict[str, Any],
     metrics: tuple[Metric, ...],
     rows: facts.Rows,
+    found: Evaluation,
 ) -> Report:
     result = artifacts.result(task, written, recipe, metrics, rows)
+    result = msgspec.structs.replace(result, slices=slicing.worst(found.slices, list(found.metrics)))
     shown = ", ".join(f"{metric.name} {metric.value}" for metric in metrics)
     message = (
         f"the container was given {result.train_rows} rows to train on and {result.test_rows} to test on, and measured:"
         f" {shown}"
     )
-    return Report(True, "Trained", message + "".join(f"; {note}" for note in written.notes), result=result)
+    return Report(True, "Trained", message + "".join(f"; {note}" for note in written.notes), result=fitting(result))
 
 
 def _written(output: Path) -> dict[str, os.stat_result]:
@@ -227,29 +247,38 @@ def _frames(names: list[str], *tables: pa.Table) -> tuple[dict[str, str], list[p
     return kinds, [data.features_of(table, kinds) for table in tables]
 
 
-def _onnx(file: Path, names: list[str], train: pa.Table, test: pa.Table) -> _Made:
+def _onnx(file: Path, names: list[str], train: pa.Table, test: pa.Table, truth: Any, values: tuple[str, ...]) -> _Made:
     types, (trained, tested) = _frames(names, train, test)
     model, manifest, answers = own_onnx(file, types, tested, missing=False)
     profile = profiling.of_answers(tested, types, answers, manifest.outputs[0].datatype)
     profile = msgspec.structs.replace(profile, rows=len(trained), features=profiling.features_of(trained, types))
+    if not manifest.classes:
+        found = dict(zip((output.name for output in manifest.outputs), answers, strict=True))
+        classes = next((one for one in (decided(model), values) if one and outputs.are_of(one, found, truth)), ())
+        manifest = msgspec.structs.replace(manifest, classes=classes)
     return _Made({artifact.ONNX: model}, manifest, profile, tested, _asking(model, types, manifest))
 
 
-def _asking(model: bytes, types: dict[str, str], manifest: Manifest) -> Ask:
-    """Asks an ONNX model, whose first output is taken for its predictions.
+def _values(target: str, kind: str, *tables: pa.Table) -> tuple[str, ...]:
+    """The target's values in all rows, sorted: its classes, unless the model names others; none where it is a number.
 
-    Which columns its probabilities have is known only where the model named its classes.
+    Test rows alone may lack one that the model has learned.
     """
+    found = pa.chunked_array([chunk for table in tables for chunk in table.column(target).chunks])
+    values = found.unique().drop_null().to_pylist()
+    if kind == "Float" or not 1 < len(values) <= _MAX_CLASSES:
+        return ()
+    return tuple(str(value if kind == "String" else int(value)) for value in sorted(values))
+
+
+def _asking(model: bytes, types: dict[str, str], manifest: Manifest) -> Ask:
+    """Asks an ONNX model, as a server that has this manifest does."""
     session = conversion.start(model)
+    names = [output.name for output in manifest.outputs]
 
     def ask(rows: pd.DataFrame, truth: Any) -> Predicted:
         answers = session.run(None, feeds(manifest.inputs, types, rows))
-        found = {"predict": answers[0]}
-        if truth.dtype.kind == "f" or manifest.outputs[0].datatype.startswith("FP"):
-            return answered(found, (), truth.astype(float))
-        if manifest.classes and len(answers) > 1 and np.shape(answers[1]) == (len(rows), len(manifest.classes)):
-            found["predict_proba"] = answers[1]
-        return answered(found, manifest.classes or tuple(map(str, np.unique(truth).tolist())), truth)
+        return outputs.answered(dict(zip(names, answers, strict=True)), manifest.classes, truth)
 
     return ask
 

@@ -12,7 +12,7 @@ import pyarrow.parquet
 from modelmill_contracts import task as contract
 from modelmill_contracts.report import FetchResult, Report
 from modelmill_contracts.task import PartsTask
-from modelmill_trainer import data
+from modelmill_trainer import data, slicing
 from modelmill_trainer.log import phase
 from modelmill_trainer.progress import METER
 from modelmill_trainer.splitting import Splitter
@@ -22,8 +22,8 @@ from modelmill_trainer.version import types_of
 def parts(task: PartsTask) -> Report:
     """Write train.parquet, test.parquet and task.json into the task's folder; StoreError or TaskError.
 
-    Both have the features, the target and the column of the split.  Training rows are in the data's order, test rows in
-    the split's: as they were drawn, or the newest first.
+    Both have the features, the target, the column of the split and those of the slices.  Training rows are in the
+    data's order, test rows in the split's: as they were drawn, or the newest first.
     """
     METER.plan(("fetch", 1), ("container", 99))
     folder = Path(task.folder)
@@ -34,11 +34,12 @@ def parts(task: PartsTask) -> Report:
     features = _features(task, types)
     splitter = Splitter(table, _labels(table, task), task.target, task.split, task.seed, classifier=task.split.stratify)
     found = splitter.parts()
-    split_by = {task.split.group, task.split.time}
-    kept = table.select([name for name in types if name in features or name == task.target or name in split_by])
+    slicing.columns(table, task.slices)  # before anything is trained: a wrong one is found here
+    kept = {*features, task.target, task.split.group, task.split.time, *task.slices}
+    table = table.select([name for name in types if name in kept])
     with phase("write", train=len(found.train), test=len(found.test)):
         for name, rows in ((contract.TRAIN_ROWS, found.train), (contract.TEST_ROWS, found.order)):
-            pyarrow.parquet.write_table(kept.take(pa.array(rows)), folder / name, compression="zstd")
+            pyarrow.parquet.write_table(table.take(pa.array(rows)), folder / name, compression="zstd")
         declared = {"target": task.target, "features": features, "seed": task.seed, "metrics": list(task.metrics)}
         (folder / contract.DECLARED).write_bytes(msgspec.json.encode(declared))
     message = f"{len(found.train)} rows to train on and {len(found.test)} to test on are in {task.folder}"

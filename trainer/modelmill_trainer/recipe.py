@@ -48,7 +48,8 @@ def own_recipe(
     share of the rows.
     """
     trains = {"container": msgspec.to_builtins(task.container), **({"workers": workers} if workers > 1 else {})}
-    return _recipe(task, trains, {}, features, metrics, pinned, ())
+    sliced = {"evaluation": {"slices": list(task.slices)}} if task.slices else {}
+    return _recipe(task, trains, sliced, features, metrics, pinned, ())
 
 
 def _recipe(

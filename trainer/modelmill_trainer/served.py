@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 
-from modelmill_contracts.artifact import NUMERIC_INPUT, Manifest
-from modelmill_trainer.evaluation import Predicted, answered
+from modelmill_contracts.artifact import Manifest
+from modelmill_trainer.evaluation import Predicted
 from modelmill_trainer.failure import TaskError
+from modelmill_trainer.outputs import UnclearError, answered
 
 _BATCH = 500  # rows of a request, fewer where they are wide
 _LARGEST = 1 << 20  # bytes of a body: more the server refuses, unless it is told otherwise
@@ -32,8 +33,8 @@ class ServedModel:
         self._name = name
         self.manifest = manifest
         self._connection: http.client.HTTPConnection | None = None
-        single = len(manifest.inputs) == 1 and manifest.inputs[0].name == NUMERIC_INPUT
-        self._matrix = single and len(manifest.features) == manifest.inputs[0].shape[-1]
+        first = manifest.inputs[0]
+        self._matrix = len(manifest.inputs) == 1 and first.datatype != "BYTES" and len(first.shape) == 2
 
     def wait(self, patience: float = _PATIENCE, sleep: Callable[[float], None] = time.sleep) -> None:
         """Wait until it answers; TaskError where it does not."""
@@ -57,7 +58,10 @@ class ServedModel:
         """What it answers to the rows, of which `truth` is known; RefusedError, TaskError."""
         parts = [self._ask(rows.iloc[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)]
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return answered(found, self.manifest.classes, truth)
+        try:
+            return answered(found, self.manifest.classes, truth)
+        except UnclearError as error:
+            raise RefusedError(f"what the model answers cannot be compared with the truth: {error}") from error
 
     def latencies(self, rows: pd.DataFrame, requests: int) -> Any:
         """Seconds that each of so many requests of one row took, one after the other."""
@@ -78,12 +82,9 @@ class ServedModel:
         answer = self._infer(body, headers)
         found = {}
         for output in answer["outputs"]:
-            values = np.array(output["data"], dtype=str if output["datatype"] == "BYTES" else None)
-            found[output["name"]] = values.reshape(output["shape"])
-        if "predict" not in found:
-            raise RefusedError(
-                "the model has no output predict, so that its predictions cannot be compared with the truth"
-            )
+            datatype = output["datatype"]
+            kind = str if datatype == "BYTES" else float if datatype.startswith("FP") else None
+            found[output["name"]] = np.array(output["data"], dtype=kind).reshape(output["shape"])
         return found
 
     def _infer(self, body: bytes, headers: dict[str, str]) -> Any:
@@ -104,19 +105,16 @@ class ServedModel:
         tensors: list[tuple[str, str, list[int], bytes]] = []
         if self._matrix:
             names = [feature.name for feature in self.manifest.features]
-            values = rows[names].to_numpy(np.float32)
-            tensors.append((NUMERIC_INPUT, "FP32", list(values.shape), values.astype("<f4").tobytes()))
+            tensors.append(_numbers(self.manifest.inputs[0].name, rows[names].to_numpy(np.float32)))
         else:
-            for feature in self.manifest.features:
-                column = rows[feature.name]
-                shape = [len(rows), 1]
-                if feature.type == "String":
+            for tensor in self.manifest.inputs:
+                column = rows[tensor.name]
+                if tensor.datatype == "BYTES":
                     encoded = [text.encode() for text in column]
                     raw = b"".join(len(text).to_bytes(4, "little") + text for text in encoded)
-                    tensors.append((feature.name, "BYTES", shape, raw))
+                    tensors.append((tensor.name, "BYTES", [len(rows), 1], raw))
                 else:
-                    raw = column.to_numpy(np.float32).astype("<f4").tobytes()
-                    tensors.append((feature.name, "FP32", shape, raw))
+                    tensors.append(_numbers(tensor.name, column.to_numpy(np.float32).reshape(-1, 1)))
         inputs = [
             {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": len(raw)}}
             for name, datatype, shape, raw in tensors
@@ -137,3 +135,8 @@ class ServedModel:
             self._connection.close()
             self._connection = None
             raise error if isinstance(error, OSError) else OSError(str(error)) from error
+
+
+def _numbers(name: str, values: Any) -> tuple[str, str, list[int], bytes]:
+    """A tensor of 32 bits, as the frozen rows have them: the server makes of it what the model takes."""
+    return name, "FP32", list(values.shape), values.astype("<f4").tobytes()

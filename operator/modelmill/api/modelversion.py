@@ -125,7 +125,7 @@ class TestResult(Schema):
 
 
 class Baseline(Schema):
-    """What served when the tests began."""
+    """What served when the tests began. The newest version is tested again when something else serves."""
 
     deployment: Annotated[str, Field(max_length=63)]
     """Name of the ModelDeployment."""
@@ -156,6 +156,8 @@ class ModelVersionStatus(Status):
     """What came of the Model's tests, in their order."""
     tested: Digest | None = None
     """Digest of the Model's spec.tests that status.tests is about. Absent: there is no answer yet."""
+    tested_image: Annotated[str | None, Field(max_length=512)] = None
+    """Image of the server that status.tests is about. Absent: it was not written down."""
     testing: Digest | None = None
     """Digest of the Model's spec.tests that are run now."""
     baseline: Baseline | None = None

@@ -201,8 +201,8 @@ class TrainingJobSpec(Schema):
     rules: ClassVar = (
         Rule("has(self.estimator) != has(self.container)", "give exactly one of estimator, container"),
         Rule(
-            "!has(self.container) || (!has(self.evaluation.crossValidation) && self.evaluation.slices.size() == 0)",
-            "crossValidation and slices go with an estimator: a container measures by itself",
+            "!has(self.container) || !has(self.evaluation.crossValidation)",
+            "crossValidation goes with an estimator: a container trains one model",
             ".evaluation",
         ),
         Rule(

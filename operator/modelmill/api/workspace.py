@@ -118,6 +118,9 @@ class Allow(Schema):
         Field(min_length=1, max_length=16, json_schema_extra=ATOMIC),
     ] = ("sklearn",)
     """Top-level Python packages that the classes of an estimator may come from. They must be in the trainer's image."""
+    artifacts: Literal["Any", "ReadyVersions"] = "Any"
+    """What a ModelDeployment may serve by uri and digest. Any: whatever is named. ReadyVersions: only the artifact of a
+    ModelVersion in the namespace that is Ready, so that nothing serves without its tests and approval."""
 
 
 MAX_PARALLEL = 256

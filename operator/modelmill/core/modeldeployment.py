@@ -108,6 +108,7 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
         workspace.dependency(namespace),
         *(Key(kind, namespace, OWNER_LABEL, uid) for kind in _CHILDREN),
         *model_dependencies(namespace, dig(manifest, "spec", "model", "name")),
+        *selection.artifact_dependencies(namespace, dig(manifest, "spec", "model", "digest")),
     )
 
 

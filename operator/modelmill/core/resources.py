@@ -198,6 +198,7 @@ def _involved(manifest: Manifest) -> str:
 MODEL_FIELD = "spec.modelRef.name"
 SERVES_FIELD = "spec.model.name"
 MODELS_FIELD = "models"  # of a ModelDeployment: the Models that it is to serve, or whose versions its history has
+ARTIFACT_FIELD = "spec.artifact.digest"
 APPROVAL_FIELD = "spec.modelVersionRef.name"
 INVOLVED_FIELD = "involvedObject"
 
@@ -252,6 +253,7 @@ _OWN_FIELDS: dict[str, dict[str, Callable[[Manifest], str | tuple[str, ...] | No
     "ModelVersion": {
         MODEL_FIELD: _path("spec", "modelRef", "name"),
         LINEAGE_FIELD: _path("spec", "lineage", "dataset", "name"),
+        ARTIFACT_FIELD: _path("spec", "artifact", "digest"),
         ALL_FIELD: _all,
     },
     "ModelDeployment": {

@@ -1,11 +1,18 @@
 """Which version of a model is to be served: the newest that is Ready, the one that is named, or an artifact."""
 
+from dataclasses import replace
+
 from modelmill.api.modeldeployment import ModelDeploymentSpec
 from modelmill.core import conditions, pods, workspace
 from modelmill.core.conditions import Waiting
 from modelmill.core.plan import Observed
-from modelmill.core.resources import MODEL_FIELD, Manifest, dig
+from modelmill.core.resources import ARTIFACT_FIELD, MODEL_FIELD, Key, Manifest, dig
 from modelmill.core.serving import Revision
+
+
+def artifact_dependencies(namespace: str, digest: str | None) -> tuple[Key, ...]:
+    """What a ModelDeployment depends on that names an artifact by this digest: its versions; None: nothing."""
+    return () if digest is None else (Key("ModelVersion", namespace, ARTIFACT_FIELD, digest),)
 
 
 def target(observed: Observed, spec: ModelDeploymentSpec, served: int | None) -> Revision | Waiting:
@@ -42,7 +49,7 @@ def _artifact(
 ) -> tuple[str, str, int | None] | Waiting:
     model = spec.model
     if model.uri is not None and model.digest is not None:
-        return model.uri, model.digest, None
+        return _without_version(observed, model.digest) or (model.uri, model.digest, None)
     name = str(model.name)
     versions = observed.find("ModelVersion", MODEL_FIELD, name)
     if model.version is not None:
@@ -68,6 +75,22 @@ def _artifact(
         advice = f"a TrainingJob with modelRef {name} makes it (kubectl get tjob)"
         return Waiting("ModelNotFound", f"there is no Model {name} yet; {advice}")
     return Waiting("NoReadyVersion", f"Model {name} has no version yet; a TrainingJob with modelRef {name} makes one")
+
+
+def _without_version(observed: Observed, digest: str) -> Waiting | None:
+    """Why the artifact may not be served without a ModelVersion's name; None: it may."""
+    settings = workspace.settings(observed)
+    if settings is None or settings.allow.artifacts == "Any":
+        return None
+    versions = observed.find("ModelVersion", ARTIFACT_FIELD, digest)
+    if any(conditions.is_true(version, "Ready") for version in versions):
+        return None
+    asks = f"{workspace.KIND} {workspace.NAME} asks for a version that is Ready (spec.allow.artifacts)"
+    if versions:
+        newest = _not_ready(max(versions, key=_number))
+        return replace(newest, message=f"spec.model.digest: {newest.message}; {asks}")
+    said = f"spec.model.digest is {digest}, which no ModelVersion in this namespace has; {asks}: name a Model instead"
+    return Waiting("ArtifactNotAllowed", said, stalled=True, failed=True)
 
 
 def _number(version: Manifest | None) -> int:

@@ -2,7 +2,11 @@
 
 The Job's pod has that server beside the trainer, as a sidecar on loopback, with the artifact as a serving pod fetches
 it; and a second one with what serves now, where that is compared with.  The answer is about one digest of the Model's
-tests: while other tests are run, the former answer counts.
+tests, what was compared with, and the server's image.
+
+the Model's tests change          -> each version is tested again; the former answer counts until then
+what serves, or the image changes -> so is the newest version, unless it is served; older ones keep their answers, or a
+                                     new release of the operator would test every version that there is
 """
 
 from dataclasses import dataclass, replace
@@ -16,11 +20,12 @@ from modelmill.core import jobs, pods, retry, serving, workspace
 from modelmill.core.conditions import Condition, Waiting, true
 from modelmill.core.plan import Create, Delete, Observed, Subject, Unedited
 from modelmill.core.pods import Resources, StoreAccess
-from modelmill.core.resources import SERVES_FIELD, Key, dig
+from modelmill.core.resources import SERVES_FIELD, Key, Manifest, dig
 from modelmill_contracts import digest, environment, report, task
 
 FAILED = "TestFailed"
 TIMEOUT = timedelta(minutes=30)
+_OTHER_IMAGE, _OTHER_BASELINE = "the server's image has changed since", "what serves has changed since"
 _URL = f"http://127.0.0.1:{environment.HTTP_PORT}"
 _BASELINE_PORT, _BASELINE_METRICS_PORT = 8180, 9190
 _BASELINE_URL = f"http://127.0.0.1:{_BASELINE_PORT}"
@@ -51,6 +56,7 @@ class Answer:
 
     of: str  # digest of the tests
     outcomes: tuple[report.Outcome, ...]
+    image: str | None = None  # of the server; None: nobody wrote it down
 
     @property
     def failure(self) -> report.Outcome | None:
@@ -64,11 +70,13 @@ class Facts:
     of: str  # their digest
     declared: tuple[Unedited, ...]  # the Model, whose tests they are
     limits: Resources  # of the server that is tested
-    baseline: Baseline | None  # what they are run against: as it was when they began
+    image: str  # of that server
+    baseline: Baseline | Waiting | None  # what they are run against: as it was when they began
     job: str
     asked: str
     run: jobs.Run
     known: Answer | None  # what the status says
+    changed: str  # why what is known is no answer any more; "": it is one
     failing: retry.Failing | None
 
 
@@ -112,12 +120,18 @@ def observe(observed: Observed, spec: ModelVersionSpec, store: StoreAccess | Wai
     wanted = _task_of(declared) if declared is not None else None
     of = digest.of_json(wanted) if wanted is not None else ""
     limits = pods.resources(declared.resources, serving.RESOURCES) if declared is not None else ()
-    begun = observed.status.get("testing") == of or observed.status.get("tested") == of
-    baseline = _baseline(observed.status.get("baseline")) if begun else _serves(observed, spec, wanted)
+    known, image = _known(observed.status), observed.subject.settings.server_image
+    said, testing = _baseline(observed.status.get("baseline")), observed.status.get("testing")
+    serves = _serves(observed, spec, wanted)
+    changed = _changed(known, testing, of, serves, image)
+    if not changed and testing is None and _may_change(observed, spec, model):
+        changed = _changed_around(known, said, serves, image, spec.artifact.digest)
+    begun = testing == of and (said is not None or serves is None)
+    baseline = said if begun or not changed else serves
     where = workspace.asked_of(store) if isinstance(store, StoreAccess) else ""
     artifact = [spec.artifact.uri, spec.artifact.digest]
-    against = [baseline.deployment, baseline.version, baseline.artifact] if baseline is not None else None
-    asked = digest.of_json([artifact, where, of, limits, against])
+    against = [baseline.deployment, baseline.version, baseline.artifact] if isinstance(baseline, Baseline) else None
+    asked = digest.of_json([artifact, where, of, limits, against, image])
     failing = retry.failing(observed, "Tested")
     return Facts(
         model=spec.model_ref.name,
@@ -125,11 +139,13 @@ def observe(observed: Observed, spec: ModelVersionSpec, store: StoreAccess | Wai
         of=of,
         declared=(Unedited.of("Model", model),) if model is not None else (),
         limits=limits,
+        image=image,
         baseline=baseline,
         job=job_name(name),
         asked=asked,
         run=jobs.observe(observed, job_name(name), asked),
-        known=_known(observed.status),
+        known=known,
+        changed=changed,
         # A test that failed is an answer, and nothing that time may heal.
         failing=None if failing is not None and failing.waiting.reason == FAILED else failing,
     )
@@ -153,18 +169,56 @@ def _task_of(tests: Tests) -> task.Tests:
     )
 
 
-def _serves(observed: Observed, spec: ModelVersionSpec, wanted: task.Tests | None) -> Baseline | None:
+def _serves(observed: Observed, spec: ModelVersionSpec, wanted: task.Tests | None) -> Baseline | Waiting | None:
     """What the tests compare with, as it serves now; None: they do not compare."""
     if wanted is None or wanted.baseline is None:
         return None
-    name = wanted.baseline.deployment
-    for deployment in observed.find("ModelDeployment", SERVES_FIELD, spec.model_ref.name):
-        if deployment["metadata"]["name"] == name and dig(deployment, "status", "stable") is not None:
+    name, model = wanted.baseline.deployment, spec.model_ref.name
+    for deployment in observed.find("ModelDeployment", SERVES_FIELD, model):
+        if deployment["metadata"]["name"] == name:
             history = dig(deployment, "status", "history") or [{}]
             artifact = history[0].get("artifact")
-            if artifact is not None:
-                return Baseline(name, history[0].get("version"), (artifact["uri"], artifact["digest"]))
-    return Baseline(name)
+            if artifact is None or dig(deployment, "status", "stable") is None:
+                return Baseline(name)
+            return Baseline(name, history[0].get("version"), (artifact["uri"], artifact["digest"]))
+    return Waiting(
+        "ModelDeploymentNotFound",
+        f"there is no ModelDeployment {name} of Model {model} (spec.model.name) in this namespace yet, which its"
+        " spec.tests.baseline compares with; create it, or mend spec.tests.baseline.deploymentRef of the Model",
+    )
+
+
+def _changed(known: Answer | None, testing: str | None, of: str, serves: Baseline | Waiting | None, image: str) -> str:
+    """Why the tests that are asked for have no answer, or are being run again; "": they have one."""
+    if known is None or known.of != of:
+        return "the Model's tests were changed since"
+    if testing == of and known.image not in (None, image):
+        return _OTHER_IMAGE
+    # What the status says of the baseline is about the tests that were begun last, be they others or the same again.
+    return _OTHER_BASELINE if testing == of or (testing is not None and serves is not None) else ""
+
+
+def _may_change(observed: Observed, spec: ModelVersionSpec, model: Manifest | None) -> bool:
+    """Whether what is around the version makes it be tested again: it is the Model's newest, and nobody serves it."""
+    if spec.version != dig(model, "status", "lastVersion"):
+        return False
+    deployments = observed.find("ModelDeployment", SERVES_FIELD, spec.model_ref.name)
+    arms = (dig(one, "status", arm, "version") for one in deployments for arm in ("stable", "candidate"))
+    return spec.version not in arms
+
+
+def _changed_around(
+    known: Answer | None, said: Baseline | None, serves: Baseline | Waiting | None, image: str, artifact: str
+) -> str:
+    """Why what is known was found out in other circumstances; "": in the same, as far as that was written down."""
+    if isinstance(serves, Waiting):
+        return ""  # nothing could be found out
+    if known is not None and known.image not in (None, image):
+        return _OTHER_IMAGE
+    if serves is not None and serves.artifact is not None and serves.artifact[1] != artifact:
+        before = said.artifact[1] if said is not None and said.artifact is not None else None
+        return _OTHER_BASELINE if serves.artifact[1] != before else ""
+    return ""
 
 
 def _baseline(said: Any) -> Baseline | None:
@@ -183,18 +237,20 @@ def _known(status: Any) -> Answer | None:
         report.Outcome(t["name"], t["passed"], t["threshold"], t.get("observed"), t.get("slice"), t.get("message"))
         for t in status.get("tests", ())
     )
-    return Answer(of, outcomes)
+    return Answer(of, outcomes, status.get("testedImage"))
 
 
 def decide(facts: Facts, store: StoreAccess | Waiting, now: datetime, *, verified: bool) -> Verdict:
     if facts.wanted is None:
         return Verdict(true("Tested", "NotRequired", "the Model asks for no tests (spec.tests)"))
-    if facts.known is not None and facts.known.of == facts.of:
+    if facts.known is not None and not facts.changed:
         return _answered(facts.known, facts)
+    if isinstance(facts.baseline, Waiting):
+        return _not_yet(facts, facts.baseline)
     run = facts.run
     if run.state == "Succeeded" and run.report is not None:
         if isinstance(run.report.result, report.ModelTestResult):
-            return _answered(Answer(facts.of, run.report.result.outcomes), facts)
+            return _answered(Answer(facts.of, run.report.result.outcomes, facts.image), facts)
         return _not_yet(facts, Waiting("ReportInvalid", "the Job's report is not that of tests", stalled=True))
     if not verified:
         return _not_yet(facts, Waiting("WaitingForVerification", "it is tested once it is verified"))
@@ -213,13 +269,21 @@ def decide(facts: Facts, store: StoreAccess | Waiting, now: datetime, *, verifie
 
 
 def _answered(answer: Answer, facts: Facts) -> Verdict:
-    return Verdict(_judged(answer), answer, facts.baseline)
+    baseline = _begun_with(facts)
+    return Verdict(_judged(answer, baseline), answer, baseline)
 
 
-def _judged(answer: Answer) -> Condition | Waiting:
+def _begun_with(facts: Facts) -> Baseline | None:
+    return None if isinstance(facts.baseline, Waiting) else facts.baseline
+
+
+def _judged(answer: Answer, baseline: Baseline | None) -> Condition | Waiting:
     failure = answer.failure
     if failure is None:
-        return true("Tested", "Passed", f"{len(answer.outcomes)} tests are passed, see status.tests")
+        said = f"{len(answer.outcomes)} tests are passed, see status.tests"
+        if baseline is not None and baseline.artifact is None:
+            said += f"; ModelDeployment {baseline.deployment} served nothing that it could be compared with"
+        return true("Tested", "Passed", said)
     return Waiting(FAILED, _words(failure), stalled=True, failed=True)
 
 
@@ -234,9 +298,9 @@ def _not_yet(facts: Facts, waiting: Waiting) -> Verdict:
     former = facts.known
     tested: Condition | Waiting = waiting
     if former is not None and former.failure is None:
-        said = f"former tests are passed; the Model's tests were changed since: {waiting.message}"
+        said = f"former tests are passed; {facts.changed}: {waiting.message}"
         tested = true("Tested", "Passed", said)
-    return Verdict(tested, former, facts.baseline, testing=True)
+    return Verdict(tested, former, _begun_with(facts), testing=True)
 
 
 def status(facts: Facts, verdict: Verdict) -> dict[str, Any]:
@@ -246,6 +310,7 @@ def status(facts: Facts, verdict: Verdict) -> dict[str, Any]:
     return {
         "tests": [_result(outcome, source) for outcome in answer.outcomes] if answer is not None else None,
         "tested": answer.of if answer is not None else None,
+        "testedImage": answer.image if answer is not None else None,
         "testing": facts.of if verdict.testing else None,
         "baseline": None if baseline is None else _as_status(baseline),
     }
@@ -280,7 +345,8 @@ def writes(
         return (Delete("Job", facts.job, facts.run.uid, declared),)
     if not verdict.start or isinstance(store, Waiting) or facts.wanted is None:
         return ()
-    baseline = facts.baseline.artifact if facts.baseline is not None else None
+    begun_with = _begun_with(facts)
+    baseline = begun_with.artifact if begun_with is not None else None
     work = task.ModelTestTask(
         store=store.location,
         model=facts.model,
@@ -309,7 +375,7 @@ def _servers(subject: Subject, facts: Facts, candidate: Candidate, store: StoreA
     def server(name: str, volume: str, folder: str, expected: str, version: str, *more: str) -> dict[str, Any]:
         container = pods.container(
             name,
-            subject.settings.server_image,
+            facts.image,
             # Nobody is left to be answered when the tests are over.
             ["serve", folder, *serving.told(facts.model, version, expected, drain=0), "--host=127.0.0.1", *more],
             variables=[],
@@ -325,7 +391,7 @@ def _servers(subject: Subject, facts: Facts, candidate: Candidate, store: StoreA
         server("server", "model", folder, expected, str(candidate.number)),
     ]
     volumes = ["model", "model-tmp"]
-    compared = facts.baseline
+    compared = _begun_with(facts)
     if compared is not None and compared.artifact is not None:
         uri, expected = compared.artifact
         ports = (f"--port={_BASELINE_PORT}", "--grpc-port=", f"--metrics-port={_BASELINE_METRICS_PORT}")

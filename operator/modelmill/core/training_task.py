@@ -29,6 +29,7 @@ def _by_a_container(observed: Observed, spec: TrainingJobSpec, container: Contai
         seed=spec.seed,
         metrics=spec.evaluation.metrics,
         image=observed.settings.trainer_image,
+        slices=spec.evaluation.slices,
     )
 
 

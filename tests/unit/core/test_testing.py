@@ -1,5 +1,6 @@
 """A Model's tests: a version is Ready only when they are passed, and an answer is about the tests that were asked."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -268,6 +269,7 @@ def test_what_serves_later_does_not_change_what_is_compared_with() -> None:
 
 def test_where_nothing_serves_there_is_nothing_to_compare_with() -> None:
     world = asking(baseline=BASELINE)
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}})
     says(world)
     assert world.get(*VERSION)["status"]["baseline"] == {"deployment": "triage"}
     assert work(world).baseline is None
@@ -282,3 +284,156 @@ def test_a_version_that_fails_is_not_served_and_what_serves_goes_on() -> None:
     assert world.condition(*SECOND, "Ready") == ("False", "TestFailed")
     assert len(world.deployments()) == 1
     assert world.condition("ModelDeployment", "triage", "Available")[0] == "True"
+
+
+@pytest.mark.parametrize("other", [None, {"model": {"name": "other"}}])
+def test_what_is_compared_with_has_to_be_there(other: dict[str, Any] | None) -> None:
+    world = asking(baseline=BASELINE)
+    if other is not None:
+        world.put("ModelDeployment", "triage", spec=other)
+    missing = "ModelDeploymentNotFound"
+    assert says(world) == [("False", missing), ("Unknown", missing), ("False", missing)]
+    assert not world.has("Job", JOB)
+    words = world.message(*VERSION, "Tested")
+    assert words.startswith(
+        "there is no ModelDeployment triage of Model triage (spec.model.name) in this namespace yet"
+    )
+    assert "mend spec.tests.baseline.deploymentRef of the Model" in words
+    if other is not None:
+        world.remove("ModelDeployment", "triage")
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}})
+    assert says(world)[1] == ("Unknown", "TestsRunning")
+    world.end_job(JOB, ran(report.Outcome("baseline roc_auc", True, ">= -0.005")))
+    assert says(world)[0] == ("True", "Tested")
+    assert "ModelDeployment triage served nothing that it could be compared with" in world.message(*VERSION, "Tested")
+
+
+# What was found out in other circumstances.
+
+
+def serves(world: World, number: int) -> None:
+    """The ModelDeployment has promoted that version."""
+    deployment = world.get("ModelDeployment", "triage")
+    promoted = {**deployment["status"]["history"][0], "version": number, "artifact": version_spec(number)["artifact"]}
+    stable = {**deployment["status"]["stable"], "version": number}
+    status = {**deployment["status"], "stable": stable, "history": [promoted]}
+    world.store("ModelDeployment", "triage", {**deployment, "status": status})
+
+
+def numbered(world: World, last: int) -> None:
+    """The Model has given that number last."""
+    model = world.get("Model", "triage")
+    world.store("Model", "triage", {**model, "status": {"lastVersion": last}})
+
+
+def compared(world: World, version: int, *, passed: bool = True) -> int:
+    """The tests of the version end; the version that it was compared with."""
+    name, job = ("ModelVersion", f"triage-{version}"), f"triage-{version}-test"
+    world.reconcile(*name)
+    baseline = work(world, job).baseline
+    assert baseline is not None
+    world.end_job(job, ran(report.Outcome("baseline roc_auc", passed, ">= -0.005", "0")))
+    world.reconcile(*name)
+    return next(n for n in range(1, 10) if version_spec(n)["artifact"]["digest"] == baseline.digest)
+
+
+def is_being_tested(world: World, version: int) -> bool:
+    name = ("ModelVersion", f"triage-{version}")
+    for _ in range(3):  # the former Job goes first
+        world.reconcile(*name)
+    return "testing" in world.get(*name)["status"]
+
+
+def test_the_newest_version_is_compared_with_what_serves_by_now() -> None:
+    world = with_version(serving(), 3)
+    numbered(world, 3)
+    serves(world, 2)  # after the tests of 3 have begun
+    assert compared(world, 3) == 1
+    assert is_being_tested(world, 3)
+    said = world.message("ModelVersion", "triage-3", "Tested")
+    assert said.startswith("former tests are passed; what serves has changed since:")
+    assert world.condition("ModelVersion", "triage-3", "Ready")[0] == "True"
+    serves(world, 1)  # back again, while it is compared with 2
+    assert compared(world, 3) == 2
+    assert is_being_tested(world, 3)
+    assert compared(world, 3, passed=False) == 1
+    assert world.condition("ModelVersion", "triage-3", "Ready") == ("False", "TestFailed")
+    assert not is_being_tested(world, 3)
+
+
+def test_a_version_that_failed_is_compared_with_what_serves_after_a_rollback() -> None:
+    world = with_version(serving(), 3)
+    numbered(world, 3)
+    compared(world, 3, passed=False)
+    assert not is_being_tested(world, 3)
+    serves(world, 2)
+    assert is_being_tested(world, 3)
+
+
+def upgraded(world: World) -> World:
+    """The operator has been replaced by one with another image of the server."""
+    world.settings = replace(world.settings, server_image="server:2")
+    return world
+
+
+def test_the_newest_version_is_tested_with_the_image_that_would_serve_it() -> None:
+    world = asking()
+    numbered(world, 1)
+    says(world)
+    world.end_job(JOB, ran(PASSED))
+    says(world)
+    assert world.get(*VERSION)["status"]["testedImage"] == "server:1"
+    assert not is_being_tested(world, 1)
+    assert is_being_tested(upgraded(world), 1)
+    assert says(world)[0] == ("True", "Tested")
+    assert "the server's image has changed since" in world.message(*VERSION, "Tested")
+    server = world.get("Job", JOB)["spec"]["template"]["spec"]["initContainers"][1]
+    assert server["image"] == "server:2"
+    world.end_job(JOB, ran(FAILED))
+    assert says(world)[0] == ("False", "TestFailed")
+    assert world.get(*VERSION)["status"]["testedImage"] == "server:2"
+    assert not is_being_tested(world, 1)
+
+
+def test_an_upgrade_tests_no_version_that_is_older_served_or_of_an_older_operator() -> None:
+    world = with_version(serving(), 2)
+    numbered(world, 3)
+    compared(world, 2)
+    assert not is_being_tested(upgraded(world), 2)
+    numbered(world, 2)
+    assert is_being_tested(world, 2)
+    compared(world, 2)
+    serves(world, 2)
+    world.settings = replace(world.settings, server_image="server:3")
+    assert not is_being_tested(world, 2)
+    serves(world, 1)
+    version = world.get(*SECOND)
+    status = {key: value for key, value in version["status"].items() if key != "testedImage"}
+    world.store(*SECOND, {**version, "status": status})
+    assert not is_being_tested(world, 2)
+
+
+def test_tests_that_are_changed_there_and_back_are_not_answered_with_another_baseline() -> None:
+    world = with_version(serving(), 2)
+    numbered(world, 9)
+    compared(world, 2)
+    first = world.get("Model", "triage")["spec"]
+    world.put("Model", "triage", spec={"tests": {"baseline": {**BASELINE, "maxRegression": "0.1"}}})
+    serves(world, 4)
+    assert is_being_tested(world, 2)
+    assert world.get(*SECOND)["status"]["baseline"]["version"] == 4
+    world.put("Model", "triage", spec=first)
+    serves(world, 5)
+    assert is_being_tested(world, 2)
+    assert compared(world, 2) == 5
+
+
+def test_tests_without_a_baseline_that_are_changed_there_and_back_are_answered() -> None:
+    world = asking()
+    says(world)
+    world.end_job(JOB, ran(PASSED))
+    says(world)
+    world.put("Model", "triage", spec={"tests": {"metrics": [{"name": "roc_auc", "min": "0.5"}]}})
+    assert is_being_tested(world, 1)
+    world.put("Model", "triage", spec={"tests": TESTS})
+    assert not is_being_tested(world, 1)

@@ -24,7 +24,11 @@ def with_images(*patterns: str, **more: Any) -> World:
 def test_it_has_no_credentials_and_its_work_is_taken_by_ours() -> None:
     world = with_images("registry.example.org/ml/*")
     data = {"datasetRef": {"name": "tumours"}, "target": "benign", "split": {"method": "Group", "by": "patient"}}
-    world.put("TrainingJob", "own", spec=own_training(data=data, seed=7, evaluation={"metrics": ["recall"]}))
+    world.put(
+        "TrainingJob",
+        "own",
+        spec=own_training(data=data, seed=7, evaluation={"metrics": ["recall"], "slices": ["site"]}),
+    )
     world.settle()
     pod = world.get("Job", "own-train")["spec"]["template"]["spec"]
     fetch, users = pod["initContainers"]
@@ -39,11 +43,11 @@ def test_it_has_no_credentials_and_its_work_is_taken_by_ours() -> None:
     assert writable == {"/tmp", "/mnt/output"}
     work = task.decode(ours["env"][0]["value"])
     assert isinstance(work, task.OwnTrainingTask)
-    assert (work.version, work.seed, work.metrics) == (digest_of("a"), 7, ("recall",))
+    assert (work.version, work.seed, work.metrics, work.slices) == (digest_of("a"), 7, ("recall",), ("site",))
     assert work.container == task.OwnContainer(IMAGE, ("train",), ("--fast",), (("DEPTH", "5"),))
     brought = task.decode(fetch["env"][0]["value"])
     assert brought == task.parts_of(work, digest_of("f"))
-    assert brought.split == task.Split(group="patient")
+    assert (brought.split, brought.slices) == (task.Split(group="patient"), ("site",))
     assert {(m["mountPath"], m.get("readOnly", False)) for m in ours["volumeMounts"]} == {
         ("/tmp", False),
         ("/mnt/data", True),

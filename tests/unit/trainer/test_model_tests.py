@@ -1,12 +1,6 @@
 """A Model's tests, asked of the real server over loopback on frozen rows."""
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +11,7 @@ import pyarrow.parquet
 import pytest
 import skops.io
 from msgspec.structs import replace
+from served_models import asked, outcomes
 from sklearn import metrics
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -37,7 +32,7 @@ from trainer_tasks import (
 
 from modelmill_contracts import artifact, digest, evaluation, folder, report
 from modelmill_contracts.evaluation import FrozenRows
-from modelmill_contracts.report import ModelTestResult, Outcome, Report
+from modelmill_contracts.report import Outcome
 from modelmill_contracts.store import Store
 from modelmill_contracts.task import (
     BaselineTest,
@@ -80,38 +75,6 @@ def frozen(store: StoreLocation, made: Artifact, rows: pd.DataFrame, target: str
     (place / artifact.MANIFEST).write_bytes(artifact.encode(manifest))
     folder.publish(Store(store), place, manifest)
     return place
-
-
-@contextmanager
-def serving(place: Path) -> Iterator[Served]:
-    """A server of the artifact in this folder, as a sidecar runs it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    expected = digest.of_file(place / artifact.MANIFEST)
-    words = ["serve", str(place), "--name=triage", "--version=7", f"--digest={expected}", "--host=127.0.0.1"]
-    ports = [f"--port={port}", "--grpc-port=", "--metrics-port=0", "--drain-seconds=0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "modelmill_server", *words, *ports], stdout=subprocess.DEVNULL, env=dict(os.environ)
-    )
-    try:
-        yield Served(expected, f"http://127.0.0.1:{port}")
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def outcomes(said: Report) -> tuple[Outcome, ...]:
-    assert said.ok, said
-    assert isinstance(said.result, ModelTestResult)
-    return said.result.outcomes
-
-
-def asked(store: StoreLocation, place: Path, tests: Tests, baseline: Path | None = None) -> tuple[Outcome, ...]:
-    with ExitStack() as stack:
-        candidate = stack.enter_context(serving(place))
-        other = stack.enter_context(serving(baseline)) if baseline is not None else None
-        return outcomes(run(ModelTestTask(store, "triage", tests, candidate, other)))
 
 
 @pytest.fixture

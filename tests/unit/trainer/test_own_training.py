@@ -11,64 +11,28 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import pandas as pd
 import pyarrow.parquet
 import pytest
 import skops.io
 import yaml
 from msgspec.structs import replace
+from own_containers import NUMBERS, Place
+from served_models import asked
 from skl2onnx import to_onnx
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from trainer_tasks import csv, run, snapshot
+from trainer_tasks import run
 
 from modelmill_contracts import artifact, digest, environment, evaluation, folder, task
 from modelmill_contracts.evaluation import Evaluation
 from modelmill_contracts.progress import Progress
-from modelmill_contracts.report import Report, TrainingResult
+from modelmill_contracts.report import TrainingResult
 from modelmill_contracts.store import Store
-from modelmill_contracts.task import OwnContainer, OwnTrainingTask, Split, StoreLocation
+from modelmill_contracts.task import MetricTest, Split, StoreLocation, Tests
 from modelmill_trainer import own_training
 from modelmill_trainer.__main__ import carry_out
 from modelmill_trainer.progress import METER
 
 ROOT = Path(__file__).parents[3]
-HEADER = "age,size,patient,day,label"
-NUMBERS = ("age", "size")
-
-
-class Place:
-    """The folders of a pod whose container trains."""
-
-    def __init__(self, store: StoreLocation, root: Path, **fields: Any) -> None:
-        self.data, self.output = root / "data", root / "output"
-        for made in (self.data, self.output):
-            made.mkdir()
-        rows = [f"{x % 90},{x * 7 % 50 / 3:.3f},p{x % 30},{_day(x)},{int(x % 90 > 40)}" for x in range(300)]
-        taken = snapshot(store, csv(root / "rows.csv", HEADER, rows))
-        container = OwnContainer("registry.example.org/ml/train:1", ("train",), ("--fast",), (("DEPTH", "5"),))
-        self.asked = OwnTrainingTask(
-            store, taken.version, "label", container, str(self.data), str(self.output), image="trainer:1", **fields
-        )
-        self.brought = run(task.parts_of(self.asked, taken.file))
-
-    def rows(self, name: str) -> pd.DataFrame:
-        return pyarrow.parquet.read_table(self.data / name).to_pandas()
-
-    def train(self, estimator: Any = None, **metrics: float) -> None:
-        """What a good container does."""
-        rows = self.rows("train.parquet")
-        fitted = (estimator or LogisticRegression()).fit(rows[list(NUMBERS)].to_numpy(np.float32), rows["label"])
-        options = {"zipmap": False} if hasattr(fitted, "classes_") else None
-        model = to_onnx(fitted, np.zeros((1, 2), np.float32), options=options)
-        (self.output / "model.onnx").write_bytes(model.SerializeToString())
-        (self.output / "metrics.json").write_text(json.dumps(metrics or {"accuracy": 0.93}))
-
-    def take(self) -> Report:
-        return run(self.asked)
-
-
-def _day(row: int) -> str:
-    return f"2024-{row // 28 % 12 + 1:02}-{row % 28 + 1:02}"
 
 
 @pytest.fixture
@@ -126,7 +90,8 @@ def test_what_its_model_confuses_and_uses_is_found_out_here(tmp_path: Path, plac
     found = _evaluation(place, tmp_path)
     assert found.confusion is not None
     assert sum(map(sum, found.confusion.counts)) == found.rows == 60
-    assert found.calibration is None  # which classes its probabilities are of is not known
+    assert found.calibration is not None  # the operator that decides names the classes, and its answers agree
+    assert found.calibration.of == "Positive"
     assert found.importance is not None
     assert found.importance.features[0].feature == "age"
 
@@ -322,3 +287,7 @@ def test_the_example_trains(store: StoreLocation, tmp_path: Path) -> None:
     answer = place.take()
     assert answer.ok, answer
     assert float(answer.result.metrics[0].value) > 0.9
+    folder.fetch(Store(store), answer.result.artifact, tmp_path / "got")
+    declared = yaml.safe_load((ROOT / "examples" / "own-training" / "model.yaml").read_text())["spec"]["tests"]
+    metrics = tuple(MetricTest(entry["name"], min=entry["min"]) for entry in declared["metrics"])
+    assert all(outcome.passed for outcome in asked(store, tmp_path / "got", Tests(metrics)))
