@@ -289,10 +289,13 @@ class Connection(asyncio.Protocol):
             self._flush()
 
     def go_away(self) -> None:
-        """Ask for a new connection; what is on its way is answered."""
-        if not self._away and not self._closed:
+        """Ask for a new connection; what is on its way is answered.
+
+        A client takes nothing before the settings, so one that is just coming is asked after its first answer.
+        """
+        if self._greeted and not self._away and not self._closed:
             self._away = True
-            self._frame(_GOAWAY, 0, 0, _WORD.pack(_MAX_WINDOW) + _WORD.pack(_NO_ERROR))
+            self._say_farewell(_MAX_WINDOW)
             self._flush()
 
     def shutdown(self) -> None:
@@ -300,9 +303,14 @@ class Connection(asyncio.Protocol):
         if self._closed or self._final is not None:
             return
         self._away, self._final = True, self._last
-        self._frame(_GOAWAY, 0, 0, _WORD.pack(self._last) + _WORD.pack(_NO_ERROR))
-        self._flush()
+        if self._greeted:
+            self._say_farewell(self._last)
+            self._flush()
         self._close_if_done()
+
+    def _say_farewell(self, last: int) -> None:
+        """Say that streams up to `last` are answered, and others are to be sent elsewhere."""
+        self._frame(_GOAWAY, 0, 0, _WORD.pack(last) + _WORD.pack(_NO_ERROR))
 
     # Reading.
 
