@@ -42,7 +42,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca --
 COPY contracts/modelmill_contracts code/modelmill_contracts
 COPY model_server/modelmill_server code/modelmill_server
 RUN python3 -m compileall -q code
-# `docker run -p 8080:8080 -v ./model:/models/x IMAGE /models/x` serves it to whoever reaches the port.
+# `docker run -p 8080:8080 -v ./model:/models/x:ro IMAGE /models/x` serves it to whoever reaches the port.
 ENV MILL_HOST=""
 USER 65532:65532
 ENTRYPOINT ["python3", "-m", "modelmill_server"]

@@ -59,7 +59,7 @@ check: $(VENV)/installed ## the quick loop: format, lint, types, layers, unit te
 mutants: $(VENV)/installed ## seeded bugs in the core, which its unit tests have to notice; can be stopped and goes on
 	nice -n 19 $(BIN)/python -m tests.mutation
 
-fuzz: $(VENV)/installed ## a million requests to the model server's parsers, and which of their branches these reach
+fuzz: $(VENV)/installed ## a million requests, messages and connections to the model server's parsers, and which of their branches these reach
 	$(BIN)/python -m tests.fuzz --inputs 1000000
 
 bench: $(VENV)/installed ## measure against peers in the same run, and write docs/BENCHMARKS.md

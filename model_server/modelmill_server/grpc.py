@@ -15,9 +15,10 @@ from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
 from modelmill_server import hpack, protobuf
 from modelmill_server.app import App
 from modelmill_server.errors import RefusedError, invalid, model_unknown, version_unknown
-from modelmill_server.http2 import Answer, Connection, Stream
+from modelmill_server.http2 import Connection
 from modelmill_server.inference import Outcome
 from modelmill_server.protobuf import field, fields, tag, varint
+from modelmill_server.streams import Answer, Stream
 
 if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
     from modelmill_server.model import Servable

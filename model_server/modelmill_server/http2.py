@@ -6,7 +6,7 @@ answers to all requests of one read are written together.  A library cannot do t
 What one connection can hold is bounded: streams, the bytes of their bodies, the size of headers, the time until a body
 is complete and until an answer is taken.  A peer that does not read is not read either.
 
-A stream may send `_STREAM_WINDOW` bytes.  Where its first bytes say that its body is larger, it gets a grant of what it
+A stream may send `STREAM_WINDOW` bytes.  Where its first bytes say that its body is larger, it gets a grant of what it
 needs, at once where the grants of all streams stay below `_GRANTS`, else when another one is complete.  Who has a grant
 can end its body whatever the others do, which windows that streams share do not promise.
 """
@@ -14,10 +14,10 @@ can end its body whatever the others do, which windows that streams share do not
 import asyncio
 import socket
 import struct
-from typing import Any, NamedTuple, Protocol
 
 from modelmill_server import hpack
 from modelmill_server.outbox import Outbox
+from modelmill_server.streams import STREAM_WINDOW, Answer, Service, Stream
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAX_STREAMS = 100
@@ -32,7 +32,6 @@ _MAX_FRAME = 16384  # the protocol's default
 _MAX_WINDOW = (1 << 31) - 1
 _DEFAULT_WINDOW = 65535
 _WINDOW = 1 << 30  # of a connection: its streams' windows bound what it holds
-_STREAM_WINDOW = 128 << 10  # holds 1,000 rows of 30 floats, so that they need no new credit
 _GRANTS = 8 << 20  # bytes beyond it, of all streams
 _LEAST_RATE = 64 << 10  # bytes of an answer that a peer takes in a second
 # Frames that neither ask for something nor let an answer go on: so many are read in so many seconds.
@@ -50,94 +49,6 @@ _NOT_HTTP2 = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
     b"this port speaks gRPC; predictions in JSON are at the HTTP port\n"
 )
-
-
-class Answer(NamedTuple):
-    """Blocks of headers around a message.  Without a message, `head` is all of it."""
-
-    head: bytes
-    data: bytes = b""
-    tail: bytes = b""
-
-
-class Stream:
-    """One request and its answer."""
-
-    __slots__ = (
-        "answer",
-        "body",
-        "complete",
-        "credit",
-        "deadline",
-        "granted",
-        "head",
-        "id",
-        "limit",
-        "sent",
-        "size",
-        "task",
-        "timer",
-        "wants",
-        "window",
-    )
-
-    def __init__(self, id_: int, head: Any, limit: int) -> None:
-        self.id = id_
-        self.head = head  # what the service made of the headers
-        self.body: bytes | bytearray = b""
-        self.deadline: float | None = None  # when the caller goes away, on the event loop's clock
-        self.complete = False
-        self.limit = limit  # bytes of its body
-        self.window = _STREAM_WINDOW  # what its caller may still send
-        # The size of the body, as its first bytes say it (0: it is not known), and bytes beyond the window for it.
-        self.size = self.wants = self.granted = 0
-        # What the peer may be sent, beside the connection's initial window, and what it was sent of the answer.
-        self.credit = self.sent = 0
-        self.answer: Answer | None = None  # that waits for the peer's window
-        self.task: asyncio.Task[Any] | None = None  # that computes the answer
-        self.timer: asyncio.TimerHandle | None = None  # until the body is complete; then, until the answer is taken
-
-
-class Service(Protocol):
-    """What answers requests."""
-
-    limit: int  # bytes of a body
-
-    def read(self, headers: dict[bytes, bytes]) -> Any:
-        """What the service needs of a request's headers.  It is remembered, and must not be changed."""
-        ...
-
-    def open(self, stream: Stream) -> Answer | None:
-        """Count a request in, and limit its body; an answer where the body is not wanted."""
-        ...
-
-    def size(self, stream: Stream) -> int:
-        """How large the body of which the first bytes are here will be; 0 where they do not say it yet."""
-        ...
-
-    def call(self, connection: "Connection", stream: Stream) -> Answer | None:
-        """The answer, or None where `connection.reply` follows."""
-        ...
-
-    def late(self, stream: Stream) -> Answer:
-        """The answer where a body did not come in time."""
-        ...
-
-    def large(self, stream: Stream) -> Answer:
-        """The answer where a body is over the limit."""
-        ...
-
-    def gone(self, stream: Stream) -> None:
-        """The caller gave up before it had its answer."""
-        ...
-
-    def close(self, stream: Stream) -> None:
-        """Count a request out: its answer is there, or nobody waits for it."""
-        ...
-
-    def invalid(self) -> None:
-        """Count a connection that does not speak HTTP/2."""
-        ...
 
 
 class _ConnectionError(Exception):
@@ -289,10 +200,13 @@ class Connection(asyncio.Protocol):
             self._flush()
 
     def go_away(self) -> None:
-        """Ask for a new connection; what is on its way is answered."""
-        if not self._away and not self._closed:
+        """Ask for a new connection; what is on its way is answered.
+
+        A client takes nothing before the settings, so one that is just coming is asked after its first answer.
+        """
+        if self._greeted and not self._away and not self._closed:
             self._away = True
-            self._frame(_GOAWAY, 0, 0, _WORD.pack(_MAX_WINDOW) + _WORD.pack(_NO_ERROR))
+            self._say_farewell(_MAX_WINDOW)
             self._flush()
 
     def shutdown(self) -> None:
@@ -300,9 +214,14 @@ class Connection(asyncio.Protocol):
         if self._closed or self._final is not None:
             return
         self._away, self._final = True, self._last
-        self._frame(_GOAWAY, 0, 0, _WORD.pack(self._last) + _WORD.pack(_NO_ERROR))
-        self._flush()
+        if self._greeted:
+            self._say_farewell(self._last)
+            self._flush()
         self._close_if_done()
+
+    def _say_farewell(self, last: int) -> None:
+        """Say that streams up to `last` are answered, and others are to be sent elsewhere."""
+        self._frame(_GOAWAY, 0, 0, _WORD.pack(last) + _WORD.pack(_NO_ERROR))
 
     # Reading.
 
@@ -310,7 +229,7 @@ class Connection(asyncio.Protocol):
         """How much of `data` is the preface that each connection starts with; 0 where it is not all there."""
         if data[: len(PREFACE)] == PREFACE:
             self._greeted = True
-            settings = ((_CONCURRENT, MAX_STREAMS), (_INITIAL_WINDOW, _STREAM_WINDOW), (_HEADER_LIST_SIZE, MAX_HEAD))
+            settings = ((_CONCURRENT, MAX_STREAMS), (_INITIAL_WINDOW, STREAM_WINDOW), (_HEADER_LIST_SIZE, MAX_HEAD))
             self._frame(_SETTINGS, 0, 0, b"".join(_SETTING.pack(*setting) for setting in settings))
             self._frame(_WINDOW_UPDATE, 0, 0, _WORD.pack(_WINDOW - _DEFAULT_WINDOW))
             return len(PREFACE)

@@ -178,9 +178,9 @@ def _inline_rows(
         return _ANY  # no request is larger than another
     count = min(batching.MOST_ROWS, _MOST_VALUES // _values_of_a_row(manifest))
     if count > 1 and all(tensor.shape[:1] == (-1,) for tensor in manifest.inputs):
-        rows = _different_rows(manifest, signature, known, count)
-        feeds = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
         try:
+            rows = _different_rows(manifest, signature, known, count)
+            feeds = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
             seconds = min(_timed(runtime, feeds) for _ in range(_TRIALS)) / count
         except Exception as error:  # such rows may be none that the model takes
             log.failure("the time of several rows is not known; that of one counts", error)
@@ -249,9 +249,9 @@ def _warm_up(runtime: Runtime, manifest: Manifest, signature: Signature, typical
     for round_ in range(_WARM_UP_ROUNDS):
         # Runtimes allocate by size: one row, and a few.
         rows = 3 if round_ == 1 else 1
-        feeds = _feeds(manifest, signature, typical, rows)
-        before = time.perf_counter()
         try:
+            feeds = _feeds(manifest, signature, typical, rows)  # a profile may be of other features
+            before = time.perf_counter()
             arrays = runtime.predict(feeds)
         except Exception as error:
             raise NotServableError(

@@ -24,8 +24,8 @@ class SkopsRuntime:
             if importlib.util.find_spec(module) is None:
                 raise NotServableError(
                     "RuntimeMissing",
-                    f"this model runs in skops, and this image has no {module}; serve it with the image"
-                    " modelmill-server-sklearn, or train a pipeline that converts to ONNX",
+                    f"this model runs in skops, and the server's environment has no {module}; serve it with the image"
+                    " model-server or after pip install 'modelmill[server]', or train a pipeline that converts to ONNX",
                 )
         self._estimator = _load(path)
         self._outputs = [(tensor.name, NUMPY_TYPES[tensor.datatype]) for tensor in manifest.outputs]

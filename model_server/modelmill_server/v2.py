@@ -262,7 +262,9 @@ class Codec:
         else:
             if not np.isfinite(array).all():
                 return None
-            if not array.flags.aligned:  # one row is copied anyway
+            # One row goes into the model's own memory; onnxruntime takes it wherever it lies where there is none,
+            # as for labels that are texts.
+            if not array.flags.aligned:
                 array = array.copy()
         return self._call(request, tensor, array)
 

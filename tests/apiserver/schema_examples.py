@@ -326,6 +326,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "model": {"name": "triage", "version": 7},
                 "replicas": 2,
                 "server": {
+                    "workers": 1,
                     "resources": RESOURCES,
                     "container": {
                         "image": "registry.example.org/ml/triton:24",

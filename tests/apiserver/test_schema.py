@@ -186,6 +186,8 @@ RULES: dict[str, list[tuple[str, Any]]] = {
     ],
     "ModelDeployment spec.server.container.port: port must not be 8080, 8081 or 9090, where the server in front of it"
     " listens": [("spec.server.container.port", port) for port in (8080, 8081, 9090)],
+    "ModelDeployment spec.server.workers: workers are processes of Modelmill's own server: with container, say in its"
+    " args how many it has": [("spec.server.workers", 2)],
     "ModelDeployment spec.rollout.steps[]: give either shadow or weight": [
         ("spec.rollout.steps.0", {"shadow": "1m", "weight": 1}),
     ],
@@ -252,6 +254,7 @@ ALLOWED: list[tuple[str, str, Any]] = [
     ("TrainingJob", "spec.estimator.steps.0.params", {"a": 1.5, "b": None, "c": [{"d": [True]}], "e": {"f": "g"}}),
     ("ModelDeployment", "spec.model", {"name": "triage"}),
     ("ModelDeployment", "spec.server.container", {"image": "own", "port": 9000}),
+    ("ModelDeployment", "spec.server", {"workers": 64}),
     ("ModelDeployment", "spec.rollout", {}),
     ("ModelDeployment", "spec.rollout", {"onFailure": "Pause"}),
     ("ModelDeployment", "spec.rollout", {"strategy": "Canary"}),

@@ -83,9 +83,21 @@ class Container(Schema):
 class Server(Schema):
     """The pods that serve."""
 
+    rules: ClassVar = (
+        Rule(
+            "!has(self.container) || self.workers == 1",
+            "workers are processes of Modelmill's own server: with container, say in its args how many it has",
+            ".workers",
+            "FieldValueForbidden",
+        ),
+    )
+
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many processes of each pod answer, each with the model in its own memory. More than one pays where a pod has
+    a CPU for each: say so in resources."""
     resources: ResourceRequirements = ResourceRequirements.model_construct()
-    """CPU and memory of each pod, the fetching of the model included. Default: 100m of cpu and 256Mi of memory are
-    requested, memory is limited to 512Mi."""
+    """CPU and memory of each pod, the fetching of the model included. Default: for each of the workers, 100m of cpu and
+    256Mi of memory are requested, and memory is limited to 512Mi."""
     container: Container | None = None
     """Another server that computes the predictions: its container gets the resources, and the server in front of it
     100m of cpu and 64Mi to 512Mi of memory besides. Absent: Modelmill's own."""

@@ -40,6 +40,7 @@ def target(observed: Observed, spec: ModelDeploymentSpec, served: int | None) ->
         store=store,
         resources=resources,
         container=spec.server.container,
+        workers=spec.server.workers,
         model=spec.model.name,
     )
 

@@ -1,5 +1,6 @@
 """Serving: how a revision's Deployment and the Service in front of it look."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ NAME_LABEL = f"{GROUP}/modeldeployment"
 REVISION_LABEL = f"{GROUP}/revision"
 VERSION_LABEL = f"{GROUP}/version"
 
-RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}}
+RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}}  # for each worker
 # Of the server in front of a user's own: it has no model, only requests and answers on their way.
 FRONT_RESOURCES: Resources = (
     ("limits", (("memory", "512Mi"),)),
@@ -39,6 +40,7 @@ class Revision:
     store: StoreAccess
     resources: Resources  # as declared: defaults may change with the operator
     container: Container | None  # the user's own server
+    workers: int = 1
     model: str | None = None  # that it is a version of; which files are served does not depend on it
 
     def id(self, subject: Subject) -> str:
@@ -52,6 +54,8 @@ class Revision:
             "store": [location.uri, location.endpoint, location.region, self.store.secret, *self.store.more],
             "resources": self.resources,
         }
+        if self.workers != 1:  # what had one before there was a choice is the same revision
+            chosen["workers"] = self.workers
         if self.container is not None:
             # What a later version of the kind may add, with a default, must not change what is declared today.
             chosen["container"] = self.container.model_dump(exclude_defaults=True)
@@ -106,12 +110,13 @@ def deployment(subject: Subject, kind: str, revision: Revision, replicas: int) -
 
 
 def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
-    limits = pods.with_defaults(revision.resources, RESOURCES)
+    limits = pods.with_defaults(revision.resources, _resources(revision.workers))
     fetch = fetching(subject, revision.uri, revision.digest, revision.store, limits)
     model = {"model": (environment.MODEL_FOLDER, True)}
     if revision.container is None:
         first, volumes = [fetch], ["model"]
-        server = _server(subject, revision, ["serve", environment.MODEL_FOLDER], model, limits, _PORTS)
+        several = [f"--workers={revision.workers}"] if revision.workers > 1 else []
+        server = _server(subject, revision, ["serve", environment.MODEL_FOLDER, *several], model, limits, _PORTS)
     else:
         # Beside the server in front of it, and not among it: so kubelet stops it only when that one has drained.
         own = {**_own(subject, revision, revision.container, limits), "restartPolicy": "Always"}
@@ -132,6 +137,14 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
         terminationGracePeriodSeconds=GRACE_SECONDS,
         **revision.store.pod,
     )
+
+
+def _resources(workers: int) -> dict[str, dict[str, str]]:
+    """What a pod gets where nothing is declared: each worker has the model in its own memory."""
+    return {
+        key: {name: re.sub(r"^\d+", lambda number: str(workers * int(number[0])), value) for name, value in one.items()}
+        for key, one in RESOURCES.items()
+    }
 
 
 def fetching(

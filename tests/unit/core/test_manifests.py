@@ -114,6 +114,12 @@ def serving_of_an_artifact() -> list[Any]:
     return created(world, "ModelDeployment", "triage")
 
 
+def serving_by_workers() -> list[Any]:
+    world = with_version(world_with_a_secret(), 3)
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "server": {"workers": 3}})
+    return [w for w in created(world, "ModelDeployment", "triage") if w["kind"] == "Deployment"]
+
+
 def serving_by_a_container() -> list[Any]:
     world = with_version(world_with_a_secret(), 3)
     world.put("Workspace", "default", spec={"store": STORE, "allow": {"images": ["registry.example.org/ml/*"]}})
@@ -210,6 +216,7 @@ CASES = (
     model_tests,
     serving,
     serving_of_an_artifact,
+    serving_by_workers,
     serving_by_a_container,
     snapshot_by_a_container,
     training_by_a_container,

@@ -177,6 +177,45 @@ def test_a_users_change_of_resources_makes_a_new_revision() -> None:
     assert len(world.deployments()) == 2
 
 
+def served_by(world: World, workers: int) -> None:
+    spec = {"model": {"name": "triage"}, "replicas": 2, "server": {"workers": workers}}
+    world.put("ModelDeployment", "triage", spec=spec)
+    world.reconcile("ModelDeployment", "triage")
+
+
+def test_other_workers_are_a_new_revision_that_takes_over_when_its_pods_are_ready() -> None:
+    world = serving()
+    (old,) = world.deployments()
+    served_by(world, 4)
+    assert selected(world) == revision_of(old)
+    (new,) = set(world.deployments()) - {old}
+    (server,) = world.get("Deployment", new)["spec"]["template"]["spec"]["containers"]
+    assert "--workers=4" in server["args"]
+    world.pods_of(new, 2)
+    world.reconcile("ModelDeployment", "triage")
+    assert selected(world) == revision_of(new)
+
+
+def test_one_worker_is_what_there_was_before_there_was_a_choice() -> None:
+    world = serving()
+    (name,) = world.deployments()
+    served_by(world, 1)
+    assert world.deployments() == [name]
+    (server,) = world.get("Deployment", name)["spec"]["template"]["spec"]["containers"]
+    assert not any("workers" in argument for argument in server["args"])
+
+
+def test_what_is_declared_of_resources_is_the_pods_however_many_workers_it_has() -> None:
+    world = with_version(with_store(World()), 1)
+    limits = {"cpu": "4", "memory": "2Gi"}
+    spec = {"model": {"name": "triage"}, "server": {"workers": 4, "resources": {"limits": limits}}}
+    world.put("ModelDeployment", "triage", spec=spec)
+    world.reconcile("ModelDeployment", "triage")
+    (name,) = world.deployments()
+    (server,) = world.get("Deployment", name)["spec"]["template"]["spec"]["containers"]
+    assert server["resources"] == {"limits": limits, "requests": limits}
+
+
 def test_more_replicas_are_a_scale_and_no_new_revision() -> None:
     world = serving()
     world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "replicas": 5})

@@ -1,11 +1,13 @@
-"""The artifacts and the servers that many tests share: both are read only."""
+"""The artifacts and the servers that many tests share: what lives for all of them is read only."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import artifacts
 import pytest
 from artifacts import Made
 from serving import Server, serving
+from splitting import Stable, candidate, stable
 
 
 @pytest.fixture(scope="session")
@@ -53,4 +55,18 @@ def mixed_server(mixed: Made) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def every_datatype_server(every_datatype: Made) -> Iterator[Server]:
     with serving(every_datatype) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def other(cancer: Made) -> Iterator[Server]:
+    """The candidate of a rollout: version 8."""
+    with candidate(cancer) as server:
+        yield server
+
+
+@pytest.fixture
+def server(cancer: Made, tmp_path: Path) -> Iterator[Stable]:
+    """The stable of a rollout, with no routes yet; other tests have a `server` of their own."""
+    with stable(cancer, tmp_path / "routes") as server:
         yield server

@@ -1,6 +1,7 @@
 """Whatever is sent: an answer or a 4xx, never a 500, and the server goes on."""
 
 import json
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -13,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving import Server, matrix, serving
 
-from fuzz import grpc_inputs
+from fuzz import grpc_inputs, hpack_inputs, http1_inputs, http2_inputs
 from fuzz.inputs import MODELS, Target, check
+from fuzz.wire import Host
 from modelmill_server import model
 from modelmill_server.errors import RefusedError
 from modelmill_server.model import Servable
@@ -128,6 +130,23 @@ def test_a_part_of_what_make_fuzz_sends(targets: list[Target]) -> None:
     assert statuses - {500} == {200, 400, 404, 405, 415}
     over_grpc = {grpc_inputs.check(Random(number), targets[number % len(targets)]) for number in range(2000)}
     assert over_grpc - {500} == {200, 400, 404}
+
+
+@pytest.fixture(scope="module")
+def host(targets: list[Target]) -> Iterator[Host]:
+    made = Host(targets[0].servable)
+    yield made
+    made.close()
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # an answer that is given up as it is begun
+def test_a_part_of_the_connections_that_make_fuzz_makes(host: Host) -> None:
+    http1, http2 = http1_inputs.Target(host), http2_inputs.Target(host)
+    over_http1 = {http1_inputs.check(Random(number), http1) for number in range(1500)}
+    assert {"200", "400", "404", "405", "408", "413", "431", "no answer"} <= over_http1
+    over_http2 = {http2_inputs.check(Random(number), http2) for number in range(1500)}
+    assert {"answered", "no answer", "end 1", "end 3", "end 5", "end 6", "end 9", "end 11"} <= over_http2
+    assert {hpack_inputs.check(Random(number)) for number in range(500)} == {"decoded", "refused"}
 
 
 @BOUNDED

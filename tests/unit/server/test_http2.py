@@ -177,6 +177,30 @@ async def test_another_protocol_is_none_that_this_port_has(running: Running, kin
     assert b"grpc-status\x010" in (await peer.answer(3))[-1].payload
 
 
+async def test_who_comes_as_the_server_drains_gets_the_settings_first_and_is_asked_after_its_answer(
+    running: Running,
+) -> None:
+    peer = Peer(*await asyncio.open_connection("127.0.0.1", running.port))
+    while not running.server.connections:
+        await asyncio.sleep(0.01)
+    running.server.drain()
+    peer.send(http2.PREFACE, frame(SETTINGS, 0, 0), ask(1))
+    frames = await peer.answer(1)
+    assert (frames[0].kind, frames[0].flags) == (SETTINGS, 0)
+    assert GOAWAY not in [f.kind for f in frames]
+    assert (await peer.frame()).kind == GOAWAY
+
+
+async def test_who_never_spoke_is_told_nothing_at_the_end(running: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    while not running.server.connections:
+        await asyncio.sleep(0.01)
+    running.server.release()
+    async with asyncio.timeout(20):
+        assert await reader.read() == b""
+    writer.close()
+
+
 async def test_what_was_refused_early_may_be_sent_to_its_end(running: Running) -> None:
     peer = await running.peer()
     peer.send(headers(1, f"{SERVICE}Other"))

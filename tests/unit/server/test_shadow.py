@@ -2,31 +2,16 @@
 
 import socket
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import pytest
 from artifacts import Made
 from calls import infer, request, tensor
 from serving import Server, binary, matrix
-from splitting import INFER, STABLE, Stable, between, candidate, load, one_row, stable, through, to, until
+from splitting import INFER, STABLE, Stable, between, candidate, load, one_row, through, to, until
 
 from modelmill_contracts.counters import Shadow
-
-
-@pytest.fixture(scope="module")
-def other(cancer: Made) -> Iterator[Server]:
-    with candidate(cancer) as server:
-        yield server
-
-
-@pytest.fixture
-def server(cancer: Made, tmp_path: Path) -> Iterator[Stable]:
-    with stable(cancer, tmp_path / "routes") as server:
-        yield server
 
 
 def counted(server: Stable, copies: int) -> Shadow:

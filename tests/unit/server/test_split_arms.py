@@ -4,7 +4,6 @@ import math
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,7 +12,7 @@ import pytest
 from artifacts import Made
 from prometheus_client.parser import text_string_to_metric_families
 from serving import Server, ask, matrix
-from splitting import CANDIDATE, INFER, STABLE, Stable, between, candidate, load, one_row, relay, stable, to, until
+from splitting import CANDIDATE, INFER, STABLE, Stable, between, load, one_row, relay, stable, to, until
 
 from modelmill_contracts import counters as names
 from modelmill_contracts.counters import Arm, Snapshot
@@ -22,18 +21,6 @@ from modelmill_server.counters import Counters
 from modelmill_server.split import is_of_candidate
 
 ARM = "modelmill-arm"
-
-
-@pytest.fixture(scope="module")
-def other(cancer: Made) -> Iterator[Server]:
-    with candidate(cancer) as server:
-        yield server
-
-
-@pytest.fixture
-def server(cancer: Made, tmp_path: Path) -> Iterator[Stable]:
-    with stable(cancer, tmp_path / "routes") as server:
-        yield server
 
 
 def version_of(server: Server, body: bytes, **headers: str) -> str:

@@ -33,18 +33,6 @@ from splitting import (
 from modelmill_contracts.counters import FALLBACKS, Rollout
 
 
-@pytest.fixture(scope="module")
-def other(cancer: Made) -> Iterator[Server]:
-    with candidate(cancer) as server:
-        yield server
-
-
-@pytest.fixture
-def server(cancer: Made, tmp_path: Path) -> Iterator[Stable]:
-    with stable(cancer, tmp_path / "routes") as server:
-        yield server
-
-
 def assert_unnoticed(callers: list[Caller], seen: Rollout) -> None:
     """Every caller was answered, and what was the candidate's stayed its own."""
     assert [caller.failures for caller in callers] == [[]] * len(callers)

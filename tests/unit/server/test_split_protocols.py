@@ -5,7 +5,7 @@ An answer of the candidate's is byte for byte what it answers who asks it itself
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,11 @@ V1 = "/v1/models/model:predict"
 VERSION = "modelmill-model-version"
 
 
-@pytest.fixture(scope="module")
-def other(cancer: Made) -> Iterator[Server]:
-    with candidate(cancer) as server:
-        yield server
-
-
 @pytest.fixture
-def server(cancer: Made, other: Server, tmp_path: Path) -> Iterator[Stable]:
-    with stable(cancer, tmp_path / "routes") as server:
-        server.follow(to(other.port, 100))
-        yield server
+def server(server: Stable, other: Server) -> Stable:
+    """All requests are the candidate's."""
+    server.follow(to(other.port, 100))
+    return server
 
 
 def answered_by_candidate(ask_: Callable[[], Any], version: Callable[[Any], str]) -> Any:

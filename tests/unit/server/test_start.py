@@ -1,6 +1,8 @@
 """Starting: only a verified artifact is loaded, and a refusal says why where kubelet looks."""
 
+import importlib.util
 import json
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -12,8 +14,10 @@ import pytest
 from artifacts import Made
 from serving import Server, serving
 
-from modelmill_contracts import artifact
+from modelmill_contracts import artifact, profile
 from modelmill_contracts.artifact import Manifest, Tensor
+from modelmill_server import model
+from modelmill_server.errors import NotServableError
 
 
 def refusal(folder: Path, tmp_path: Path, *options: str) -> dict[str, Any]:
@@ -127,6 +131,36 @@ def test_a_manifest_that_its_model_contradicts(
     copied: Made, tmp_path: Path, changes: dict[str, Any], reason: str
 ) -> None:
     assert refusal(changed(copied, **changes).folder, tmp_path)["reason"] == reason
+
+
+def test_a_profile_of_other_features_than_the_models(cancer: Made, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(cancer.folder, folder)
+    path = folder / artifact.PROFILE
+    known = msgspec.json.decode(path.read_bytes(), type=profile.Profile)
+    first, *others = known.features
+    of_texts = profile.Categorical(first.name, ("Bern",), (known.rows,))
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(known, features=(of_texts, *others))))
+    made = changed(Made(folder, cancer.digest, cancer.estimator, cancer.rows))
+    report = refusal(folder, tmp_path, "--digest", made.digest)
+    assert report["reason"] == "WarmUpFailed"
+    assert "train again" in report["message"]
+
+
+@pytest.mark.parametrize("module", ["sklearn", "skops"])
+def test_a_skops_model_where_its_packages_are_missing(
+    copied: Made, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else found(name))
+    (copied.folder / artifact.SKOPS).write_bytes(b"")
+    with pytest.raises(NotServableError) as refused:
+        model.load(copied.folder, changed(copied, runtime="skops").digest, "model", "1")
+    assert refused.value.reason == "RuntimeMissing"
+    assert f"no {module}" in str(refused.value)
+    dockerfile = (Path(__file__).parents[3] / "Dockerfile").read_text()
+    (image,) = re.findall(r"the image (\S+)", str(refused.value))
+    assert f" AS {image}\n" in dockerfile
 
 
 def test_a_skops_file_with_a_foreign_type(tmp_path: Path) -> None:
