@@ -103,8 +103,10 @@ class Store:
             if location.endpoint:
                 options["endpoint"] = location.endpoint
                 options["virtual_hosted_style_request"] = False
-        if scheme == "az" and location.endpoint:
-            options["endpoint"] = location.endpoint
+        if scheme == "az":
+            if location.endpoint:
+                options["endpoint"] = location.endpoint
+            options["account_name"] = _account(location, variables, field)
         for name, option in _CREDENTIALS.get(scheme, {}).items():
             if name in variables:
                 options[option] = variables[name]
@@ -234,6 +236,28 @@ class Store:
 
     def _explained(self, action: str) -> "_Explained":
         return _Explained(self.location, action, self._field)
+
+
+def _account(location: StoreLocation, variables: Mapping[str, str], field: str) -> str:
+    """The storage account of a container, as it is declared or as the Secret says; StoreError where there are two."""
+    told = variables.get(environment.AZURE_ACCOUNT)
+    if location.account and told and told != location.account:
+        raise StoreError(
+            "StoreAccountDiffers",
+            f"{field}.account is {location.account}, and the Secret that {field}.secretRef names has another"
+            f" {environment.AZURE_ACCOUNT_FIELD}; make them one, or take {environment.AZURE_ACCOUNT_FIELD} out of the"
+            " Secret",
+            retryable=False,
+        )
+    account = location.account or told
+    if not account:
+        raise StoreError(
+            "StoreAccountMissing",
+            f"nothing says in which storage account {location.uri} is; name it in {field}.account, or in the key"
+            f" {environment.AZURE_ACCOUNT_FIELD} of the Secret that {field}.secretRef names",
+            retryable=False,
+        )
+    return account
 
 
 # What each scheme's client takes its keys from, and as what.

@@ -58,6 +58,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
             },
         },
         {"metadata": {"name": "default"}, "spec": {"store": {"uri": "gs://models"}}},
+        {"metadata": {"name": "default"}, "spec": {"store": {"uri": "az://models", "account": "modelsofteama"}}},
         {"metadata": {"name": "default"}, "spec": {"store": {"uri": "pvc://models/team-a"}}},
     ],
     "Dataset": [
@@ -118,6 +119,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
             "spec": {"source": {"configMapRef": {"name": "tumours", "key": "data.csv"}}},
         },
         {"metadata": {"name": "tumours"}, "spec": {"source": {"uri": "pvc://lake/a/b.parquet"}}},
+        {"metadata": {"name": "tumours"}, "spec": {"source": {"uri": "az://lake/a.csv", "account": "lakeofteama"}}},
         {
             "metadata": {"name": "tumours"},
             "spec": {"source": {"sql": {"urlRef": {"name": "warehouse", "key": "url"}, "query": "select 1"}}},
@@ -488,6 +490,7 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
         ["http://store:7070", "https://s3.example.org"],
         ["store:7070", "ahttp://store", "ftp://store", "http://", "http://store/", "http://store/a", "http://st ore"],
     ),
+    "^[a-z0-9]+$": (["models7", "777"], ["Models", "mo-dels", "mo.dels", "mo dels", "möd"]),
     "^[-a-z0-9]+$": (["eu-central-1", "a"], ["EU", "eu_1", "eu central", "eu.1"]),
     "^[a-zA-Z_][a-zA-Z0-9_]*$": (["sklearn", "_a9", "A"], ["os.path", "9a", "a-b", "a b", "*"]),
     # Names of images, and of many.

@@ -46,6 +46,10 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         ("spec.store.uri", "gs://models"),
         ("spec.store.uri", "az://models"),
     ],
+    "Workspace spec.store.account: account is only for an az:// uri": [
+        ("spec.store.account", "models"),
+        ("spec.store", {"uri": "pvc://models", "account": "models"}),
+    ],
     "Workspace spec.store.uri: no part of a folder in a volume starts with a dot": [
         ("spec.store", {"uri": "pvc://models/.a"}),
         ("spec.store", {"uri": "pvc://models/a/.."}),
@@ -62,6 +66,10 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         ("spec.source.configMapRef", {"name": "a", "key": "b"}),
         ("spec.source.sql", {"urlRef": {"name": "a", "key": "b"}, "query": "select 1"}),
         ("spec.source.derive", {"from": [{"name": "a"}], "sql": "select 1"}),
+    ],
+    "Dataset spec.source.account: account is only for an az:// uri": [
+        ("spec.source.account", "lake"),
+        ("spec.source", {"configMapRef": {"name": "a", "key": "b"}, "account": "lake"}),
     ],
     "Dataset spec.source.secretRef: a volume takes no secretRef": [
         ("spec.source", {"uri": "pvc://lake/a", "secretRef": {"name": "s"}}),

@@ -86,7 +86,7 @@ def _from_store(task: SnapshotTask, folder: Path, variables: Mapping[str, str]) 
     asked = task.source_store or StoreLocation(uri="")
     check_address(urlsplit(asked.endpoint or "").hostname or "", "source.endpoint")
     location = msgspec.structs.replace(asked, uri=f"{scheme}://{bucket}")
-    store = Store(location, _credentials(task, scheme, variables), "spec.source")
+    store = Store(location, credentials(task, scheme, variables), "spec.source")
     objects = _objects(store, key, task.source)
     paths, room = [], MAX_BYTES
     for number, found in enumerate(objects):
@@ -122,7 +122,7 @@ def check_address(host: str, field: str) -> list[str]:
     return [str(address) for address in addresses]
 
 
-def _credentials(task: SnapshotTask, scheme: str, variables: Mapping[str, str]) -> Mapping[str, str]:
+def credentials(task: SnapshotTask, scheme: str, variables: Mapping[str, str]) -> Mapping[str, str]:
     """The source's own credentials; the store's only where the task says that the source lies beside it.
 
     Without any, the platform's identity is used: never the store's key on somebody else's endpoint, which
@@ -134,17 +134,23 @@ def _credentials(task: SnapshotTask, scheme: str, variables: Mapping[str, str]) 
         for name in names
         if environment.SOURCE_PREFIX + name in variables
     }
-    if len(own) == len(names):
-        return own
     beside = task.source_store
-    if (
-        beside is not None
-        and urlsplit(task.store.uri).scheme == scheme
-        and beside.endpoint == task.store.endpoint
-        and beside.region == task.store.region
-    ):
+    told = {environment.AZURE_ACCOUNT} if beside is not None and beside.account else set()
+    if own and own.keys() | told >= set(names):
+        return own
+    if beside is not None and _is_beside(beside, task.store, scheme, variables.get(environment.AZURE_ACCOUNT)):
         return {name: variables[name] for name in names if name in variables}
     return {}
+
+
+def _is_beside(source: StoreLocation, store: StoreLocation, scheme: str, account: str | None) -> bool:
+    """Whether a source is where the store is, whose Secret may name its storage account."""
+    return (
+        urlsplit(store.uri).scheme == scheme
+        and source.endpoint == store.endpoint
+        and source.region == store.region
+        and source.account in (store.account, store.account or account)
+    )
 
 
 def _objects(store: Store, key: str, source: str) -> list[StoredObject]:

@@ -22,6 +22,7 @@ from modelmill.api.schema import (
     Rule,
     Schema,
     Status,
+    StorageAccount,
     Timestamp,
     Uri,
     listmap,
@@ -91,6 +92,12 @@ class Source(Schema):
             "FieldValueForbidden",
         ),
         Rule(
+            "(has(self.uri) && self.uri.startsWith('az://')) || !has(self.account)",
+            "account is only for an az:// uri",
+            ".account",
+            "FieldValueForbidden",
+        ),
+        Rule(
             "!has(self.uri) || !has(self.secretRef) || !self.uri.startsWith('pvc://')",
             "a volume takes no secretRef",
             ".secretRef",
@@ -107,9 +114,12 @@ class Source(Schema):
     uri: Annotated[Uri | None, Field(pattern=r"^(s3|gs|az|https|pvc)://[^\s]+$")] = None
     """CSV, Parquet or JSON lines: s3://, gs://, az://, https://, or pvc://CLAIM/PATH in a volume, which is mounted
     read-only. But for https, the last part may have the wildcards * ? and [...]: what matches is one table."""
+    account: StorageAccount | None = None
+    """Storage account of an az:// container. Absent: the Secret's accountName; without a secretRef, the Workspace's
+    account."""
     secret_ref: ObjectReference | None = None
-    """Secret for the uri: keys accessKeyId and secretAccessKey for s3, serviceAccountKey for gs, accountName and
-    accountKey for az. Absent: the Workspace's credentials for the same kind of store, else the pods' own identity."""
+    """Secret with keys accessKeyId and secretAccessKey (s3), serviceAccountKey (gs), accountName and accountKey (az).
+    Absent: the Workspace's credentials for a store of this kind, endpoint and account, else the pods' own identity."""
     sql: Sql | None = None
     derive: Derive | None = None
     config_map_ref: KeyReference | None = None

@@ -14,6 +14,7 @@ from modelmill.api.schema import (
     Rule,
     Schema,
     Status,
+    StorageAccount,
     Timestamp,
     Uri,
     listmap,
@@ -44,6 +45,12 @@ class Store(Schema):
             "FieldValueForbidden",
         ),
         Rule(
+            "self.uri.startsWith('az://') || !has(self.account)",
+            "account is only for an az:// uri",
+            ".account",
+            "FieldValueForbidden",
+        ),
+        Rule(
             "!self.uri.startsWith('pvc://') || !self.uri.contains('/.')",
             "no part of a folder in a volume starts with a dot",
             ".uri",
@@ -63,6 +70,9 @@ class Store(Schema):
     """URL of an S3 server other than AWS, such as http://store:7070. Absent: AWS."""
     region: Annotated[str | None, Field(min_length=1, max_length=64, pattern=r"^[-a-z0-9]+$")] = None
     """Region of an S3 bucket, such as eu-central-1. Absent: us-east-1."""
+    account: StorageAccount | None = None
+    """Storage account of an az:// container, which pods that prove who they are need. Absent: the Secret's
+    accountName."""
     secret_ref: ObjectReference | None = None
     """Secret with the keys accessKeyId and secretAccessKey for s3, serviceAccountKey for gs, accountName and
     accountKey for az. Absent: the pods' own identity."""

@@ -369,7 +369,7 @@ def _ours(
         [],
         variables=[
             *(pods.variable(name, value) for name, value in task.variables(work).items()),
-            *pods.secret_variables(store.secret, store.location.uri),
+            *pods.secret_variables(store.secret, store.location),
             *variables,
         ],
         mounts=mounts,

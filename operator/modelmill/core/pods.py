@@ -61,7 +61,8 @@ class StoreAccess:
     @property
     def place(self) -> str:
         """Digest of where it is, however it is reached: what is in one place is not in another."""
-        return digest.of_json([self.location.uri, self.location.endpoint, self.claim])
+        account = [self.location.account] if self.location.account else []
+        return digest.of_json([self.location.uri, self.location.endpoint, self.claim, *account])
 
     @property
     def more(self) -> list[Any]:
@@ -168,17 +169,22 @@ def label_variable(name: str, label: str) -> dict[str, Any]:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{label}']"}}}
 
 
-def secret_variables(secret: str | None, uri: str, prefix: str = "") -> list[dict[str, Any]]:
-    """The environment variables that carry the credentials for a uri from its Secret."""
-    if secret is None:
+def secret_variables(secret: str | None, location: task.StoreLocation | None, prefix: str = "") -> list[dict[str, Any]]:
+    """The environment variables that carry the credentials for a store from its Secret."""
+    if secret is None or location is None:
         return []
-    pairs = _KEYS.get(uri.partition("://")[0], _S3_KEYS)
-    return [secret_variable(prefix + variable, secret, key) for variable, key in pairs]
+    pairs = _KEYS.get(location.uri.partition("://")[0], _S3_KEYS)
+    # Where the account's name is declared, the Secret need not have it.
+    spare = environment.AZURE_ACCOUNT if location.account else None
+    return [secret_variable(prefix + name, secret, key, optional=name == spare) for name, key in pairs]
 
 
-def secret_variable(name: str, secret: str, key: str) -> dict[str, Any]:
-    """An environment variable with the value of a Secret's key."""
-    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+def secret_variable(name: str, secret: str, key: str, *, optional: bool = False) -> dict[str, Any]:
+    """An environment variable with the value of a Secret's key; an optional one is not there where the key is not."""
+    return {
+        "name": name,
+        "valueFrom": {"secretKeyRef": {"name": secret, "key": key, **({"optional": True} if optional else {})}},
+    }
 
 
 def claim_volume(name: str, claim: str, *, read_only: bool = False) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def store_access(spec: WorkspaceSpec) -> StoreAccess:
         claim, folder = _volume(uri)
         uri = f"file://{environment.STORE_FOLDER}{folder}"
     return StoreAccess(
-        task.StoreLocation(uri=uri, endpoint=store.endpoint, region=store.region),
+        task.StoreLocation(uri, store.endpoint, store.region, store.account),
         store.secret_ref.name if store.secret_ref else None,
         claim,
         _identity(spec),

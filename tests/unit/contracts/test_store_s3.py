@@ -209,6 +209,32 @@ def test_stores_of_other_clouds_take_their_own_credentials(
         assert caught.value.reason == "StoreInvalid"
 
 
+def test_a_store_in_azure_is_in_the_account_that_is_declared_or_that_the_secret_names() -> None:
+    declared, told = StoreLocation("az://container", account="ours"), {environment.AZURE_ACCOUNT: "ours"}
+    for location, keys in ((declared, {}), (declared, told), (StoreLocation("az://container"), told)):
+        assert Store(location, keys).location == location
+
+
+@pytest.mark.parametrize(
+    ("account", "keys", "reason", "words"),
+    [
+        (None, {}, "StoreAccountMissing", "name it in spec.store.account, or in the key accountName of the Secret"),
+        (
+            "ours",
+            {environment.AZURE_ACCOUNT: "theirs", environment.AZURE_KEY: "a2V5"},
+            "StoreAccountDiffers",
+            "spec.store.account is ours, and the Secret that spec.store.secretRef names has another accountName",
+        ),
+    ],
+)
+def test_a_store_in_azure_without_an_account_or_with_two(
+    account: str | None, keys: dict[str, str], reason: str, words: str
+) -> None:
+    error = _reason_of(StoreLocation("az://container", account=account), keys)
+    assert (error.reason, error.retryable) == (reason, False)
+    assert words in str(error)
+
+
 def _reason_of(location: StoreLocation, keys: dict[str, str]) -> StoreError:
     with pytest.raises(StoreError) as caught:
         Store(location, keys).put_once("key", b"content")

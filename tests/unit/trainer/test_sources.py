@@ -54,6 +54,30 @@ def test_the_store_s_credentials_are_not_sent_elsewhere(
 
 
 @pytest.mark.parametrize(
+    ("source", "store", "told", "own", "sent"),
+    [
+        ("ours", "ours", None, {}, "the store's"),
+        (None, None, "ours", {}, "the store's"),
+        ("ours", None, "ours", {}, "the store's"),
+        ("theirs", "ours", None, {}, "none"),
+        ("theirs", None, "ours", {}, "none"),
+        ("theirs", "ours", None, {"KEY": "own"}, "own"),
+        (None, "ours", None, {"KEY": "own", "NAME": "theirs"}, "own"),
+    ],
+)
+def test_a_store_s_key_is_for_sources_in_its_storage_account(
+    source: str | None, store: str | None, told: str | None, own: dict[str, str], sent: str
+) -> None:
+    task = SnapshotTask(
+        StoreLocation("az://models", account=store), "az://lake/a", StoreLocation("az://lake", account=source)
+    )
+    names = {"KEY": environment.AZURE_KEY, "NAME": environment.AZURE_ACCOUNT}
+    variables = {environment.AZURE_KEY: "the store's", **({environment.AZURE_ACCOUNT: told} if told else {})}
+    variables |= {environment.SOURCE_PREFIX + names[name]: value for name, value in own.items()}
+    assert sources.credentials(task, "az", variables).get(environment.AZURE_KEY, "none") == sent
+
+
+@pytest.mark.parametrize(
     ("uri", "reason", "text"),
     [
         ("s3://lake/folder/absent.csv", "SourceNotFound", "no such object"),
