@@ -65,7 +65,12 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
         {
             "metadata": {"name": "tumours"},
             "spec": {
-                "source": {"uri": "s3://lake/a.csv", "secretRef": {"name": "lake"}},
+                "source": {
+                    "uri": "s3://lake/a.csv",
+                    "endpoint": "http://lake:7070",
+                    "region": "eu-central-1",
+                    "secretRef": {"name": "lake"},
+                },
                 "columns": [
                     {"name": "radius", "type": "Float", "nullable": False, "min": "0", "max": "10.5"},
                     {"name": "low", "type": "Float", "min": "0"},

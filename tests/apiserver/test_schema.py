@@ -67,6 +67,14 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         ("spec.source.sql", {"urlRef": {"name": "a", "key": "b"}, "query": "select 1"}),
         ("spec.source.derive", {"from": [{"name": "a"}], "sql": "select 1"}),
     ],
+    "Dataset spec.source.endpoint: endpoint is only for an s3:// uri": [
+        ("spec.source", {"uri": "gs://lake/a", "endpoint": "http://lake:7070"}),
+        ("spec.source", {"configMapRef": {"name": "a", "key": "b"}, "endpoint": "http://lake:7070"}),
+    ],
+    "Dataset spec.source.region: region is only for an s3:// uri": [
+        ("spec.source", {"uri": "https://example.org/a.csv", "region": "eu-central-1"}),
+        ("spec.source", {"configMapRef": {"name": "a", "key": "b"}, "region": "eu-central-1"}),
+    ],
     "Dataset spec.source.account: account is only for an az:// uri": [
         ("spec.source.account", "lake"),
         ("spec.source", {"configMapRef": {"name": "a", "key": "b"}, "account": "lake"}),
@@ -238,6 +246,7 @@ ALLOWED: list[tuple[str, str, Any]] = [
     ("Dataset", "spec.columns.0.min", "10.5"),
     ("Dataset", "spec.columns.3.type", "Integer"),
     ("Dataset", "spec.source", {"uri": "pvc://lake/a.b/C_d.parquet"}),
+    ("Dataset", "spec.source", {"uri": "s3://lake/a.csv", "region": "eu-central-1"}),
     ("Dataset", "spec.source", {"uri": "https://example.org/.well-known/a.csv"}),
     ("Workspace", "spec.store", {"uri": "s3://models/.a"}),
     ("Workspace", "spec.store", {"uri": "pvc://models/a.b"}),

@@ -84,7 +84,7 @@ def _from_store(task: SnapshotTask, folder: Path, variables: Mapping[str, str]) 
             "SourceInvalid", f"source.uri {task.source} must name a bucket and an object: s3://bucket/folder/file.csv"
         )
     asked = task.source_store or StoreLocation(uri="")
-    check_address(urlsplit(asked.endpoint or "").hostname or "", "source.endpoint")
+    check_address(urlsplit(asked.endpoint or "").hostname or "", "spec.source.endpoint")
     location = msgspec.structs.replace(asked, uri=f"{scheme}://{bucket}")
     store = Store(location, credentials(task, scheme, variables), "spec.source")
     objects = _objects(store, key, task.source)
@@ -147,8 +147,7 @@ def _is_beside(source: StoreLocation, store: StoreLocation, scheme: str, account
     """Whether a source is where the store is, whose Secret may name its storage account."""
     return (
         urlsplit(store.uri).scheme == scheme
-        and source.endpoint == store.endpoint
-        and source.region == store.region
+        and source.endpoint == store.endpoint  # whatever the region: it is the same provider's
         and source.account in (store.account, store.account or account)
     )
 

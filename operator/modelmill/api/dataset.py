@@ -15,8 +15,10 @@ from modelmill.api.schema import (
     Decimal,
     Digest,
     Duration,
+    Endpoint,
     KeyReference,
     ObjectReference,
+    Region,
     Resource,
     ResourceRequirements,
     Rule,
@@ -92,6 +94,18 @@ class Source(Schema):
             "FieldValueForbidden",
         ),
         Rule(
+            "(has(self.uri) && self.uri.startsWith('s3://')) || !has(self.endpoint)",
+            "endpoint is only for an s3:// uri",
+            ".endpoint",
+            "FieldValueForbidden",
+        ),
+        Rule(
+            "(has(self.uri) && self.uri.startsWith('s3://')) || !has(self.region)",
+            "region is only for an s3:// uri",
+            ".region",
+            "FieldValueForbidden",
+        ),
+        Rule(
             "(has(self.uri) && self.uri.startsWith('az://')) || !has(self.account)",
             "account is only for an az:// uri",
             ".account",
@@ -114,6 +128,12 @@ class Source(Schema):
     uri: Annotated[Uri | None, Field(pattern=r"^(s3|gs|az|https|pvc)://[^\s]+$")] = None
     """CSV, Parquet or JSON lines: s3://, gs://, az://, https://, or pvc://CLAIM/PATH in a volume, which is mounted
     read-only. But for https, the last part may have the wildcards * ? and [...]: what matches is one table."""
+    endpoint: Endpoint | None = None
+    """URL of the S3 server of an s3:// uri, such as https://s3.amazonaws.com for AWS. Absent: the Workspace's, where
+    its store is s3://, too, else AWS."""
+    region: Region | None = None
+    """Region of the bucket of an s3:// uri. Absent: the Workspace's, where the endpoint is its store's, else
+    us-east-1."""
     account: StorageAccount | None = None
     """Storage account of an az:// container. Absent: the Secret's accountName; without a secretRef, the Workspace's
     account."""

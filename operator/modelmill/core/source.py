@@ -175,7 +175,9 @@ def _source_store(source: Source, store: task.StoreLocation) -> task.StoreLocati
         store = task.StoreLocation("")
     # A Secret of its own says the account's name itself.
     account = source.account or (None if source.secret_ref else store.account)
-    return task.StoreLocation(f"{scheme}://{rest.partition('/')[0]}", store.endpoint, store.region, account)
+    endpoint = source.endpoint or store.endpoint
+    region = source.region or (store.region if endpoint == store.endpoint else None)
+    return task.StoreLocation(f"{scheme}://{rest.partition('/')[0]}", endpoint, region, account)
 
 
 # Derivation.

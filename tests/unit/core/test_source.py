@@ -67,6 +67,29 @@ def test_each_kind_of_bucket_has_its_own_credentials(uri: str, expected: dict[st
     assert secrets_of(trial) == {name: ("store", key) for name, key in expected.items()}
 
 
+@pytest.mark.parametrize(
+    ("source", "endpoint", "region"),
+    [
+        ({}, "http://store:7070", "eu-north-1"),
+        ({"region": "us-west-2"}, "http://store:7070", "us-west-2"),
+        ({"endpoint": "http://lake:9000"}, "http://lake:9000", None),
+        ({"endpoint": "http://lake:9000", "region": "us-west-2"}, "http://lake:9000", "us-west-2"),
+        ({"endpoint": "http://store:7070"}, "http://store:7070", "eu-north-1"),
+    ],
+)
+def test_a_source_is_where_it_says_or_else_where_the_store_is(
+    source: dict[str, Any], endpoint: str, region: str | None
+) -> None:
+    world = World()
+    store = {"uri": "s3://models", "endpoint": "http://store:7070", "region": "eu-north-1"}
+    world.put("Workspace", "default", spec={"store": store})
+    world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    world.reconcile("Workspace", "default")
+    work = work_of(pod_of({"uri": "s3://lake/a", **source}, world))
+    assert work.source_store == task.StoreLocation("s3://lake", endpoint, region)
+
+
 IN_AZURE = {"uri": "az://models", "account": "ours"}
 
 
@@ -180,6 +203,9 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "another query": (SQL, {"sql": {**SQL["sql"], "query": "select 2"}}),
     "another claim": ({"uri": "pvc://a/x"}, {"uri": "pvc://b/x"}),
     "another path": ({"uri": "pvc://a/x"}, {"uri": "pvc://a/y"}),
+    "another endpoint": ({"uri": "s3://a/x"}, {"uri": "s3://a/x", "endpoint": "http://lake:9000"}),
+    "another region": ({"uri": "s3://a/x"}, {"uri": "s3://a/x", "region": "us-west-2"}),
+    "another account": ({"uri": "az://a/x"}, {"uri": "az://a/x", "account": "theirs"}),
     "another Secret": ({"uri": "s3://a/x"}, {"uri": "s3://a/x", "secretRef": {"name": "s"}}),
 }
 

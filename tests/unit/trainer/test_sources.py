@@ -42,6 +42,12 @@ def test_the_store_s_credentials_serve_a_source_beside_it(
     assert _take(s3.bucket("models"), "s3://lake/folder/data.csv", source_store=lake).ok
 
 
+def test_another_region_of_the_store_s_server_is_beside_it(s3: S3Server, lake: StoreLocation) -> None:
+    store = s3.bucket("models")
+    task = SnapshotTask(store, "s3://lake/a", StoreLocation(lake.uri, lake.endpoint, "eu-north-1"))
+    assert sources.credentials(task, "s3", s3.keys()) == s3.keys()
+
+
 def test_the_store_s_credentials_are_not_sent_elsewhere(
     s3: S3Server, lake: StoreLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
