@@ -18,7 +18,7 @@ import obstore
 from obstore import exceptions
 from obstore.store import from_url
 
-from modelmill_contracts import digest, environment
+from modelmill_contracts import addresses, digest, environment
 from modelmill_contracts.task import StoreLocation
 
 SCHEMES = ("s3", "gs", "az", "file")
@@ -97,6 +97,8 @@ class Store:
                 f"the store's uri {location.uri!r} has scheme {scheme!r}; use one of {', '.join(SCHEMES)}",
                 retryable=False,
             )
+        if location.endpoint:
+            _check_endpoint(location.endpoint, f"{field}.endpoint")
         options: dict[str, Any] = {}
         if scheme == "s3":
             options["region"] = location.region or "us-east-1"
@@ -236,6 +238,16 @@ class Store:
 
     def _explained(self, action: str) -> "_Explained":
         return _Explained(self.location, action, self._field)
+
+
+def _check_endpoint(endpoint: str, field: str) -> None:
+    """StoreError where no store may be: a key must not be sent there, nor the answer be taken for data."""
+    host = addresses.host_of(endpoint)
+    if host is None:
+        message = f"{field}: {endpoint!r} is not of the form http://HOST:PORT or https://HOST; mend it"
+        raise StoreError("StoreInvalid", message, retryable=False)
+    if any(map(addresses.is_denied_to_pods, addresses.resolved(host))):
+        raise StoreError("StoreAddressDenied", addresses.refusal(endpoint, field), retryable=False)
 
 
 def _account(location: StoreLocation, variables: Mapping[str, str], field: str) -> str:

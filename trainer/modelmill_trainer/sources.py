@@ -1,23 +1,21 @@
 """Sources: a Dataset's URI, or the path of what is mounted, brought to local files."""
 
 import os
-import socket
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from fnmatch import fnmatchcase
-from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
-from modelmill_contracts import environment
+from modelmill_contracts import addresses, environment
 from modelmill_contracts.store import Store, StoredObject, StoreError, credential_names
 from modelmill_contracts.task import SnapshotTask, StoreLocation
 from modelmill_trainer import mounted
 from modelmill_trainer.failure import TaskError, too_large
-from modelmill_trainer.https import download, is_denied
+from modelmill_trainer.https import download
 from modelmill_trainer.mounted import MAX_FILES, WILDCARDS
 
 MAX_BYTES = 16 << 30  # of all files of a source together: they must fit the pod's scratch volume
@@ -104,22 +102,15 @@ def _from_store(task: SnapshotTask, folder: Path, variables: Mapping[str, str]) 
 
 
 def check_address(host: str, field: str) -> list[str]:
-    """The addresses that a server's name has now; TaskError where one is link-local or of a metadata service.
-
-    None where the name does not resolve.  Loopback is no danger: nothing listens in this pod.
-    """
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
-    except (OSError, UnicodeError):
-        return []  # the client says so, in its own words
-    addresses = [ip_address(str(info[4][0]).partition("%")[0]) for info in found]
-    if any(is_denied(address) and not address.is_loopback for address in addresses):
+    """The addresses that a server's name has now; TaskError where one is link-local or of a metadata service."""
+    found = addresses.resolved(host)
+    if any(map(addresses.is_denied_to_pods, found)):
         raise TaskError(
             "SourceAddressDenied",
             f"{field}: {host!r} is a link-local or metadata address, which sources may not be read from; use the"
             " address of a real server",
         )
-    return [str(address) for address in addresses]
+    return [str(address) for address in found]
 
 
 def credentials(task: SnapshotTask, scheme: str, variables: Mapping[str, str]) -> Mapping[str, str]:

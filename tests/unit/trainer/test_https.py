@@ -14,9 +14,10 @@ import pytest
 import trustme
 from trainer_tasks import run
 
+from modelmill_contracts.addresses import Address, is_denied
 from modelmill_contracts.task import SnapshotTask, StoreLocation
 from modelmill_trainer.failure import TaskError
-from modelmill_trainer.https import Address, download, is_denied
+from modelmill_trainer.https import download
 
 CONTENT = b"a,b\n1,2\n" * 1000
 
