@@ -82,6 +82,15 @@ RULES: dict[str, list[tuple[str, Any]]] = {
     "Dataset spec.source.secretRef: a volume takes no secretRef": [
         ("spec.source", {"uri": "pvc://lake/a", "secretRef": {"name": "s"}}),
     ],
+    "Dataset spec.source.secretRef: an https source is asked without credentials: leave secretRef out, or copy the file"
+    " to a bucket": [
+        ("spec.source", {"uri": "https://example.org/a.csv", "secretRef": {"name": "s"}}),
+    ],
+    "Dataset spec.source.uri: a uri has no user and no password: whoever may read the Dataset would see them": [
+        ("spec.source", {"uri": "https://ana:secret@example.org/a.csv"}),
+        ("spec.source", {"uri": "https://ana@example.org"}),
+        ("spec.source", {"uri": "https://@example.org/a.csv"}),
+    ],
     "Dataset spec.source.uri: a volume's uri is pvc://CLAIM/PATH, and no part of the path starts with a dot": [
         ("spec.source", {"uri": "pvc://lake"}),
         ("spec.source", {"uri": "pvc://lake/"}),
@@ -247,6 +256,7 @@ ALLOWED: list[tuple[str, str, Any]] = [
     ("Dataset", "spec.columns.3.type", "Integer"),
     ("Dataset", "spec.source", {"uri": "pvc://lake/a.b/C_d.parquet"}),
     ("Dataset", "spec.source", {"uri": "s3://lake/a.csv", "region": "eu-central-1"}),
+    ("Dataset", "spec.source", {"uri": "https://example.org/@ana/a.csv?to=b@c#d@e"}),
     ("Dataset", "spec.source", {"uri": "https://example.org/.well-known/a.csv"}),
     ("Workspace", "spec.store", {"uri": "s3://models/.a"}),
     ("Workspace", "spec.store", {"uri": "pvc://models/a.b"}),

@@ -116,7 +116,13 @@ def _connect(
 def _ask(connection: http.client.HTTPConnection, parts: SplitResult, uri: str) -> http.client.HTTPResponse:
     # Only what no request may hold is quoted: the rest is as it was written, signatures of it among that.
     target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=string.punctuation)
-    host = parts.netloc.rpartition("@")[2]
+    host = parts.netloc
+    if "@" in host:
+        raise TaskError(
+            "SourceInvalid",
+            f"source.uri {_shown(uri)} has, or leads to one that has, a user or a password, which would not be sent and"
+            " which whoever may read the Dataset sees; take it out",
+        )
     if not host.isascii():
         host = host.encode("idna").decode()
     connection.request("GET", target, headers={"Host": host, "User-Agent": "modelmill", "Accept-Encoding": "identity"})

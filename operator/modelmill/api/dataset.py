@@ -118,6 +118,17 @@ class Source(Schema):
             "FieldValueForbidden",
         ),
         Rule(
+            "!has(self.uri) || !has(self.secretRef) || !self.uri.startsWith('https://')",
+            "an https source is asked without credentials: leave secretRef out, or copy the file to a bucket",
+            ".secretRef",
+            "FieldValueForbidden",
+        ),
+        Rule(
+            "!has(self.uri) || !self.uri.matches('^https://[^/?#]*@')",
+            "a uri has no user and no password: whoever may read the Dataset would see them",
+            ".uri",
+        ),
+        Rule(
             "!has(self.uri) || !self.uri.startsWith('pvc://') ||"
             " self.uri.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/.][^/]*)+$')",
             "a volume's uri is pvc://CLAIM/PATH, and no part of the path starts with a dot",
