@@ -30,7 +30,7 @@ class Fetched(NamedTuple):
 
 
 def fetch(task: SnapshotTask, folder: Path, variables: Mapping[str, str] | None = None) -> Fetched:
-    """The local files of the task's source, in the order of their names; TaskError or StoreError."""
+    """The local files of the task's source, in the order of their names; TaskError."""
     variables = os.environ if variables is None else variables
     scheme, found, _ = task.source.partition("://")
     if not found or "/" in scheme:
@@ -42,7 +42,10 @@ def fetch(task: SnapshotTask, folder: Path, variables: Mapping[str, str] | None 
             " them, or ask who runs the platform to add it to the Workspace's allow.sources",
         )
     if scheme in _STORE_SCHEMES:
-        return _from_store(task, folder, variables)
+        try:
+            return _from_store(task, folder, variables)
+        except StoreError as error:  # of the source: the task's own store may be in order
+            raise TaskError(error.reason, str(error), retryable=error.retryable) from error
     if scheme in ("https", "http"):
         path = folder / "source"
         modified_at = download(task.source, path, schemes=task.schemes, limit=MAX_BYTES)

@@ -114,7 +114,7 @@ def _is_new(dataset: Manifest) -> bool:
     if available is None or not _is_present(dataset, available):
         return True
     # NotRead: it is not looked at, as it may not be or cannot be asked for.
-    return available["status"] == "Unknown" and available["reason"] != "NotRead"
+    return bool(available["status"] == "Unknown" and available["reason"] != "NotRead")
 
 
 def _is_present(dataset: Manifest, condition: Mapping[str, Any] | None) -> bool:

@@ -1,5 +1,6 @@
 """Sources in object stores: with their own credentials, or none; never with the store's on another endpoint."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,15 @@ def test_the_store_s_credentials_are_not_sent_elsewhere(
     answer = _take(elsewhere, "s3://lake/folder/data.csv", source_store=lake)
     assert (answer.ok, answer.reason) == (False, "StoreCredentialsMissing")
     assert "name a Secret in spec.source.secretRef" in answer.message
+
+
+def test_a_store_that_fails_is_told_from_a_source_that_does(
+    store: StoreLocation, lake: StoreLocation, tmp_path: Path
+) -> None:
+    of_the_source = _take(store, "s3://lake/folder/data.csv", source_store=lake)
+    assert (of_the_source.reason, of_the_source.store) == ("StoreCredentialsMissing", False)
+    of_the_store = _take(StoreLocation("ftp://models"), str(csv(tmp_path / "data.csv", "x", ["1"])))
+    assert (of_the_store.reason, of_the_store.store) == ("StoreSchemeUnknown", True)
 
 
 @pytest.mark.parametrize(
