@@ -291,6 +291,23 @@ def ended_well(pod: Manifest) -> bool:
     return bool(states) and all(state is not None and state.get("exitCode") == 0 for state in states)
 
 
+def refused(what: str, message: str, resources: str) -> Trouble:
+    """`what` is not let into the namespace, in the API server's words; `resources` is the field that asks for them."""
+    words = message.lower()
+    if "serviceaccount" in words or "service account" in words:
+        advice = "create that service account, or name another in spec.identity.serviceAccountName of the Workspace"
+    elif "quota" in words:
+        advice = f"raise the quota, or ask for less in {resources}"
+    elif "per container" in words or "per pod" in words:  # what a LimitRange's refusals say
+        advice = f"ask for what the LimitRange allows in {resources}, or change that"
+    elif "podsecurity" in words:
+        advice = "label the namespace with a Pod Security level that lets it in: restricted does"
+    else:
+        advice = "ask who runs the platform which policy or webhook refuses it"
+    said = f"the namespace does not let {what} be made: {message}; {advice}"
+    return Trouble("PodCreationRefused", said)
+
+
 def trouble(pod: Manifest) -> Trouble | None:
     """What keeps the pod from running or made it end, or None."""
     status = pod["status"]
@@ -339,14 +356,25 @@ def _container_trouble(status: Mapping[str, Any]) -> Trouble | None:
         if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
             return Trouble(
                 "ContainerConfigInvalid",
-                f"container {status['name']} cannot be created: {text}; create what is missing (a"
-                f" Secret for s3 has {environment.SECRET_ACCESS_KEY_FIELD} and {environment.SECRET_SECRET_KEY_FIELD})",
+                f"container {status['name']} cannot be created: {text}; {_advice(reason, text.lower())}",
                 declared=True,
             )
     ended = state.get("terminated") or last.get("terminated")
     if ended and (ended.get("exitCode") or ended.get("reason") == "OOMKilled"):
         return _ended_trouble(status["name"], ended, fatal="terminated" in state)
     return None
+
+
+def _advice(reason: str, text: str) -> str:
+    """What to do about a container that is not made, for what kubelet says in small letters."""
+    if "find key" in text:
+        return "add that key to it"
+    if "secret" in text:
+        keys = f"{environment.SECRET_ACCESS_KEY_FIELD} and {environment.SECRET_SECRET_KEY_FIELD}"
+        return f"create what is missing (a Secret for s3 has {keys})"
+    if "not found" in text and reason == "CreateContainerConfigError":
+        return "create what is missing"
+    return "mend what it says: the image, its command, or what it is given"
 
 
 def _ended_trouble(name: str, ended: Mapping[str, Any], *, fatal: bool) -> Trouble:
