@@ -152,7 +152,8 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a container says when it ends.
 
     `reason` is CamelCase and stable, `message` says what to do next.  `retryable` tells that the same task
-    may succeed when it is tried again without anybody changing anything.
+    may succeed when it is tried again without anybody changing anything.  `store`: the store failed, not what was
+    to be read into it.
     """
 
     ok: bool
@@ -161,6 +162,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     retryable: bool = False
     problems: tuple[Problem, ...] = ()
     result: Result | None = None
+    store: bool = False
 
 
 # A Job fails at once with the first; the second, EX_TEMPFAIL, counts towards its retries.

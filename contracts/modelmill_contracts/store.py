@@ -18,7 +18,7 @@ import obstore
 from obstore import exceptions
 from obstore.store import from_url
 
-from modelmill_contracts import digest, environment
+from modelmill_contracts import addresses, digest, environment
 from modelmill_contracts.task import StoreLocation
 
 SCHEMES = ("s3", "gs", "az", "file")
@@ -97,14 +97,18 @@ class Store:
                 f"the store's uri {location.uri!r} has scheme {scheme!r}; use one of {', '.join(SCHEMES)}",
                 retryable=False,
             )
+        if location.endpoint:
+            _check_endpoint(location.endpoint, f"{field}.endpoint")
         options: dict[str, Any] = {}
         if scheme == "s3":
             options["region"] = location.region or "us-east-1"
             if location.endpoint:
                 options["endpoint"] = location.endpoint
                 options["virtual_hosted_style_request"] = False
-        if scheme == "az" and location.endpoint:
-            options["endpoint"] = location.endpoint
+        if scheme == "az":
+            if location.endpoint:
+                options["endpoint"] = location.endpoint
+            options["account_name"] = _account(location, variables, field)
         for name, option in _CREDENTIALS.get(scheme, {}).items():
             if name in variables:
                 options[option] = variables[name]
@@ -234,6 +238,38 @@ class Store:
 
     def _explained(self, action: str) -> "_Explained":
         return _Explained(self.location, action, self._field)
+
+
+def _check_endpoint(endpoint: str, field: str) -> None:
+    """StoreError where no store may be: a key must not be sent there, nor the answer be taken for data."""
+    host = addresses.host_of(endpoint)
+    if host is None:
+        message = f"{field}: {endpoint!r} is not of the form http://HOST:PORT or https://HOST; mend it"
+        raise StoreError("StoreInvalid", message, retryable=False)
+    if any(map(addresses.is_denied_to_pods, addresses.resolved(host))):
+        raise StoreError("StoreAddressDenied", addresses.refusal(endpoint, field), retryable=False)
+
+
+def _account(location: StoreLocation, variables: Mapping[str, str], field: str) -> str:
+    """The storage account of a container, as it is declared or as the Secret says; StoreError where there are two."""
+    told = variables.get(environment.AZURE_ACCOUNT)
+    if location.account and told and told != location.account:
+        raise StoreError(
+            "StoreAccountDiffers",
+            f"{field}.account is {location.account}, and the Secret that {field}.secretRef names has another"
+            f" {environment.AZURE_ACCOUNT_FIELD}; make them one, or take {environment.AZURE_ACCOUNT_FIELD} out of the"
+            " Secret",
+            retryable=False,
+        )
+    account = location.account or told
+    if not account:
+        raise StoreError(
+            "StoreAccountMissing",
+            f"nothing says in which storage account {location.uri} is; name it in {field}.account, or in the key"
+            f" {environment.AZURE_ACCOUNT_FIELD} of the Secret that {field}.secretRef names",
+            retryable=False,
+        )
+    return account
 
 
 # What each scheme's client takes its keys from, and as what.

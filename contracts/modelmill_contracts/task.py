@@ -17,6 +17,7 @@ class StoreLocation(msgspec.Struct, frozen=True, omit_defaults=True):
     uri: str  # s3://bucket[/prefix], gs://..., az://..., file:///folder
     endpoint: str | None = None  # for S3 servers other than AWS
     region: str | None = None
+    account: str | None = None  # Azure's storage account; none: the Secret says it
 
 
 class Column(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -59,13 +59,19 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
             },
         },
         {"metadata": {"name": "default"}, "spec": {"store": {"uri": "gs://models"}}},
+        {"metadata": {"name": "default"}, "spec": {"store": {"uri": "az://models", "account": "modelsofteama"}}},
         {"metadata": {"name": "default"}, "spec": {"store": {"uri": "pvc://models/team-a"}}},
     ],
     "Dataset": [
         {
             "metadata": {"name": "tumours"},
             "spec": {
-                "source": {"uri": "s3://lake/a.csv", "secretRef": {"name": "lake"}},
+                "source": {
+                    "uri": "s3://lake/a.csv",
+                    "endpoint": "http://lake:7070",
+                    "region": "eu-central-1",
+                    "secretRef": {"name": "lake"},
+                },
                 "columns": [
                     {"name": "radius", "type": "Float", "nullable": False, "min": "0", "max": "10.5"},
                     {"name": "low", "type": "Float", "min": "0"},
@@ -119,6 +125,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
             "spec": {"source": {"configMapRef": {"name": "tumours", "key": "data.csv"}}},
         },
         {"metadata": {"name": "tumours"}, "spec": {"source": {"uri": "pvc://lake/a/b.parquet"}}},
+        {"metadata": {"name": "tumours"}, "spec": {"source": {"uri": "az://lake/a.csv", "account": "lakeofteama"}}},
         {
             "metadata": {"name": "tumours"},
             "spec": {"source": {"sql": {"urlRef": {"name": "warehouse", "key": "url"}, "query": "select 1"}}},
@@ -491,6 +498,7 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
         ["http://store:7070", "https://s3.example.org"],
         ["store:7070", "ahttp://store", "ftp://store", "http://", "http://store/", "http://store/a", "http://st ore"],
     ),
+    "^[a-z0-9]+$": (["models7", "777"], ["Models", "mo-dels", "mo.dels", "mo dels", "möd"]),
     "^[-a-z0-9]+$": (["eu-central-1", "a"], ["EU", "eu_1", "eu central", "eu.1"]),
     "^[a-zA-Z_][a-zA-Z0-9_]*$": (["sklearn", "_a9", "A"], ["os.path", "9a", "a-b", "a b", "*"]),
     # Names of images, and of many.

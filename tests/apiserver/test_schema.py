@@ -46,6 +46,10 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         ("spec.store.uri", "gs://models"),
         ("spec.store.uri", "az://models"),
     ],
+    "Workspace spec.store.account: account is only for an az:// uri": [
+        ("spec.store.account", "models"),
+        ("spec.store", {"uri": "pvc://models", "account": "models"}),
+    ],
     "Workspace spec.store.uri: no part of a folder in a volume starts with a dot": [
         ("spec.store", {"uri": "pvc://models/.a"}),
         ("spec.store", {"uri": "pvc://models/a/.."}),
@@ -63,8 +67,29 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         ("spec.source.sql", {"urlRef": {"name": "a", "key": "b"}, "query": "select 1"}),
         ("spec.source.derive", {"from": [{"name": "a"}], "sql": "select 1"}),
     ],
+    "Dataset spec.source.endpoint: endpoint is only for an s3:// uri": [
+        ("spec.source", {"uri": "gs://lake/a", "endpoint": "http://lake:7070"}),
+        ("spec.source", {"configMapRef": {"name": "a", "key": "b"}, "endpoint": "http://lake:7070"}),
+    ],
+    "Dataset spec.source.region: region is only for an s3:// uri": [
+        ("spec.source", {"uri": "https://example.org/a.csv", "region": "eu-central-1"}),
+        ("spec.source", {"configMapRef": {"name": "a", "key": "b"}, "region": "eu-central-1"}),
+    ],
+    "Dataset spec.source.account: account is only for an az:// uri": [
+        ("spec.source.account", "lake"),
+        ("spec.source", {"configMapRef": {"name": "a", "key": "b"}, "account": "lake"}),
+    ],
     "Dataset spec.source.secretRef: a volume takes no secretRef": [
         ("spec.source", {"uri": "pvc://lake/a", "secretRef": {"name": "s"}}),
+    ],
+    "Dataset spec.source.secretRef: an https source is asked without credentials: leave secretRef out, or copy the file"
+    " to a bucket": [
+        ("spec.source", {"uri": "https://example.org/a.csv", "secretRef": {"name": "s"}}),
+    ],
+    "Dataset spec.source.uri: a uri has no user and no password: whoever may read the Dataset would see them": [
+        ("spec.source", {"uri": "https://ana:secret@example.org/a.csv"}),
+        ("spec.source", {"uri": "https://ana@example.org"}),
+        ("spec.source", {"uri": "https://@example.org/a.csv"}),
     ],
     "Dataset spec.source.uri: a volume's uri is pvc://CLAIM/PATH, and no part of the path starts with a dot": [
         ("spec.source", {"uri": "pvc://lake"}),
@@ -231,6 +256,8 @@ ALLOWED: list[tuple[str, str, Any]] = [
     ("Dataset", "spec.columns.0.min", "10.5"),
     ("Dataset", "spec.columns.3.type", "Integer"),
     ("Dataset", "spec.source", {"uri": "pvc://lake/a.b/C_d.parquet"}),
+    ("Dataset", "spec.source", {"uri": "s3://lake/a.csv", "region": "eu-central-1"}),
+    ("Dataset", "spec.source", {"uri": "https://example.org/@ana/a.csv?to=b@c#d@e"}),
     ("Dataset", "spec.source", {"uri": "https://example.org/.well-known/a.csv"}),
     ("Workspace", "spec.store", {"uri": "s3://models/.a"}),
     ("Workspace", "spec.store", {"uri": "pvc://models/a.b"}),

@@ -53,7 +53,7 @@ def carry_out(variables: MutableMapping[str, str], port: int | None = None) -> R
     except TaskError as error:
         return Report(False, error.reason, str(error), retryable=error.retryable, problems=error.problems)
     except StoreError as error:
-        return Report(False, error.reason, str(error), retryable=error.retryable)
+        return Report(False, error.reason, str(error), retryable=error.retryable, store=True)
     except ArtifactError as error:
         return Report(False, error.reason, str(error))
     except Exception as error:

@@ -12,40 +12,18 @@ import string
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-from modelmill_contracts import metadata
+from modelmill_contracts.addresses import Address, is_denied
 from modelmill_trainer.failure import TaskError, too_large
-
-Address = IPv4Address | IPv6Address
 
 MAX_REDIRECTS = 5
 _TIMEOUT = 30  # seconds without a byte
 _CHUNK = 1 << 20
 _REDIRECTS = (301, 302, 303, 307, 308)
 _BUSY = (408, 429, 500, 502, 503, 504)
-_METADATA = tuple(ip_network(text) for text in (*metadata.IPV4, *metadata.IPV6))
-_NAT64 = ip_network("64:ff9b::/96")
-
-
-def is_denied(address: Address) -> bool:
-    """Whether an address is the machine itself, its link, or a cloud's metadata service."""
-    if isinstance(address, IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64:
-            inner = IPv4Address(address.packed[-4:])
-        if inner is not None:
-            return is_denied(inner)
-    return (
-        address.is_loopback
-        or address.is_link_local
-        or address.is_multicast
-        or address.is_unspecified
-        or address.is_reserved
-        or any(address in network for network in _METADATA)
-    )
 
 
 def download(
@@ -138,7 +116,13 @@ def _connect(
 def _ask(connection: http.client.HTTPConnection, parts: SplitResult, uri: str) -> http.client.HTTPResponse:
     # Only what no request may hold is quoted: the rest is as it was written, signatures of it among that.
     target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=string.punctuation)
-    host = parts.netloc.rpartition("@")[2]
+    host = parts.netloc
+    if "@" in host:
+        raise TaskError(
+            "SourceInvalid",
+            f"source.uri {_shown(uri)} has, or leads to one that has, a user or a password, which would not be sent and"
+            " which whoever may read the Dataset sees; take it out",
+        )
     if not host.isascii():
         host = host.encode("idna").decode()
     connection.request("GET", target, headers={"Host": host, "User-Agent": "modelmill", "Accept-Encoding": "identity"})

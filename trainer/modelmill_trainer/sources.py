@@ -1,23 +1,21 @@
 """Sources: a Dataset's URI, or the path of what is mounted, brought to local files."""
 
 import os
-import socket
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from fnmatch import fnmatchcase
-from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
-from modelmill_contracts import environment
+from modelmill_contracts import addresses, environment
 from modelmill_contracts.store import Store, StoredObject, StoreError, credential_names
 from modelmill_contracts.task import SnapshotTask, StoreLocation
 from modelmill_trainer import mounted
 from modelmill_trainer.failure import TaskError, too_large
-from modelmill_trainer.https import download, is_denied
+from modelmill_trainer.https import download
 from modelmill_trainer.mounted import MAX_FILES, WILDCARDS
 
 MAX_BYTES = 16 << 30  # of all files of a source together: they must fit the pod's scratch volume
@@ -32,7 +30,7 @@ class Fetched(NamedTuple):
 
 
 def fetch(task: SnapshotTask, folder: Path, variables: Mapping[str, str] | None = None) -> Fetched:
-    """The local files of the task's source, in the order of their names; TaskError or StoreError."""
+    """The local files of the task's source, in the order of their names; TaskError."""
     variables = os.environ if variables is None else variables
     scheme, found, _ = task.source.partition("://")
     if not found or "/" in scheme:
@@ -44,7 +42,10 @@ def fetch(task: SnapshotTask, folder: Path, variables: Mapping[str, str] | None 
             " them, or ask who runs the platform to add it to the Workspace's allow.sources",
         )
     if scheme in _STORE_SCHEMES:
-        return _from_store(task, folder, variables)
+        try:
+            return _from_store(task, folder, variables)
+        except StoreError as error:  # of the source: the task's own store may be in order
+            raise TaskError(error.reason, str(error), retryable=error.retryable) from error
     if scheme in ("https", "http"):
         path = folder / "source"
         modified_at = download(task.source, path, schemes=task.schemes, limit=MAX_BYTES)
@@ -84,9 +85,9 @@ def _from_store(task: SnapshotTask, folder: Path, variables: Mapping[str, str]) 
             "SourceInvalid", f"source.uri {task.source} must name a bucket and an object: s3://bucket/folder/file.csv"
         )
     asked = task.source_store or StoreLocation(uri="")
-    check_address(urlsplit(asked.endpoint or "").hostname or "", "source.endpoint")
+    check_address(urlsplit(asked.endpoint or "").hostname or "", "spec.source.endpoint")
     location = msgspec.structs.replace(asked, uri=f"{scheme}://{bucket}")
-    store = Store(location, _credentials(task, scheme, variables), "spec.source")
+    store = Store(location, credentials(task, scheme, variables), "spec.source")
     objects = _objects(store, key, task.source)
     paths, room = [], MAX_BYTES
     for number, found in enumerate(objects):
@@ -104,25 +105,18 @@ def _from_store(task: SnapshotTask, folder: Path, variables: Mapping[str, str]) 
 
 
 def check_address(host: str, field: str) -> list[str]:
-    """The addresses that a server's name has now; TaskError where one is link-local or of a metadata service.
-
-    None where the name does not resolve.  Loopback is no danger: nothing listens in this pod.
-    """
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
-    except (OSError, UnicodeError):
-        return []  # the client says so, in its own words
-    addresses = [ip_address(str(info[4][0]).partition("%")[0]) for info in found]
-    if any(is_denied(address) and not address.is_loopback for address in addresses):
+    """The addresses that a server's name has now; TaskError where one is link-local or of a metadata service."""
+    found = addresses.resolved(host)
+    if any(map(addresses.is_denied_to_pods, found)):
         raise TaskError(
             "SourceAddressDenied",
             f"{field}: {host!r} is a link-local or metadata address, which sources may not be read from; use the"
             " address of a real server",
         )
-    return [str(address) for address in addresses]
+    return [str(address) for address in found]
 
 
-def _credentials(task: SnapshotTask, scheme: str, variables: Mapping[str, str]) -> Mapping[str, str]:
+def credentials(task: SnapshotTask, scheme: str, variables: Mapping[str, str]) -> Mapping[str, str]:
     """The source's own credentials; the store's only where the task says that the source lies beside it.
 
     Without any, the platform's identity is used: never the store's key on somebody else's endpoint, which
@@ -134,17 +128,22 @@ def _credentials(task: SnapshotTask, scheme: str, variables: Mapping[str, str]) 
         for name in names
         if environment.SOURCE_PREFIX + name in variables
     }
-    if len(own) == len(names):
-        return own
     beside = task.source_store
-    if (
-        beside is not None
-        and urlsplit(task.store.uri).scheme == scheme
-        and beside.endpoint == task.store.endpoint
-        and beside.region == task.store.region
-    ):
+    told = {environment.AZURE_ACCOUNT} if beside is not None and beside.account else set()
+    if own and own.keys() | told >= set(names):
+        return own
+    if beside is not None and _is_beside(beside, task.store, scheme, variables.get(environment.AZURE_ACCOUNT)):
         return {name: variables[name] for name in names if name in variables}
     return {}
+
+
+def _is_beside(source: StoreLocation, store: StoreLocation, scheme: str, account: str | None) -> bool:
+    """Whether a source is where the store is, whose Secret may name its storage account."""
+    return (
+        urlsplit(store.uri).scheme == scheme
+        and source.endpoint == store.endpoint  # whatever the region: it is the same provider's
+        and source.account in (store.account, store.account or account)
+    )
 
 
 def _objects(store: Store, key: str, source: str) -> list[StoredObject]:

@@ -15,13 +15,16 @@ from modelmill.api.schema import (
     Decimal,
     Digest,
     Duration,
+    Endpoint,
     KeyReference,
     ObjectReference,
+    Region,
     Resource,
     ResourceRequirements,
     Rule,
     Schema,
     Status,
+    StorageAccount,
     Timestamp,
     Uri,
     listmap,
@@ -91,10 +94,39 @@ class Source(Schema):
             "FieldValueForbidden",
         ),
         Rule(
+            "(has(self.uri) && self.uri.startsWith('s3://')) || !has(self.endpoint)",
+            "endpoint is only for an s3:// uri",
+            ".endpoint",
+            "FieldValueForbidden",
+        ),
+        Rule(
+            "(has(self.uri) && self.uri.startsWith('s3://')) || !has(self.region)",
+            "region is only for an s3:// uri",
+            ".region",
+            "FieldValueForbidden",
+        ),
+        Rule(
+            "(has(self.uri) && self.uri.startsWith('az://')) || !has(self.account)",
+            "account is only for an az:// uri",
+            ".account",
+            "FieldValueForbidden",
+        ),
+        Rule(
             "!has(self.uri) || !has(self.secretRef) || !self.uri.startsWith('pvc://')",
             "a volume takes no secretRef",
             ".secretRef",
             "FieldValueForbidden",
+        ),
+        Rule(
+            "!has(self.uri) || !has(self.secretRef) || !self.uri.startsWith('https://')",
+            "an https source is asked without credentials: leave secretRef out, or copy the file to a bucket",
+            ".secretRef",
+            "FieldValueForbidden",
+        ),
+        Rule(
+            "!has(self.uri) || !self.uri.matches('^https://[^/?#]*@')",
+            "a uri has no user and no password: whoever may read the Dataset would see them",
+            ".uri",
         ),
         Rule(
             "!has(self.uri) || !self.uri.startsWith('pvc://') ||"
@@ -107,9 +139,18 @@ class Source(Schema):
     uri: Annotated[Uri | None, Field(pattern=r"^(s3|gs|az|https|pvc)://[^\s]+$")] = None
     """CSV, Parquet or JSON lines: s3://, gs://, az://, https://, or pvc://CLAIM/PATH in a volume, which is mounted
     read-only. But for https, the last part may have the wildcards * ? and [...]: what matches is one table."""
+    endpoint: Endpoint | None = None
+    """URL of the S3 server of an s3:// uri, such as https://s3.amazonaws.com for AWS. Absent: the Workspace's, where
+    its store is s3://, too, else AWS."""
+    region: Region | None = None
+    """Region of the bucket of an s3:// uri. Absent: the Workspace's, where the endpoint is its store's, else
+    us-east-1."""
+    account: StorageAccount | None = None
+    """Storage account of an az:// container. Absent: the Secret's accountName; without a secretRef, the Workspace's
+    account."""
     secret_ref: ObjectReference | None = None
-    """Secret for the uri: keys accessKeyId and secretAccessKey for s3, serviceAccountKey for gs, accountName and
-    accountKey for az. Absent: the Workspace's credentials for the same kind of store, else the pods' own identity."""
+    """Secret with keys accessKeyId and secretAccessKey (s3), serviceAccountKey (gs), accountName and accountKey (az).
+    Absent: the Workspace's credentials for a store of this kind, endpoint and account, else the pods' own identity."""
     sql: Sql | None = None
     derive: Derive | None = None
     config_map_ref: KeyReference | None = None

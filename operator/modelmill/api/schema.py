@@ -86,6 +86,9 @@ Duration = Annotated[str, Field(max_length=32, pattern=r"^([0-9]{1,6}(ms|s|m|h))
 Quantity = Annotated[str, Field(max_length=20, pattern=r"^[1-9][0-9]*(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 Uri = Annotated[str, Field(max_length=1024, pattern=r"^[a-z][a-z0-9]*://[^\s]+$")]
+Endpoint = Annotated[str, Field(max_length=253, pattern=r"^https?://[^\s/]+$")]
+Region = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[-a-z0-9]+$")]
+StorageAccount = Annotated[str, Field(min_length=3, max_length=24, pattern=r"^[a-z0-9]+$")]  # of Azure
 Timestamp = Annotated[str, Field(max_length=40, json_schema_extra=DATE_TIME)]
 
 

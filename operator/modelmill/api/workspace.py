@@ -8,12 +8,15 @@ from modelmill.api.schema import (
     ATOMIC,
     INT64,
     Digest,
+    Endpoint,
     ObjectName,
     ObjectReference,
+    Region,
     Resource,
     Rule,
     Schema,
     Status,
+    StorageAccount,
     Timestamp,
     Uri,
     listmap,
@@ -44,6 +47,12 @@ class Store(Schema):
             "FieldValueForbidden",
         ),
         Rule(
+            "self.uri.startsWith('az://') || !has(self.account)",
+            "account is only for an az:// uri",
+            ".account",
+            "FieldValueForbidden",
+        ),
+        Rule(
             "!self.uri.startsWith('pvc://') || !self.uri.contains('/.')",
             "no part of a folder in a volume starts with a dot",
             ".uri",
@@ -59,10 +68,13 @@ class Store(Schema):
     uri: Annotated[Uri, Field(pattern=r"^(s3|gs|az|pvc)://[a-z0-9][-._a-z0-9]*(/[-._a-zA-Z0-9]+)*$")]
     """Bucket and, where wanted, a prefix within it: s3://bucket/prefix, gs://bucket/prefix or az://container/prefix. Or
     pvc://claim/folder: the volume of a PersistentVolumeClaim that many nodes can write to (ReadWriteMany)."""
-    endpoint: Annotated[str | None, Field(max_length=253, pattern=r"^https?://[^\s/]+$")] = None
+    endpoint: Endpoint | None = None
     """URL of an S3 server other than AWS, such as http://store:7070. Absent: AWS."""
-    region: Annotated[str | None, Field(min_length=1, max_length=64, pattern=r"^[-a-z0-9]+$")] = None
+    region: Region | None = None
     """Region of an S3 bucket, such as eu-central-1. Absent: us-east-1."""
+    account: StorageAccount | None = None
+    """Storage account of an az:// container, which pods that prove who they are need. Absent: the Secret's
+    accountName."""
     secret_ref: ObjectReference | None = None
     """Secret with the keys accessKeyId and secretAccessKey for s3, serviceAccountKey for gs, accountName and
     accountKey for az. Absent: the pods' own identity."""

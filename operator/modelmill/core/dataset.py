@@ -41,6 +41,7 @@ TIMEOUT = timedelta(hours=1)
 MAX_PROBLEMS = 32
 REFRESH_ANNOTATION = f"{GROUP}/refresh"  # on the Dataset: any new value asks for a look
 MAX_REFRESH = 256
+NOT_READ = "NotRead"
 OCCASION_ANNOTATION = f"{GROUP}/occasion"  # on the Job
 
 
@@ -92,6 +93,7 @@ class Facts:
     history: tuple[Snapshot, ...]  # newest first
     modified_at: str | None
     failing: retry.Failing | None
+    store_failed: bool  # the last failure was the store's, which otherwise works
     valid: bool  # the last failure was not about the data
 
 
@@ -106,6 +108,7 @@ class Decision:
     problems: tuple[report.Problem, ...] = ()
     waiting: Waiting | None = None  # None: the newest version is what was declared
     invalid: bool = False
+    store: Waiting | None = None  # what the store, which otherwise works, failed with
     stale: Waiting | None = None
     requeue_after: timedelta | None = None
 
@@ -141,6 +144,7 @@ def observe(observed: Observed) -> Facts:
     run = claims.explained(observed, source.claim_of(observed.object), run)
     usage = status.get("usage")
     annotations = observed.object["metadata"].get("annotations") or {}
+    store_failing = _store_failing(observed)
     return Facts(
         subject=observed.subject,
         declared=workspace.declared(observed, KIND),
@@ -168,9 +172,19 @@ def observe(observed: Observed) -> Facts:
         ),
         history=retention.history(observed.object),
         modified_at=status.get("modifiedAt"),
-        failing=retry.failing(observed, "Available") or retry.failing(observed, "Valid"),
+        failing=retry.failing(observed, "Available") or retry.failing(observed, "Valid") or store_failing,
+        store_failed=store_failing is not None,
         valid=valid is None or valid["status"] != "False",
     )
+
+
+def _store_failing(observed: Observed) -> retry.Failing | None:
+    """What a look could not write, or read back: of a store that the Workspace has no fault to find with."""
+    available = conditions.find(observed.object, "Available")
+    # Where the Workspace's store does not work there is no look, or the newest version stays Ready.
+    if available is None or available["reason"] == NOT_READ or conditions.is_true(observed.object, "Ready"):
+        return None
+    return retry.failing(observed, "PreflightPassed")
 
 
 def _occasion(run: jobs.Run) -> Occasion:
@@ -273,6 +287,7 @@ def _failed(facts: Facts, as_it_was: Decision, wanted: Occasion, now: datetime) 
         waiting=waiting,
         problems=found[:MAX_PROBLEMS],
         invalid=bool(found),
+        store=waiting if run.report is not None and run.report.store else None,
         discard=newer or pause is None,
         requeue_after=None if newer else pause,
     )
@@ -285,15 +300,16 @@ def _tried(facts: Facts, as_it_was: Decision, state: str, wanted: Occasion, now:
     if state == "Lost":
         waiting, pause = retry.after_failure(facts.run, now, facts.failing)
         return replace(as_it_was, waiting=waiting, discard=pause is None, requeue_after=pause)
-    again = facts.failing is not None
+    before = facts.failing
     running = Waiting("SnapshotRunning", "the data is being read and checked")
     return replace(
         as_it_was,
         start=wanted if state == "Absent" else None,
         discard=state in ("Outdated", "Taken"),
         waiting=retry.under_way(facts.run if state == "Active" else jobs.Run(state), facts.failing, running),
-        problems=facts.problems if again else (),
-        invalid=again and not facts.valid,
+        problems=facts.problems if before is not None else (),
+        invalid=before is not None and not facts.valid,
+        store=before.waiting if before is not None and facts.store_failed else None,
     )
 
 
@@ -424,7 +440,13 @@ def _found(facts: Facts, decision: Decision) -> tuple[Condition, Condition, Cond
         return passed, read, true("Valid", "AllChecksPassed", "every declared rule holds")
     not_checked = unknown("Valid", "NotChecked", "the data was not checked yet")
     if isinstance(facts.asked, Waiting):
-        return passed, unknown("Available", "NotRead", "the source was not read yet"), not_checked
+        return passed, unknown("Available", NOT_READ, "the source was not read yet"), not_checked
+    if decision.store is not None:
+        # What is there can still be used.
+        kept = any(snapshot.is_in(facts.asked.store) for snapshot in decision.history)
+        before = true("Available", "SourceRead", "the source was read before, and what was found is still there")
+        not_read = unknown("Available", decision.store.reason, decision.store.message)
+        return decision.store.condition("PreflightPassed"), before if kept else not_read, not_checked
     if not waiting.failed:
         said = (waiting.reason, waiting.message)
         return passed, unknown("Available", *said), unknown("Valid", *said)

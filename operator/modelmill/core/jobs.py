@@ -164,7 +164,7 @@ def _observe(observed: Observed, name: str, asked: str, workers: int) -> Run:
         wanted = 0 if dig(job, "status", "failed") else 1
         held_up = _holding_up(observed, job, newest, wanted) or _said_before(observed)
         culprit = _culprit(newest)
-        why = _why_failed(failure, culprit, held_up)
+        why = _why_failed(failure, culprit, held_up, _late(job))
         if why is None:
             return Run("Lost", uid, ended=ended, annotations=annotations)
         said = pods.last_report(culprit) if culprit is not None else None
@@ -288,20 +288,28 @@ def _refused(observed: Observed, job: Manifest) -> Trouble | None:
     if not events:
         return None
     newest = max(events, key=lambda event: event.get("lastTimestamp") or "")
-    return Trouble(
-        "PodCreationRefused",
-        f"the namespace does not let the pod be made: {newest.get('message')}; raise the quota, or ask for less in"
-        " resources",
-    )
+    return pods.refused("the pod", str(newest.get("message")), "resources")
 
 
-def _why_failed(failure: Manifest, pod: Manifest | None, held_up: Trouble | None) -> Trouble | None:
+# What can be done about a Job of each kind that takes too long: not each has a field for it.
+_LATE = {
+    "TrainingJob": "raise spec.limits.timeout, or ask for less",
+    "Dataset": "read fewer rows or columns, or give the pod more cpu in spec.resources",
+    "Workspace": "look whether the store answers, and how fast",
+    "ModelVersion": "look whether the store answers, or ask for less in the Model's spec.tests",
+}
+
+
+def _late(job: Manifest) -> str:
+    owners = {owner["kind"] for owner in dig(job, "metadata", "ownerReferences") or () if owner.get("controller")}
+    return next((_LATE[kind] for kind in owners if kind in _LATE), "ask for less")
+
+
+def _why_failed(failure: Manifest, pod: Manifest | None, held_up: Trouble | None, late: str) -> Trouble | None:
     """Why the Job failed; None where only a pod that is gone could tell."""
     if failure.get("reason") == _TOO_LATE:
         # The Job's controller deletes the pods of a Job that took too long; what kept them from starting says more.
-        return held_up or Trouble(
-            "TimedOut", "it did not end in time; raise limits.timeout where there is one, or ask for less", True
-        )
+        return held_up or Trouble("TimedOut", f"it did not end in time; {late}", True)
     return _why_ended(pod) if pod is not None else None
 
 
@@ -435,7 +443,7 @@ def _ours(
         [],
         variables=[
             *(pods.variable(name, value) for name, value in task.variables(work).items()),
-            *pods.secret_variables(store.secret, store.location.uri),
+            *pods.secret_variables(store.secret, store.location),
             *variables,
         ],
         mounts=mounts,

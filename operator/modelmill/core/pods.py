@@ -61,7 +61,8 @@ class StoreAccess:
     @property
     def place(self) -> str:
         """Digest of where it is, however it is reached: what is in one place is not in another."""
-        return digest.of_json([self.location.uri, self.location.endpoint, self.claim])
+        account = [self.location.account] if self.location.account else []
+        return digest.of_json([self.location.uri, self.location.endpoint, self.claim, *account])
 
     @property
     def more(self) -> list[Any]:
@@ -168,17 +169,22 @@ def label_variable(name: str, label: str) -> dict[str, Any]:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{label}']"}}}
 
 
-def secret_variables(secret: str | None, uri: str, prefix: str = "") -> list[dict[str, Any]]:
-    """The environment variables that carry the credentials for a uri from its Secret."""
-    if secret is None:
+def secret_variables(secret: str | None, location: task.StoreLocation | None, prefix: str = "") -> list[dict[str, Any]]:
+    """The environment variables that carry the credentials for a store from its Secret."""
+    if secret is None or location is None:
         return []
-    pairs = _KEYS.get(uri.partition("://")[0], _S3_KEYS)
-    return [secret_variable(prefix + variable, secret, key) for variable, key in pairs]
+    pairs = _KEYS.get(location.uri.partition("://")[0], _S3_KEYS)
+    # Where the account's name is declared, the Secret need not have it.
+    spare = environment.AZURE_ACCOUNT if location.account else None
+    return [secret_variable(prefix + name, secret, key, optional=name == spare) for name, key in pairs]
 
 
-def secret_variable(name: str, secret: str, key: str) -> dict[str, Any]:
-    """An environment variable with the value of a Secret's key."""
-    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+def secret_variable(name: str, secret: str, key: str, *, optional: bool = False) -> dict[str, Any]:
+    """An environment variable with the value of a Secret's key; an optional one is not there where the key is not."""
+    return {
+        "name": name,
+        "valueFrom": {"secretKeyRef": {"name": secret, "key": key, **({"optional": True} if optional else {})}},
+    }
 
 
 def claim_volume(name: str, claim: str, *, read_only: bool = False) -> dict[str, Any]:
@@ -300,6 +306,23 @@ def _users(pod: Manifest) -> tuple[Mapping[str, Any], ...]:
     return tuple(status for status in _statuses(pod, "initContainerStatuses") if status["name"] == USERS)
 
 
+def refused(what: str, message: str, resources: str) -> Trouble:
+    """`what` is not let into the namespace, in the API server's words; `resources` is the field that asks for them."""
+    words = message.lower()
+    if "serviceaccount" in words or "service account" in words:
+        advice = "create that service account, or name another in spec.identity.serviceAccountName of the Workspace"
+    elif "quota" in words:
+        advice = f"raise the quota, or ask for less in {resources}"
+    elif "per container" in words or "per pod" in words:  # what a LimitRange's refusals say
+        advice = f"ask for what the LimitRange allows in {resources}, or change that"
+    elif "podsecurity" in words:
+        advice = "label the namespace with a Pod Security level that lets it in: restricted does"
+    else:
+        advice = "ask who runs the platform which policy or webhook refuses it"
+    said = f"the namespace does not let {what} be made: {message}; {advice}"
+    return Trouble("PodCreationRefused", said)
+
+
 def trouble(pod: Manifest) -> Trouble | None:
     """What keeps the pod from running or made it end, or None."""
     status = pod["status"]
@@ -348,14 +371,25 @@ def _container_trouble(status: Mapping[str, Any]) -> Trouble | None:
         if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
             return Trouble(
                 "ContainerConfigInvalid",
-                f"container {status['name']} cannot be created: {text}; create what is missing (a"
-                f" Secret for s3 has {environment.SECRET_ACCESS_KEY_FIELD} and {environment.SECRET_SECRET_KEY_FIELD})",
+                f"container {status['name']} cannot be created: {text}; {_advice(reason, text.lower())}",
                 declared=True,
             )
     ended = state.get("terminated") or last.get("terminated")
     if ended and (ended.get("exitCode") or ended.get("reason") == "OOMKilled"):
         return _ended_trouble(status["name"], ended, fatal="terminated" in state)
     return None
+
+
+def _advice(reason: str, text: str) -> str:
+    """What to do about a container that is not made, for what kubelet says in small letters."""
+    if "find key" in text:
+        return "add that key to it"
+    if "secret" in text:
+        keys = f"{environment.SECRET_ACCESS_KEY_FIELD} and {environment.SECRET_SECRET_KEY_FIELD}"
+        return f"create what is missing (a Secret for s3 has {keys})"
+    if "not found" in text and reason == "CreateContainerConfigError":
+        return "create what is missing"
+    return "mend what it says: the image, its command, or what it is given"
 
 
 def _ended_trouble(name: str, ended: Mapping[str, Any], *, fatal: bool) -> Trouble:

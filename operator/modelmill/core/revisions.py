@@ -55,13 +55,7 @@ def running(deployment: Manifest, all_pods: tuple[Manifest, ...]) -> Running:
     troubles = [found for p in mine if not p["metadata"].get("deletionTimestamp") and (found := pods.trouble(p))]
     refused = next((c for c in status.get("conditions", ()) if c["status"] == "True"), None)
     if refused is not None:
-        troubles.append(
-            Trouble(
-                "PodCreationRefused",
-                f"the namespace does not let the pods be made: {refused.get('message')}; raise the quota, or ask for"
-                " less in spec.server.resources",
-            )
-        )
+        troubles.append(pods.refused("the pods", str(refused.get("message")), "spec.server.resources"))
     return Running(
         id=id_,
         name=metadata["name"],

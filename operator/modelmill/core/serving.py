@@ -46,12 +46,13 @@ class Revision:
     def id(self, subject: Subject) -> str:
         """Eight hex digits: equal choices of one ModelDeployment are one revision."""
         location = self.store.location
+        account = [location.account] if location.account else []  # revisions of stores without one stay what they are
         chosen: dict[str, Any] = {
             "of": subject.uid,
             "uri": self.uri,
             "digest": self.digest,
             "version": self.version,
-            "store": [location.uri, location.endpoint, location.region, self.store.secret, *self.store.more],
+            "store": [location.uri, location.endpoint, location.region, self.store.secret, *account, *self.store.more],
             "resources": self.resources,
         }
         if self.workers != 1:  # what had one before there was a choice is the same revision
@@ -166,7 +167,7 @@ def fetching(
         # Only this container has the store's credentials: what parses requests has none.
         variables=[
             pods.variable(environment.STORE_LOCATION, digest.canonical_json(store.location).decode()),
-            *pods.secret_variables(store.secret, store.location.uri),
+            *pods.secret_variables(store.secret, store.location),
         ],
         mounts={
             "tmp": (environment.WORK_FOLDER, False),

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from modelmill.api.dataset import DatasetSpec, Derive, Refresh
+from modelmill.api.dataset import DatasetSpec, Derive, Refresh, Source
 from modelmill.api.workspace import WorkspaceSpec
 from modelmill.core import conditions, pods, retention, schedule, workspace
 from modelmill.core.conditions import Waiting
@@ -82,7 +82,7 @@ class Asked:
         """The environment variables with the source's credentials."""
         if self.url is not None:
             return [pods.secret_variable(environment.SOURCE_URL, *self.url)]
-        return pods.secret_variables(self.secret, self.work.source, environment.SOURCE_PREFIX)
+        return pods.secret_variables(self.secret, self.work.source_store, environment.SOURCE_PREFIX)
 
 
 def claim_of(dataset: Manifest) -> str | None:
@@ -124,7 +124,7 @@ def _asked(observed: Observed, spec: DatasetSpec, settings: WorkspaceSpec, store
         claim, _, path = rest.partition("/")
         work = msgspec.structs.replace(work, source=f"{environment.SOURCE_FOLDER}/{path}")
         return Asked(work, store, resources, claim=claim)
-    work = msgspec.structs.replace(work, source=uri, source_store=_source_store(uri, store.location))
+    work = msgspec.structs.replace(work, source=uri, source_store=_source_store(source, store.location))
     return Asked(work, store, resources, secret=source.secret_ref.name if source.secret_ref else None)
 
 
@@ -166,15 +166,18 @@ def _work(spec: DatasetSpec, store: StoreAccess, schemes: tuple[str, ...]) -> ta
     return work if expected == work.expectations else msgspec.structs.replace(work, expectations=expected)
 
 
-def _source_store(source: str, store: task.StoreLocation) -> task.StoreLocation | None:
-    """How a bucket that a source names is reached: where the store is reached, if the scheme is the same."""
-    scheme, _, rest = source.partition("://")
+def _source_store(source: Source, store: task.StoreLocation) -> task.StoreLocation | None:
+    """How a bucket that a source names is reached: as it says, else as the store is, if the scheme is the same."""
+    scheme, _, rest = str(source.uri).partition("://")
     if scheme not in ("s3", "gs", "az"):
         return None
-    bucket = f"{scheme}://{rest.partition('/')[0]}"
-    if store.uri.startswith(f"{scheme}://"):
-        return task.StoreLocation(bucket, store.endpoint, store.region)
-    return task.StoreLocation(bucket)
+    if not store.uri.startswith(f"{scheme}://"):
+        store = task.StoreLocation("")
+    # A Secret of its own says the account's name itself.
+    account = source.account or (None if source.secret_ref else store.account)
+    endpoint = source.endpoint or store.endpoint
+    region = source.region or (store.region if endpoint == store.endpoint else None)
+    return task.StoreLocation(f"{scheme}://{rest.partition('/')[0]}", endpoint, region, account)
 
 
 # Derivation.

@@ -4,7 +4,9 @@ The first one that is there counts: what the status has pinned, what the Job was
 the newest one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from modelmill.api.trainingjob import TrainingJobSpec
 from modelmill.core import conditions, jobs, retention, workspace
@@ -96,10 +98,28 @@ def _not_ready(name: str, dataset: Manifest, known: bool) -> Waiting:
         rules = (f"{p['rule']}" + (f" of {p['column']}" if "column" in p else "") for p in _problems(dataset))
         said = f"{', '.join(rules)}; {said}" if _problems(dataset) else said
     told = f" ({said})" if said else ""
-    if not known or reason == "DatasetNotReady":
+    if not known:
         return Waiting(reason, f"Dataset {name} has no valid version{told}", stalled, failed=stalled)
+    if reason == "DatasetNotReady" and _is_new(dataset):
+        told = told if _is_present(dataset, ready) else ""
+        said = f"Dataset {name} has no valid version of what it declares now{told}"
+        return Waiting(reason, said, stalled, failed=stalled)
     advice = "; name a version of its status.history to train on that one"
     return Waiting(reason, f"the newest data of Dataset {name} is not ready{told}{advice}", stalled, failed=stalled)
+
+
+def _is_new(dataset: Manifest) -> bool:
+    """Whether the source was not yet looked at by what is declared now, so that it is not known to be bad."""
+    available = conditions.find(dataset, "Available")
+    if available is None or not _is_present(dataset, available):
+        return True
+    # NotRead: it is not looked at, as it may not be or cannot be asked for.
+    return bool(available["status"] == "Unknown" and available["reason"] != "NotRead")
+
+
+def _is_present(dataset: Manifest, condition: Mapping[str, Any] | None) -> bool:
+    """Whether the condition is about what is declared now."""
+    return condition is not None and condition.get("observedGeneration", 0) == dataset["metadata"].get("generation", 0)
 
 
 def _problems(dataset: Manifest) -> tuple[Manifest, ...]:

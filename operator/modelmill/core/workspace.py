@@ -20,7 +20,7 @@ from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Unedited, Write
 from modelmill.core.pods import NOBODY, Identity, StoreAccess
 from modelmill.core.resources import OWNER_LABEL, Key, Manifest, dig
-from modelmill_contracts import digest, environment, report, task
+from modelmill_contracts import addresses, digest, environment, report, task
 
 NAME = "default"
 KIND = "Workspace"
@@ -36,7 +36,7 @@ def store_access(spec: WorkspaceSpec) -> StoreAccess:
         claim, folder = _volume(uri)
         uri = f"file://{environment.STORE_FOLDER}{folder}"
     return StoreAccess(
-        task.StoreLocation(uri=uri, endpoint=store.endpoint, region=store.region),
+        task.StoreLocation(uri, store.endpoint, store.region, store.account),
         store.secret_ref.name if store.secret_ref else None,
         claim,
         _identity(spec),
@@ -154,7 +154,7 @@ class Facts:
     access: StoreAccess
     asked: str  # digest of what is tried: other settings are tried again
     policy: network.Policy
-    unusable: Waiting | None  # what is wrong with the store's claim
+    unusable: Waiting | None  # what is wrong with the store's endpoint or claim
     run: jobs.Run
     passed: bool
     owned: bool
@@ -187,7 +187,7 @@ def observe(observed: Observed) -> Facts:
         access=access,
         asked=asked,
         policy=network.Policy.observe(observed, _policy(observed.subject, access)),
-        unusable=_unusable(observed, access.claim) if access.claim is not None else None,
+        unusable=_unusable(observed, access),
         run=claims.explained(observed, access.claim, jobs.observe(observed, JOB, asked)),
         passed=observed.status.get("preflight") == asked,
         owned=observed.status.get("owned") == asked,
@@ -199,7 +199,16 @@ def observe(observed: Observed) -> Facts:
     )
 
 
-def _unusable(observed: Observed, claim: str) -> Waiting | None:
+def _unusable(observed: Observed, access: StoreAccess) -> Waiting | None:
+    """Why the store need not be tried."""
+    endpoint = access.location.endpoint
+    if endpoint is not None and addresses.is_denied_as_written(endpoint):
+        said = addresses.refusal(endpoint, "spec.store.endpoint")
+        return Waiting("StoreAddressDenied", said, stalled=True, failed=True)
+    return _without_volume(observed, access.claim) if access.claim is not None else None
+
+
+def _without_volume(observed: Observed, claim: str) -> Waiting | None:
     """Why the pods of many nodes cannot have the volume."""
     found = observed.get("PersistentVolumeClaim", claim)
     what = f"PersistentVolumeClaim {claim}"

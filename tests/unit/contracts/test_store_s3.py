@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import obstore
 import pytest
@@ -207,6 +208,72 @@ def test_stores_of_other_clouds_take_their_own_credentials(
         with pytest.raises(StoreError) as caught:
             Store(StoreLocation(uri))  # those of the process, which are no key
         assert caught.value.reason == "StoreInvalid"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://169.254.169.254",
+        "http://2852039166",  # the same address as one number
+        "http://[fd00:ec2::254]:80",
+        "http://[::ffff:169.254.169.254]",
+        "https://[fe80::1]",
+        "http://100.100.100.200",
+        "http://metadata.example:7070",
+    ],
+)
+def test_a_metadata_address_is_no_store(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    look_up = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *rest: Any, **more: Any) -> Any:
+        return look_up("169.254.169.254" if host == "metadata.example" else host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    error = _reason_of(StoreLocation("s3://models", endpoint), {})
+    assert (error.reason, error.retryable) == ("StoreAddressDenied", False)
+    assert str(error).startswith("spec.store.endpoint: ")
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        r"http://169.254.169.254\@store",  # to some programs this is a path of the address
+        "http://169.254.169%2e254",
+        "http://store@169.254.169.254",
+        "http://[::1",
+        "http://stör",
+    ],
+)
+def test_an_endpoint_that_may_be_read_in_two_ways_is_no_store(endpoint: str) -> None:
+    error = _reason_of(StoreLocation("s3://models", endpoint), {})
+    assert (error.reason, error.retryable) == ("StoreInvalid", False)
+    assert "is not of the form http://HOST:PORT" in str(error)
+
+
+def test_a_store_in_azure_is_in_the_account_that_is_declared_or_that_the_secret_names() -> None:
+    declared, told = StoreLocation("az://container", account="ours"), {environment.AZURE_ACCOUNT: "ours"}
+    for location, keys in ((declared, {}), (declared, told), (StoreLocation("az://container"), told)):
+        assert Store(location, keys).location == location
+
+
+@pytest.mark.parametrize(
+    ("account", "keys", "reason", "words"),
+    [
+        (None, {}, "StoreAccountMissing", "name it in spec.store.account, or in the key accountName of the Secret"),
+        (
+            "ours",
+            {environment.AZURE_ACCOUNT: "theirs", environment.AZURE_KEY: "a2V5"},
+            "StoreAccountDiffers",
+            "spec.store.account is ours, and the Secret that spec.store.secretRef names has another accountName",
+        ),
+    ],
+)
+def test_a_store_in_azure_without_an_account_or_with_two(
+    account: str | None, keys: dict[str, str], reason: str, words: str
+) -> None:
+    error = _reason_of(StoreLocation("az://container", account=account), keys)
+    assert (error.reason, error.retryable) == (reason, False)
+    assert words in str(error)
 
 
 def _reason_of(location: StoreLocation, keys: dict[str, str]) -> StoreError:

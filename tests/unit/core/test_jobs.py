@@ -85,6 +85,9 @@ def test_a_clock_that_was_set_back_does_not_prolong_a_pause() -> None:
     assert world.reconcile("Workspace", "default").requeue_after == timedelta(seconds=5)
 
 
+SERVICE_ACCOUNT = "create that service account, or name another in spec.identity.serviceAccountName of the Workspace"
+
+
 def refuse_pods(world: World, name: str, message: str, uid: str | None = None, **more: Any) -> None:
     owner = uid or world.get("Job", "default-preflight")["metadata"]["uid"]
     involved = {"kind": "Job", "name": "default-preflight", "uid": owner}
@@ -100,6 +103,55 @@ def test_the_newest_refusal_of_a_pod_is_the_one_that_is_told() -> None:
         "False PodCreationRefused: the namespace does not let the pod be made: exceeded quota: new; raise the quota, or"
         " ask for less in resources"
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ('pods "a-" is forbidden: error looking up service account a/b: serviceaccount "b" not found', SERVICE_ACCOUNT),
+        ("pods is forbidden: failed quota: small: must specify limits.cpu", "raise the quota, or ask for less in"),
+        ("maximum memory usage per Container is 1Gi, but limit is 2Gi", "ask for what the LimitRange allows in"),
+        ('violates PodSecurity "restricted:latest": no', "label the namespace with a Pod Security level"),
+        ('admission webhook "a" denied the request: no', "ask who runs the platform which policy or webhook"),
+    ],
+)
+def test_what_to_do_about_a_refusal_depends_on_what_refuses(message: str, advice: str) -> None:
+    world = trying()
+    refuse_pods(world, "a", f"Error creating: {message}")
+    assert f"be made: Error creating: {message}; {advice}" in ready(world)
+
+
+def test_what_to_do_about_a_job_that_takes_too_long_depends_on_its_kind() -> None:
+    world = with_dataset(with_store(World()))
+    world.put("TrainingJob", "lr", spec=training_spec())
+    world.put("Dataset", "slow", spec={"source": {"uri": "s3://lake/a.csv"}})
+    world.settle()
+    for kind, name, job, field in (
+        ("TrainingJob", "lr", "lr-train", "spec.limits.timeout"),
+        ("Dataset", "slow", "slow-data", "spec.resources"),
+    ):
+        world.end_job(job, None, reason="DeadlineExceeded")
+        world.remove("Pod", f"{job}-x")
+        world.reconcile(kind, name)
+        (message,) = {line.partition(": ")[2] for line in world.told(kind, name) if " True TimedOut: " in line}
+        assert message.startswith("it did not end in time; ")
+        assert field in message
+        assert ("limits.timeout" in message) == (kind == "TrainingJob")
+
+
+@pytest.mark.parametrize(
+    ("reason", "text", "advice"),
+    [
+        ("CreateContainerConfigError", 'secret "lake" not found', "create what is missing (a Secret for s3 has"),
+        ("CreateContainerConfigError", "couldn't find key accountName in Secret a/lake", "add that key to it"),
+        ("RunContainerError", 'exec: "train": executable file not found in $PATH', "mend what it says: the image, its"),
+    ],
+)
+def test_what_to_do_about_a_container_that_is_not_made_depends_on_why(reason: str, text: str, advice: str) -> None:
+    world = trying()
+    waiting = {"name": "trainer", "state": {"waiting": {"reason": reason, "message": text}}}
+    world.pod_of_job("default-preflight", containerStatuses=[waiting])
+    assert f"cannot be created: {text}; {advice}" in ready(world)
 
 
 def test_a_refusal_for_a_former_job_of_that_name_is_over() -> None:
@@ -118,7 +170,7 @@ def test_a_refusal_is_over_when_there_is_a_pod() -> None:
 @pytest.mark.parametrize("before", ["nothing", "a timeout", "a name that was taken"])
 def test_a_job_that_ran_out_of_time_says_so_unless_something_kept_it(before: str) -> None:
     world = trying()
-    late = "it did not end in time; raise limits.timeout where there is one, or ask for less"
+    late = "it did not end in time; look whether the store answers, and how fast"
     if before == "a timeout":
         world.end_job("default-preflight", None, reason="DeadlineExceeded")
         world.remove("Pod", "default-preflight-x")

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from world import World, with_store
+from world import World, digest_of, with_store
 
 from modelmill_contracts import report, task
 
@@ -68,6 +68,88 @@ def test_each_kind_of_bucket_has_its_own_credentials(uri: str, expected: dict[st
 
 
 @pytest.mark.parametrize(
+    ("source", "endpoint", "region"),
+    [
+        ({}, "http://store:7070", "eu-north-1"),
+        ({"region": "us-west-2"}, "http://store:7070", "us-west-2"),
+        ({"endpoint": "http://lake:9000"}, "http://lake:9000", None),
+        ({"endpoint": "http://lake:9000", "region": "us-west-2"}, "http://lake:9000", "us-west-2"),
+        ({"endpoint": "http://store:7070"}, "http://store:7070", "eu-north-1"),
+    ],
+)
+def test_a_source_is_where_it_says_or_else_where_the_store_is(
+    source: dict[str, Any], endpoint: str, region: str | None
+) -> None:
+    world = World()
+    store = {"uri": "s3://models", "endpoint": "http://store:7070", "region": "eu-north-1"}
+    world.put("Workspace", "default", spec={"store": store})
+    world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    world.reconcile("Workspace", "default")
+    work = work_of(pod_of({"uri": "s3://lake/a", **source}, world))
+    assert work.source_store == task.StoreLocation("s3://lake", endpoint, region)
+
+
+IN_AZURE = {"uri": "az://models", "account": "ours"}
+
+
+def in_azure(**more: Any) -> World:
+    """A Workspace with a store in Azure, whose preflight passed."""
+    world = World()
+    world.put("Workspace", "default", spec={"store": {**IN_AZURE, **more}})
+    world.reconcile("Workspace", "default")
+    world.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    world.reconcile("Workspace", "default")
+    return world
+
+
+def test_a_store_in_azure_is_reached_by_identity_where_its_account_is_named() -> None:
+    pod = pod_of({"uri": "az://lake/a"}, in_azure())
+    assert work_of(pod).store == task.StoreLocation("az://models", account="ours")
+    assert work_of(pod).source_store == task.StoreLocation("az://lake", account="ours")
+    assert secrets_of(pod) == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "account"),
+    [
+        ({"account": "theirs"}, "theirs"),
+        ({"account": "theirs", "secretRef": {"name": "lake"}}, "theirs"),
+        ({"secretRef": {"name": "lake"}}, None),  # the Secret says it, and may say another one than the store's
+    ],
+)
+def test_a_source_in_azure_may_be_in_another_account(source: dict[str, Any], account: str | None) -> None:
+    pod = pod_of({"uri": "az://lake/a", **source}, in_azure())
+    assert work_of(pod).source_store == task.StoreLocation("az://lake", account=account)
+
+
+def test_a_secret_need_not_name_an_account_that_is_declared() -> None:
+    pod = pod_of({"uri": "az://lake/a", "secretRef": {"name": "lake"}}, in_azure(secretRef={"name": "store"}))
+    references = [v["valueFrom"]["secretKeyRef"] for v in pod["containers"][0]["env"] if "valueFrom" in v]
+    assert references == [
+        {"name": "store", "key": "accountName", "optional": True},
+        {"name": "store", "key": "accountKey"},
+        {"name": "lake", "key": "accountName"},
+        {"name": "lake", "key": "accountKey"},
+    ]
+
+
+def test_another_account_is_another_store() -> None:
+    world = in_azure()
+    pod_of({"uri": "https://example.org/a.csv"}, world)
+    taken = report.Report(True, "SnapshotTaken", result=report.SnapshotResult(digest_of("a"), digest_of("f"), 1, 1))
+    world.end_job("sales-data", taken)
+    world.reconcile("Dataset", "sales")
+    world.put("Workspace", "default", spec={"store": {**IN_AZURE, "account": "others"}})
+    world.reconcile("Workspace", "default")
+    assert "others" in str(world.get("Job", "default-preflight"))
+    world.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    world.reconcile("Workspace", "default")
+    world.reconcile("Dataset", "sales")
+    assert world.condition("Dataset", "sales", "Ready") == ("False", "SnapshotRunning")
+
+
+@pytest.mark.parametrize(
     ("source", "what"),
     [
         (SQL, "spec.source.sql reads from postgresql"),
@@ -121,6 +203,9 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "another query": (SQL, {"sql": {**SQL["sql"], "query": "select 2"}}),
     "another claim": ({"uri": "pvc://a/x"}, {"uri": "pvc://b/x"}),
     "another path": ({"uri": "pvc://a/x"}, {"uri": "pvc://a/y"}),
+    "another endpoint": ({"uri": "s3://a/x"}, {"uri": "s3://a/x", "endpoint": "http://lake:9000"}),
+    "another region": ({"uri": "s3://a/x"}, {"uri": "s3://a/x", "region": "us-west-2"}),
+    "another account": ({"uri": "az://a/x"}, {"uri": "az://a/x", "account": "theirs"}),
     "another Secret": ({"uri": "s3://a/x"}, {"uri": "s3://a/x", "secretRef": {"name": "s"}}),
 }
 

@@ -719,6 +719,48 @@ def test_data_that_is_not_ready_is_not_trained_on_unless_the_version_is_named() 
     assert world.has("Job", "named-train")
 
 
+def test_a_source_that_vanished_is_said_to_be_gone_and_not_that_there_never_was_a_version() -> None:
+    world = ready_world()
+    live = world.get("Dataset", "tumours")
+    metadata = {**live["metadata"], "annotations": {"modelmill.dev/refresh": "now"}}
+    world.store("Dataset", "tumours", {**live, "metadata": metadata})
+    world.reconcile("Dataset", "tumours")
+    world.end_job("tumours-data", report.Report(False, "SourceNotFound", "there is no ConfigMap tumours; create it"))
+    world.reconcile("Dataset", "tumours")
+    world.put("TrainingJob", "lr", spec=training_spec())
+    assert told(world)[3] == (
+        "DataReady False DatasetNotReady: the newest data of Dataset tumours is not ready (SourceNotFound: there is no"
+        " ConfigMap tumours; create it (tried again within 10 min)); name a version of its status.history to train on"
+        " that one"
+    )
+
+
+def test_a_source_that_may_not_be_read_any_more_leaves_the_versions_that_there_are() -> None:
+    world = with_store(World())
+    world.put("Dataset", "tumours", spec={"source": {"uri": "s3://lake/a.csv"}})
+    world.reconcile("Dataset", "tumours")
+    result = report.SnapshotResult(digest_of("a"), digest_of("f"), 569, 31)
+    world.end_job("tumours-data", report.Report(True, "SnapshotTaken", result=result))
+    world.reconcile("Dataset", "tumours")
+    spec = world.get("Workspace", "default")["spec"]
+    world.put("Workspace", "default", spec={**spec, "allow": {"sources": []}})
+    world.settle()
+    world.put("TrainingJob", "lr", spec=training_spec())
+    assert "the newest data of Dataset tumours is not ready (SourceNotAllowed: " in told(world)[3]
+    assert told(world)[3].endswith("; name a version of its status.history to train on that one")
+
+
+def test_data_that_is_declared_anew_has_no_version_of_that_yet() -> None:
+    world = ready_world()
+    spec = world.get("Dataset", "tumours")["spec"]
+    world.put("Dataset", "tumours", spec={**spec, "expectations": {"minRows": 1000}})
+    world.put("TrainingJob", "lr", spec=training_spec())
+    waits = "DataReady Unknown DatasetNotReady: Dataset tumours has no valid version of what it declares now"
+    assert told(world)[3] == waits
+    world.reconcile("Dataset", "tumours")
+    assert told(world)[3] == f"{waits} (SnapshotRunning: the data is being read and checked)"
+
+
 def test_data_that_is_in_another_store_is_not_trained_on() -> None:
     world = moved_to(ready_world(), "s3://others")
     world.put("TrainingJob", "lr", spec=training_spec())

@@ -111,6 +111,17 @@ def test_other_settings_are_tried_anew() -> None:
     assert "s3://others" in str(world.get("Job", "default-preflight"))
 
 
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fd00:ec2::254]:80"])
+def test_a_store_at_a_metadata_address_is_not_even_tried(host: str) -> None:
+    world = with_store(World())
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://models", "endpoint": f"http://{host}"}})
+    world.reconcile("Workspace", "default")
+    assert f"http://{host}" not in str(world.get("Job", "default-preflight"))
+    assert world.condition("Workspace", "default", "PreflightPassed") == ("False", "StoreAddressDenied")
+    assert world.condition("Workspace", "default", "Stalled") == ("True", "StoreAddressDenied")
+    assert world.message("Workspace", "default", "Ready").startswith("spec.store.endpoint: ")
+
+
 def test_a_job_that_somebody_else_made_is_left_alone() -> None:
     world = World()
     world.put("Job", "default-preflight", spec={}, status={})

@@ -192,7 +192,7 @@ def test_an_endpoint_that_is_a_metadata_address(store: StoreLocation, host: str)
     assert (answer.reason, answer.message) == (
         "SourceAddressDenied",
         (
-            f"source.endpoint: {name!r} is a link-local or metadata address, which sources may not be read from;"
+            f"spec.source.endpoint: {name!r} is a link-local or metadata address, which sources may not be read from;"
             f" use the address of a real server"
         ),
     )

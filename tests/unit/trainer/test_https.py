@@ -14,9 +14,10 @@ import pytest
 import trustme
 from trainer_tasks import run
 
+from modelmill_contracts.addresses import Address, is_denied
 from modelmill_contracts.task import SnapshotTask, StoreLocation
 from modelmill_trainer.failure import TaskError
-from modelmill_trainer.https import Address, download, is_denied
+from modelmill_trainer.https import download
 
 CONTENT = b"a,b\n1,2\n" * 1000
 
@@ -238,6 +239,14 @@ def test_the_connection_goes_to_the_address_that_was_judged(server: _Server, mon
         server.get(f"https://rebind.test:{server.http.server_port}/data")
     assert caught.value.reason == "SourceCertificateInvalid"
     assert asked == ["rebind.test"]
+
+
+def test_a_user_or_a_password_is_refused_and_not_left_out(server: _Server) -> None:
+    with pytest.raises(TaskError) as caught:
+        server.get(f"{server.base.replace('https://', 'https://user:pw@')}/data")
+    assert caught.value.reason == "SourceInvalid"
+    assert "has, or leads to one that has, a user or a password" in str(caught.value)
+    assert "pw" not in str(caught.value)
 
 
 def test_a_dataset_cannot_read_the_machine_itself(server: _Server, store: StoreLocation) -> None:

@@ -1,5 +1,6 @@
 """Sources in object stores: with their own credentials, or none; never with the store's on another endpoint."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +43,12 @@ def test_the_store_s_credentials_serve_a_source_beside_it(
     assert _take(s3.bucket("models"), "s3://lake/folder/data.csv", source_store=lake).ok
 
 
+def test_another_region_of_the_store_s_server_is_beside_it(s3: S3Server, lake: StoreLocation) -> None:
+    store = s3.bucket("models")
+    task = SnapshotTask(store, "s3://lake/a", StoreLocation(lake.uri, lake.endpoint, "eu-north-1"))
+    assert sources.credentials(task, "s3", s3.keys()) == s3.keys()
+
+
 def test_the_store_s_credentials_are_not_sent_elsewhere(
     s3: S3Server, lake: StoreLocation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,6 +58,39 @@ def test_the_store_s_credentials_are_not_sent_elsewhere(
     answer = _take(elsewhere, "s3://lake/folder/data.csv", source_store=lake)
     assert (answer.ok, answer.reason) == (False, "StoreCredentialsMissing")
     assert "name a Secret in spec.source.secretRef" in answer.message
+
+
+def test_a_store_that_fails_is_told_from_a_source_that_does(
+    store: StoreLocation, lake: StoreLocation, tmp_path: Path
+) -> None:
+    of_the_source = _take(store, "s3://lake/folder/data.csv", source_store=lake)
+    assert (of_the_source.reason, of_the_source.store) == ("StoreCredentialsMissing", False)
+    of_the_store = _take(StoreLocation("ftp://models"), str(csv(tmp_path / "data.csv", "x", ["1"])))
+    assert (of_the_store.reason, of_the_store.store) == ("StoreSchemeUnknown", True)
+
+
+@pytest.mark.parametrize(
+    ("source", "store", "told", "own", "sent"),
+    [
+        ("ours", "ours", None, {}, "the store's"),
+        (None, None, "ours", {}, "the store's"),
+        ("ours", None, "ours", {}, "the store's"),
+        ("theirs", "ours", None, {}, "none"),
+        ("theirs", None, "ours", {}, "none"),
+        ("theirs", "ours", None, {"KEY": "own"}, "own"),
+        (None, "ours", None, {"KEY": "own", "NAME": "theirs"}, "own"),
+    ],
+)
+def test_a_store_s_key_is_for_sources_in_its_storage_account(
+    source: str | None, store: str | None, told: str | None, own: dict[str, str], sent: str
+) -> None:
+    task = SnapshotTask(
+        StoreLocation("az://models", account=store), "az://lake/a", StoreLocation("az://lake", account=source)
+    )
+    names = {"KEY": environment.AZURE_KEY, "NAME": environment.AZURE_ACCOUNT}
+    variables = {environment.AZURE_KEY: "the store's", **({environment.AZURE_ACCOUNT: told} if told else {})}
+    variables |= {environment.SOURCE_PREFIX + names[name]: value for name, value in own.items()}
+    assert sources.credentials(task, "az", variables).get(environment.AZURE_KEY, "none") == sent
 
 
 @pytest.mark.parametrize(
