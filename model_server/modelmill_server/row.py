@@ -39,7 +39,7 @@ class Row:
     """`input` and `outputs` have one row each, the latter in the manifest's order; `memory` is all of them."""
 
     def __init__(self, record: np.dtype[np.void]) -> None:
-        whole = np.zeros(1, record)
+        self.memory = bytearray(record.itemsize)  # which `struct` copies as it is; of an array it takes a copy only
+        whole = np.frombuffer(self.memory, record)
         arrays: list[Array] = [whole[name] for name in record.names or ()]
         self.input, *self.outputs = arrays
-        self.memory = whole.view(np.uint8).data
