@@ -5,6 +5,7 @@ what the Dataset declares.  Parquet and JSON columns come as they are typed.  No
 a batch is what a few megabytes of a file hold.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,12 @@ BLOCK_BYTES = 8 << 20  # of CSV; no row can be longer
 _BUFFER_BYTES = 64 << 20  # of all columns of a Parquet file together
 _PARQUET_MAGIC = b"PAR1"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # UTF-16
+# Numbers, times and truths: no names of columns, but where somebody numbers them.
+_VALUE = re.compile(
+    r"[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)(e[+-]?[0-9]+)?|[0-9]{4}-[0-9]{2}-[0-9]{2}([t ].*)?|true|false|nan",
+    re.IGNORECASE,
+)
+NO_HEADER = "the first line looks like a row of data: write a header line, if there is none"
 _DELIMITERS = {b";": "semicolons", b"\t": "tabs", b"|": "vertical bars"}
 
 
@@ -59,14 +66,28 @@ def read(paths: Sequence[Path]) -> Source:
     return Source(schemas[0], formats[0] == "CSV", batches)
 
 
-def check_names(names: Sequence[str], where: str) -> None:
-    """TaskError where columns cannot be told apart by their names, or are too many."""
+def are_values(names: Sequence[str]) -> bool:
+    """Whether the first line of a CSV file looks like a row: then its fields are values, which are shown to nobody."""
+    return any(_VALUE.fullmatch(name.strip()) for name in names)
+
+
+def check_names(names: Sequence[str], where: str, *, header: bool = False) -> None:
+    """TaskError where columns cannot be told apart by their names, or are too many.
+
+    `header`: the names are the first line of a CSV file, which may be a row of data.
+    """
     if not names:
         raise malformed("NoColumns", f"{where}the source has no columns; write the data")
     if len(names) > MAX_COLUMNS:
         raise malformed("TooManyColumns", f"{where}{len(names)} columns; {MAX_COLUMNS} are allowed: leave some out")
     if len(set(names)) < len(names):
         doubled = min(name for name in set(names) if names.count(name) > 1)
+        if header and are_values(names):
+            places = [place for place, name in enumerate(names, 1) if name == doubled]
+            raise malformed(
+                "DuplicateColumn",
+                f"{where}columns {places[0]} and {places[1]} have the same name; {NO_HEADER}",
+            )
         raise malformed(
             "DuplicateColumn",
             f"{where}the column name {doubled!r} occurs {names.count(doubled)} times; rename",
@@ -128,7 +149,7 @@ def _schema_of(path: Path, where: str, kind: str) -> pa.Schema:
         names = found.names
     except UnicodeDecodeError as error:
         raise malformed("EncodingInvalid", f"{where}the header is not UTF-8; convert the file to UTF-8") from error
-    check_names(names, where)
+    check_names(names, where, header=kind == "CSV")
     return found.remove_metadata() if kind == "Parquet" else pa.schema([(name, pa.string()) for name in names])
 
 
@@ -256,10 +277,12 @@ def _text(
                 batch = rest.read_next_batch()
             except (StopIteration, pa.ArrowException):
                 break
-        name = rest.schema.names[position]
+        hidden = are_values(rest.schema.names)
+        name = None if hidden else rest.schema.names[position]
         raise malformed(
             "EncodingInvalid",
-            f"{where}column {name!r} has {count} fields that are not UTF-8; convert the file to UTF-8",
+            f"{where}column {position + 1 if hidden else repr(name)} has {count} fields that are not UTF-8; convert the"
+            " file to UTF-8",
             name,
             count,
             tuple(rows),
