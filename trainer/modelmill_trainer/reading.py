@@ -5,6 +5,9 @@ what the Dataset declares.  Parquet and JSON columns come as they are typed.  No
 a batch is what a few megabytes of a file hold.
 """
 
+import csv
+import io
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,7 +34,7 @@ _VALUE = re.compile(
     re.IGNORECASE,
 )
 NO_HEADER = "the first line looks like a row of data: write a header line, if there is none"
-_DELIMITERS = {b";": "semicolons", b"\t": "tabs", b"|": "vertical bars"}
+_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 class Source(NamedTuple):
@@ -128,14 +131,27 @@ def _format_of(path: Path, where: str) -> str:
 
 
 def _check_delimiter(text: bytes, where: str) -> None:
-    """TaskError where header and first row agree on a delimiter that is not ours, and the header has none of ours."""
-    lines = text.splitlines()[:2]
+    """TaskError where header and first row agree on a delimiter that is not ours, and do not agree on ours."""
+    head = text.decode(errors="replace")
+    if _are_alike(head, ","):
+        return
     for mark, name in _DELIMITERS.items():
-        if b"," not in lines[0] and 0 < lines[0].count(mark) == lines[-1].count(mark):
+        if _are_alike(head, mark):
             raise malformed(
                 "DelimiterUnexpected",
                 f"{where}the source looks like CSV with {name} between the fields; write commas, and decimal points",
             )
+
+
+def _are_alike(text: str, delimiter: str) -> bool:
+    """Whether header and first row have equally many fields, and several; what is in quotes is one field."""
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    written = (line for line in lines if "".join(line).strip())
+    try:
+        widths = [len(line) for line in itertools.islice(written, 2)]
+    except csv.Error:
+        return False
+    return bool(widths) and widths[0] == widths[-1] > 1
 
 
 def _schema_of(path: Path, where: str, kind: str) -> pa.Schema:
