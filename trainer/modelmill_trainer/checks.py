@@ -16,7 +16,7 @@ from modelmill_contracts.report import Problem
 from modelmill_contracts.task import Column, SnapshotTask
 from modelmill_trainer import casting, inference
 from modelmill_trainer.failure import TaskError
-from modelmill_trainer.reading import Source
+from modelmill_trainer.reading import NO_HEADER, Source, are_values
 
 _SHOWN_ROWS = 3
 _HINTS = 20  # missing columns for which similar names are looked for
@@ -27,27 +27,29 @@ def plan(source: Source, task: SnapshotTask) -> "Checks":
     declared = {column.name: column for column in task.columns}
     kept = not declared or task.extra_columns == "Keep"
     found = inference.types_of(source, [name for name in source.schema.names if name not in declared and kept])
-    return Checks(source.schema, declared, found, task)
+    return Checks(source, declared, found, task)
 
 
 class Checks:
     """What is asked of each column, and what was found so far."""
 
     def __init__(
-        self, schema: pa.Schema, declared: Mapping[str, Column], found: Mapping[str, str | None], task: SnapshotTask
+        self, source: Source, declared: Mapping[str, Column], found: Mapping[str, str | None], task: SnapshotTask
     ) -> None:
         """`found`: the types of the columns that are kept without being declared."""
         self.rows = 0
         self._expected = task.expectations
-        names = self._names = schema.names
+        names = self._names = source.schema.names
         known = set(names)
         absent = [name for name in declared if name not in known]
-        near = {name: difflib.get_close_matches(name, names, n=3) for name in absent[:_HINTS]}
-        # Then the first row may stand where names should, and no value may get into a message.
-        nameless = 0 < len(declared) == len(absent) and not any(near.values())
-        self._before = [
-            _nameless(name, names) if nameless else _missing(name, names, near.get(name, [])) for name in absent
-        ]
+        # A file without a header line has values where names should be: the declaration knows none of them.
+        unheard = source.text and len(absent) == len(declared)
+        self._hidden = unheard and are_values(names)
+        if unheard:
+            advice = NO_HEADER if self._hidden else None
+            self._before = [_missing_of_all(name, names, advice, hint=n < _HINTS) for n, name in enumerate(absent)]
+        else:
+            self._before = [_missing(name, names, hint=place < _HINTS) for place, name in enumerate(absent)]
         self._columns: dict[str, _ColumnChecks] = {}
         self._wrong: dict[str, Problem] = {}
         for name in names:
@@ -55,9 +57,13 @@ class Checks:
             if kind is not None:
                 self._columns[name] = _ColumnChecks(name, kind, declared.get(name))
             elif name in found:
-                self._wrong[name] = _unsupported(schema.field(name))
-            elif task.extra_columns == "Reject" and not nameless:
+                self._wrong[name] = _unsupported(source.schema.field(name))
+            elif task.extra_columns == "Reject" and not unheard:  # what is missing says it all
                 self._wrong[name] = _unwanted(name)
+
+    def shown(self, name: str) -> tuple[str, str | None]:
+        """How a message names a column, and what it is found by; by its place where its name may be a value."""
+        return (f"column {self._names.index(name) + 1}", None) if self._hidden else (f"column {name!r}", name)
 
     @property
     def types(self) -> dict[str, str]:
@@ -101,11 +107,12 @@ class Checks:
         most = Decimal(self._expected.max_null_fraction)
         for name, nulls in self.nulls.items():
             if Decimal(nulls) > most * self.rows:
+                words, column = self.shown(name)
                 message = (
-                    f"column {name!r}: {nulls} of {self.rows} values are missing, but at most a fraction of"
+                    f"{words}: {nulls} of {self.rows} values are missing, but at most a fraction of"
                     f" {self._expected.max_null_fraction} may be (expectations.maxNullFraction)"
                 )
-                yield Problem(rule="TooManyNulls", message=message, column=name, count=nulls)
+                yield Problem(rule="TooManyNulls", message=message, column=column, count=nulls)
 
 
 class _Rule:
@@ -265,15 +272,19 @@ def _unsupported(field: pa.Field) -> Problem:
     return Problem(rule="UnsupportedType", message=message, column=field.name)
 
 
-def _nameless(name: str, found: Sequence[str]) -> Problem:
+def _missing_of_all(name: str, found: Sequence[str], advice: str | None, *, hint: bool) -> Problem:
+    """None of the declared columns is in a CSV file: what its first line holds is said to nobody."""
+    if advice is None and hint and difflib.get_close_matches(name, found, n=1):
+        advice = "one has a similar name: look at its spelling and capitals"
     message = (
-        f"column {name!r} is declared, but neither it nor any other that is declared is among the {len(found)} columns"
-        " of the data: does the data begin with a header line?"
+        f"column {name!r} is declared, but not in the data, which has {len(found)} columns, none of them declared;"
+        f" {advice or 'look whether there is a header line'}"
     )
     return Problem(rule="MissingColumn", message=message, column=name)
 
 
-def _missing(name: str, found: Sequence[str], near: Sequence[str]) -> Problem:
+def _missing(name: str, found: Sequence[str], *, hint: bool) -> Problem:
+    near = difflib.get_close_matches(name, found, n=3) if hint else []
     words = (
         f"the nearest are {', '.join(near)}" if near else f"the data has {len(found)} columns, none of a similar name"
     )

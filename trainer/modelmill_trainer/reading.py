@@ -5,6 +5,9 @@ what the Dataset declares.  Parquet and JSON columns come as they are typed.  No
 a batch is what a few megabytes of a file hold.
 """
 
+import csv
+import io
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,8 +28,13 @@ BLOCK_BYTES = 8 << 20  # of CSV; no row can be longer
 _BUFFER_BYTES = 64 << 20  # of all columns of a Parquet file together
 _PARQUET_MAGIC = b"PAR1"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # UTF-16
-_QUOTED = re.compile(rb'"[^"]*"')  # what a field holds delimits nothing, line ends included
-_DELIMITERS = {b";": "semicolons", b"\t": "tabs", b"|": "vertical bars"}
+# Numbers, times and truths: no names of columns, but where somebody numbers them.
+_VALUE = re.compile(
+    r"[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)(e[+-]?[0-9]+)?|[0-9]{4}-[0-9]{2}-[0-9]{2}([t ].*)?|true|false|nan",
+    re.IGNORECASE,
+)
+NO_HEADER = "the first line looks like a row of data: write a header line, if there is none"
+_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 class Source(NamedTuple):
@@ -61,14 +69,28 @@ def read(paths: Sequence[Path]) -> Source:
     return Source(schemas[0], formats[0] == "CSV", batches)
 
 
-def check_names(names: Sequence[str], where: str) -> None:
-    """TaskError where columns cannot be told apart by their names, or are too many."""
+def are_values(names: Sequence[str]) -> bool:
+    """Whether the first line of a CSV file looks like a row: then its fields are values, which are shown to nobody."""
+    return any(_VALUE.fullmatch(name.strip()) for name in names)
+
+
+def check_names(names: Sequence[str], where: str, *, header: bool = False) -> None:
+    """TaskError where columns cannot be told apart by their names, or are too many.
+
+    `header`: the names are the first line of a CSV file, which may be a row of data.
+    """
     if not names:
         raise malformed("NoColumns", f"{where}the source has no columns; write the data")
     if len(names) > MAX_COLUMNS:
         raise malformed("TooManyColumns", f"{where}{len(names)} columns; {MAX_COLUMNS} are allowed: leave some out")
     if len(set(names)) < len(names):
         doubled = min(name for name in set(names) if names.count(name) > 1)
+        if header and are_values(names):
+            places = [place for place, name in enumerate(names, 1) if name == doubled]
+            raise malformed(
+                "DuplicateColumn",
+                f"{where}columns {places[0]} and {places[1]} have the same name; {NO_HEADER}",
+            )
         raise malformed(
             "DuplicateColumn",
             f"{where}the column name {doubled!r} occurs {names.count(doubled)} times; rename",
@@ -109,14 +131,27 @@ def _format_of(path: Path, where: str) -> str:
 
 
 def _check_delimiter(text: bytes, where: str) -> None:
-    """TaskError where header and first row agree on a delimiter that is not ours, and the header has none of ours."""
-    lines = [line for line in _QUOTED.sub(b"", text).splitlines() if line.strip(b" ")][:2]
+    """TaskError where header and first row agree on a delimiter that is not ours, and do not agree on ours."""
+    head = text.decode(errors="replace")
+    if _are_alike(head, ","):
+        return
     for mark, name in _DELIMITERS.items():
-        if lines and b"," not in lines[0] and 0 < lines[0].count(mark) == lines[-1].count(mark):
+        if _are_alike(head, mark):
             raise malformed(
                 "DelimiterUnexpected",
                 f"{where}the source looks like CSV with {name} between the fields; write commas, and decimal points",
             )
+
+
+def _are_alike(text: str, delimiter: str) -> bool:
+    """Whether header and first row have equally many fields, and several; what is in quotes is one field."""
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    written = (line for line in lines if "".join(line).strip())
+    try:
+        widths = [len(line) for line in itertools.islice(written, 2)]
+    except csv.Error:
+        return False
+    return bool(widths) and widths[0] == widths[-1] > 1
 
 
 def _schema_of(path: Path, where: str, kind: str) -> pa.Schema:
@@ -130,7 +165,7 @@ def _schema_of(path: Path, where: str, kind: str) -> pa.Schema:
         names = found.names
     except UnicodeDecodeError as error:
         raise malformed("EncodingInvalid", f"{where}the header is not UTF-8; convert the file to UTF-8") from error
-    check_names(names, where)
+    check_names(names, where, header=kind == "CSV")
     return found.remove_metadata() if kind == "Parquet" else pa.schema([(name, pa.string()) for name in names])
 
 
@@ -258,10 +293,12 @@ def _text(
                 batch = rest.read_next_batch()
             except (StopIteration, pa.ArrowException):
                 break
-        name = rest.schema.names[position]
+        hidden = are_values(rest.schema.names)
+        name = None if hidden else rest.schema.names[position]
         raise malformed(
             "EncodingInvalid",
-            f"{where}column {name!r} has {count} fields that are not UTF-8; convert the file to UTF-8",
+            f"{where}column {position + 1 if hidden else repr(name)} has {count} fields that are not UTF-8; convert the"
+            " file to UTF-8",
             name,
             count,
             tuple(rows),

@@ -62,7 +62,7 @@ def snapshot(task: SnapshotTask) -> Report:
             raise
         opened.confirm()
         effects = drift.effects(previous, written.sample) if previous else {}
-        asked.raise_problems([*_repeated(path, task), *_drifted(effects, task)])
+        asked.raise_problems([*_repeated(path, task), *_drifted(effects, task, asked)])
         with phase("name", rows=asked.rows):
             profile = data_profile.encode(written.profile)
             shown = page.page(written.profile, previous, effects, written.version).encode()
@@ -162,18 +162,19 @@ def _repeated(path: Path, task: SnapshotTask) -> Iterator[Problem]:
         yield from repeated(path, task.expectations.unique_key)
 
 
-def _drifted(effects: dict[str, float], task: SnapshotTask) -> Iterator[Problem]:
+def _drifted(effects: dict[str, float], task: SnapshotTask, asked: checks.Checks) -> Iterator[Problem]:
     most = task.expectations.max_drift
     if most is None:
         return
     for name, effect in effects.items():
         # A key numbers the rows: it moves with every row that is added.
         if effect > Decimal(most) and name not in task.expectations.unique_key:
+            words, column = asked.shown(name)
             message = (
-                f"column {name!r} is distributed otherwise than in the previous version: an effect of {effect:.3f},"
+                f"{words} is distributed otherwise than in the previous version: an effect of {effect:.3f},"
                 f" above expectations.drift.maxEffect {most}; look whether the source is right, and allow more if it is"
             )
-            yield Problem(rule="Drifted", message=message, column=name)
+            yield Problem(rule="Drifted", message=message, column=column)
 
 
 def _rfc3339(moment: datetime) -> str:

@@ -72,19 +72,6 @@ def test_everything_that_is_wrong_is_told_at_once(store: StoreLocation, tmp_path
     assert "radius" in found[0].message
 
 
-def test_without_a_header_line_no_value_is_told(store: StoreLocation, tmp_path: Path) -> None:
-    source = csv(tmp_path / "data.csv", "jane@example.org,1970-01-01", ["joe@example.org,1980-01-01"])
-    found = _problems(store, source, Column("name", "String"), Column("born", "Timestamp"), extra_columns="Reject")
-    assert [(problem.rule, problem.column) for problem in found] == [
-        ("MissingColumn", "name"),
-        ("MissingColumn", "born"),
-    ]
-    assert found[0].message == (
-        "column 'name' is declared, but neither it nor any other that is declared is among the 2 columns of the data:"
-        " does the data begin with a header line?"
-    )
-
-
 def test_thousands_of_bad_rows_fit_a_report(store: StoreLocation, tmp_path: Path) -> None:
     source = csv(tmp_path / "data.csv", ",".join(f"c{i}" for i in range(100)), [",".join(["x"] * 100)] * 1000)
     answer = run(

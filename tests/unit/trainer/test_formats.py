@@ -105,6 +105,31 @@ def test_a_file_that_is_not_well_formed(
     assert not answer.retryable
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'name;note\nana;"a;b"\n',
+        b'"na;me";note\nana;b\n',
+        b'name;"a, b"\nana;c\n',
+        b'name;note\n"ana\nb;c";d\n',
+        b"\n\nname;note\nana;b\n",
+        b"\r\n \r\nname;note\r\n\r\nana;b\r\n",
+        b"name;note\rana;b\r",
+        b"name;note\n",
+    ],
+)
+def test_a_wrong_delimiter_is_seen_behind_quotes_and_blank_lines(
+    store: StoreLocation, tmp_path: Path, content: bytes
+) -> None:
+    answer = _take(store, tmp_path, content)
+    assert (answer.reason, "semicolons" in answer.message) == ("DelimiterUnexpected", True)
+
+
+@pytest.mark.parametrize("content", [b'"a;b"\n"c;d"\n', b'a\n"c;d"\n', b'"a;b",c\n"d;e",f\n', b"a|b,c\nd|e,f\n"])
+def test_a_mark_within_a_field_is_no_delimiter(store: StoreLocation, tmp_path: Path, content: bytes) -> None:
+    assert _take(store, tmp_path, content).ok
+
+
 def test_a_zip_archive_is_named(store: StoreLocation, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
         archive.writestr("data.csv", TEXT)
