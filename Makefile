@@ -26,7 +26,7 @@ $(VENV)/installed: requirements/dev.txt pyproject.toml
 demo: ## from kubectl apply to a prediction and a second version, on a local cluster
 	@$(PYTHON) hack/demo
 
-test: ## all tests: checks, unit, a real API server, end to end on a real cluster
+test: ## checks, unit, model check, a real API server, end to end on a real cluster; not in it: mutants, chaos, fuzz
 	@hack/test
 
 unit: $(VENV)/installed ## unit tests

@@ -49,8 +49,8 @@ class Clock:
     def __call__(self) -> datetime:
         return self._now
 
-    def wait(self) -> None:
-        self._now += PAUSE
+    def wait(self, time: timedelta = PAUSE) -> None:
+        self._now += time
 
 
 class Mortal(Api):

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from modelmill.api.schema import API_VERSION
 from modelmill.core import conditions
 from modelmill.core.conditions import timestamp
+from modelmill.core.jobs import TASK_ANNOTATION
 from modelmill.core.resources import CHILDREN, OWN, TYPES, Manifest, ResourceType
 from modelmill.core.serving import VERSION_LABEL
 from modelmill.shell.api import Api, ApiError
@@ -31,7 +32,8 @@ _REPORTS: dict[str, report.Result] = {  # by the end of the Job's name
     "verify": report.VerificationResult(ARTIFACT, (), (), 100),
 }
 _GO = ("ModelDeployment", "ModelVersion")  # kinds that are deleted in this life, and their children with them
-SHOWN = (*(resource.kind for resource in OWN), "Job", "Deployment", "Service", "NetworkPolicy")
+_CHILDREN = ("Job", "Deployment", "Service", "NetworkPolicy", "ConfigMap")
+SHOWN = (*(resource.kind for resource in OWN), *_CHILDREN)
 
 
 class View:
@@ -88,7 +90,8 @@ class Life:
 
     async def _list(self, resource: ResourceType) -> list[dict[str, Any]]:
         answer = await self._send("GET", resource.path(self.namespace))
-        found: list[dict[str, Any]] = answer["items"]
+        # Each namespace has a ConfigMap of Kubernetes' own.
+        found: list[dict[str, Any]] = [m for m in answer["items"] if m["metadata"]["name"] != "kube-root-ca.crt"]
         return found
 
     async def _send(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
@@ -132,7 +135,7 @@ class Life:
 
     async def play(self) -> bool:
         """Everything that they have to do now; whether that was anything."""
-        view = await self.view((*_GO, "Job", "Deployment", "Service", "NetworkPolicy"))
+        view = await self.view((*_GO, *_CHILDREN))
         uids = {manifest["metadata"]["uid"] for kind in _GO for manifest in view.all(kind)}
         acted = False
         for (kind, name), manifest in view.objects.items():
@@ -245,9 +248,10 @@ class Life:
     def _deployment(self, **more: Any) -> dict[str, Any]:
         return {"model": {"name": "triage"}, "revisionHistoryLimit": 1, **more}
 
-    async def train(self, name: str, workers: int = 1) -> None:
+    async def train(self, name: str, **more: Any) -> None:
         spec = {
-            "workers": workers,
+            "workers": 1,
+            **more,
             "modelRef": {"name": "triage"},
             "data": {"datasetRef": {"name": "tumours"}, "target": "benign"},
             "estimator": {"steps": [{"name": "lr", "class": "sklearn.linear_model.LogisticRegression"}]},
@@ -299,20 +303,14 @@ def _unscaled(deployment: Manifest) -> bool:
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _REVISION = re.compile(r"^triage-[0-9a-f]{8}$")
+_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _KEPT = ("name", "labels", "annotations", "generation", "ownerReferences")
 
 
 def picture(view: View, namespace: str) -> dict[str, Any]:
     """What exists, without what is another in each life: UIDs and what is named by them, times, addresses, and who of
     two runs was first."""
-    names = {namespace: "NAMESPACE"}
-    for (kind, name), manifest in view.objects.items():
-        names[manifest["metadata"]["uid"]] = f"UID of {kind} {name}"
-        if kind == "TrainingJob" and (manifest.get("status") or {}).get("modelVersion"):
-            names[name] = f"run of {manifest['status']['modelVersion']}"
-        if kind == "Deployment":
-            (container,) = manifest["spec"]["template"]["spec"]["containers"]
-            names[name.rpartition("-")[2]] = f"{manifest['metadata']['labels'][VERSION_LABEL]} {container['resources']}"
+    names = _names(view, namespace)
     kept = {}
     for (kind, name), manifest in view.objects.items():
         metadata = {key: manifest["metadata"][key] for key in _KEPT if key in manifest["metadata"]}
@@ -320,11 +318,33 @@ def picture(view: View, namespace: str) -> dict[str, Any]:
         for address in ("clusterIP", "clusterIPs"):
             spec.pop(address, None)
         kept[f"{kind}/{name}"] = {"metadata": metadata, "spec": spec, "status": manifest.get("status")}
+        if "data" in manifest:
+            kept[f"{kind}/{name}"]["data"] = manifest["data"]
     text = _TIME.sub("TIME", json.dumps(kept))
     for name in sorted(names, key=len, reverse=True):
         text = text.replace(name, json.dumps(names[name])[1:-1])
-    result: dict[str, Any] = json.loads(text)
+    result: dict[str, Any] = json.loads(_UID.sub("UID of what is gone", text))
     return result
+
+
+def _names(view: View, namespace: str) -> dict[str, str]:
+    """What is another in each life, and what it is."""
+    names = {namespace: "NAMESPACE"}
+    for (kind, name), manifest in view.objects.items():
+        names[manifest["metadata"]["uid"]] = f"UID of {kind} {name}"
+        if kind == "Service" and manifest["spec"].get("clusterIP", "None") != "None":
+            names[manifest["spec"]["clusterIP"]] = f"address of {name}"
+        if kind == "TrainingJob" and (manifest.get("status") or {}).get("modelVersion"):
+            names[name] = f"run of {manifest['status']['modelVersion']}"
+        if kind == "Deployment":
+            (container,) = manifest["spec"]["template"]["spec"]["containers"]
+            names[name.rpartition("-")[2]] = f"{manifest['metadata']['labels'][VERSION_LABEL]} {container['resources']}"
+        if (kind, name) == ("Job", "default-collect"):  # the digest of a task that names the Workspace's UID
+            names[manifest["metadata"]["annotations"][TASK_ANNOTATION]] = "task of the collection"
+    for deployment in view.all("ModelDeployment"):
+        for former in (deployment.get("status") or {}).get("history", ()):
+            names.setdefault(former["revision"], f"revision of version {former['version']}")
+    return names
 
 
 def once(objects: Iterable[tuple[str, str]]) -> Counter[tuple[str, str]]:

@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from incarnation import Clock, Incarnation, Killed, Mortal, connection
@@ -27,6 +27,7 @@ class Lived:
     created: list[tuple[str, str]]
     deleted: list[tuple[str, str]]
     deaths: int
+    begun: list[int] = field(default_factory=list)  # writes of the present process when each step began
 
     def differs(self, other: "Lived") -> list[str]:
         """In what it is not the other one; [] where it is."""
@@ -51,23 +52,23 @@ class Place:
         self._free: list[str] = []
         self.namespaces: list[str] = []
 
-    async def live(self, *lives_for: int) -> Lived:
+    async def live(self, *lives_for: int, of: type[Life] = Life) -> Lived:
         """A life in which the operator's processes live for so many writes each, and then one without end."""
         async with self._slots:
             if not self._free:
                 self._free.append(f"crash-{os.getpid()}-{next(_numbers)}")
                 self.namespaces += self._free
             namespace = self._free.pop()
-            lived = await _live(await connection(self._config), namespace, [*lives_for, None])
+            lived = await _live(await connection(self._config), namespace, of, [*lives_for, None])
             self._free.append(namespace)
             return lived
 
 
-async def _live(credentials: Credentials, namespace: str, lives_for: list[int | None]) -> Lived:
+async def _live(credentials: Credentials, namespace: str, of: type[Life], lives_for: list[int | None]) -> Lived:
     clock, lived = Clock(), Lived([], [], [], [], 0)
     async with contextlib.AsyncExitStack() as stack:
         # What the surroundings do is no write of the operator's.
-        life = Life(await stack.enter_async_context(Mortal(credentials)), namespace, clock)
+        life = of(await stack.enter_async_context(Mortal(credentials)), namespace, clock)
         await life.begin()
 
         async def born() -> tuple[Mortal, Incarnation]:
@@ -81,6 +82,7 @@ async def _live(credentials: Credentials, namespace: str, lives_for: list[int | 
 
         api, operator = await born()
         for step in life.steps():
+            lived.begun.append(len(api.applied))
             await step.act()
             for _ in range(ROUNDS):
                 try:

@@ -195,6 +195,46 @@ def test_who_needs_a_kind_that_may_not_be_read_waits_and_the_others_go_on(
     eventually(lambda: operator.ready() == (200, "ok, active\n"), "all is well", 40, operator.text)
 
 
+def test_a_job_that_may_not_be_deleted_is_said_and_the_right_to_it_is_enough(
+    kubectl: Kubectl, restricted: tuple[Operator, Audit, Callable[..., None]]
+) -> None:
+    operator, _, grant = restricted
+    grant(["create", "get", "list", "watch"], "jobs", "batch")
+    operator.start().active()
+    kubectl.apply(workspace())
+    eventually(lambda: kubectl.list("job"), "the Workspace's Job", 30, operator.text)
+    elsewhere = {"store": {"uri": "s3://models", "endpoint": "http://store:7071"}}
+    kubectl.apply(workspace() | {"spec": elsewhere})
+    kubectl.wait_for("wsp", "default", "Stalled", reason="ChildRefused", seconds=30)
+    assert "the deletion of Job default-preflight is refused" in kubectl.condition("wsp", "default", "Ready")["message"]
+    assert operator.ready() == (200, "ok, active\n")
+    (former,) = kubectl.list("job")
+    grant(["create", "delete", "get", "list", "watch"], "jobs", "batch")
+    kubectl.wait_for(
+        "wsp", "default", "Stalled", reason="Unschedulable", seconds=90
+    )  # its new Job, as there are no nodes
+    assert former["metadata"]["uid"] not in {job["metadata"]["uid"] for job in kubectl.list("job")}
+
+
+def test_without_a_right_to_the_lease_no_replica_is_ready_and_the_right_to_it_is_enough(
+    installed: Kubectl, restricted: tuple[Operator, Audit, Callable[..., None]]
+) -> None:
+    operator, *_ = restricted
+    rules = json.loads(installed.output("get", "role", NAME, "-o", "json"))["rules"]
+    try:
+        installed.run("patch", "role", NAME, "--type=merge", "-p", json.dumps({"rules": []}))
+        operator.start()
+        eventually(lambda: "the Role" in operator.ready()[1], "it is said", 40, operator.text)
+        code, text = operator.ready()
+        assert code == 503
+        assert text.startswith("standby\n")
+        assert operator.text().count("see that the Role") == 1
+    finally:
+        installed.run("patch", "role", NAME, "--type=merge", "-p", json.dumps({"rules": rules}))
+    operator.active()
+    assert operator.ready() == (200, "ok, active\n")
+
+
 @pytest.mark.parametrize("nonsense", ANSWERS)
 async def test_the_others_go_on_where_the_api_server_answers_nonsense_for_one_kind(
     config: str, kubectl: Kubectl, tmp_path: Path, nonsense: str, capsys: pytest.CaptureFixture[str]

@@ -337,6 +337,7 @@ CHILDREN: dict[str, dict[str, Any]] = {
         "apiVersion": "batch/v1",
         "spec": {"suspend": True, "template": {"spec": {**TEMPLATE["spec"], "restartPolicy": "Never"}}},
     },
+    "ConfigMap": {"apiVersion": "v1", "data": {"routes.json": "{}"}},
 }
 MADE = {"app.kubernetes.io/managed-by": "modelmill"}
 NOT_OURS = "was not made for an object of Modelmill"
@@ -381,7 +382,7 @@ def all_powerful(children: Kubectl) -> Kubectl:
     """The operator has every right to these kinds there, so that only the policy can refuse."""
     account = {"kind": "ServiceAccount", "name": "modelmill-operator", "namespace": LEASE_NAMESPACE}
     groups = ["", "apps", "batch", "networking.k8s.io"]
-    resources = ["deployments", "services", "networkpolicies", "jobs"]
+    resources = ["deployments", "services", "networkpolicies", "jobs", "configmaps"]
     children.apply(*role("all-powerful", account, {"apiGroups": groups, "resources": resources, "verbs": ["*"]}))
     eventually(
         lambda: operator_asks(children, "delete", "service", "ours") == "", "the operator's rights are known", 20

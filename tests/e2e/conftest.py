@@ -84,12 +84,23 @@ def team(system: Kubectl) -> Iterator[Kubectl]:
 def operator_log(system: Kubectl) -> Iterator[None]:
     """No test may leave an error in the operator's log that nobody expected."""
     yield
-    for line in system.output("logs", "-l", OPERATOR_PODS, "--tail=-1").splitlines():
+    for line in _operator_lines(system):
+        assert "Traceback (most recent call last)" not in line, line
         if not line.startswith("{"):
             continue
         entry = json.loads(line)
         assert entry["level"] not in ("error", "critical"), line
         assert "exception" not in entry, line
+
+
+def _operator_lines(system: Kubectl) -> Iterator[str]:
+    """What the operator's containers have written, those before a restart included."""
+    for pod in system.list("pod", OPERATOR_PODS):
+        restarted = any(c["restartCount"] for c in pod["status"].get("containerStatuses", ()))
+        for more in ((), ("--previous",)) if restarted else ((),):
+            # A pod may be gone by now.
+            words = ("logs", pod["metadata"]["name"], "--tail=-1", *more)
+            yield from system.run(*words, check=False).stdout.splitlines()
 
 
 def training(name: str, **changes: Any) -> dict[str, Any]:

@@ -75,6 +75,9 @@ class Live:
     def all(self, kind: str) -> list[dict[str, Any]]:
         return [self._objects.manifests[n] for n in self._numbers if n and self.kind_of(n) == kind]
 
+    def everything(self) -> dict[Slot, dict[str, Any]]:
+        return {self._objects.slots[self._objects.slot_of[n]]: self._objects.manifests[n] for n in self._numbers if n}
+
     def kind_of(self, number: int) -> str:
         return self._objects.slots[self._objects.slot_of[number]][0]
 
@@ -554,11 +557,13 @@ class Cluster:
             yield f"{told}, but the answer is lost", self._flying(applied, controller, give_up), number
             yield f"{told} fails", self._flying(state, controller, give_up), NOTHING
             if isinstance(write, Delete):
-                kept = self._flying(self._leaving(state, slot), controller, carry_on)
+                kept = self._flying(self._accepted(self._leaving(state, slot), controller, slot), controller, carry_on)
                 yield f"{told}, which a finalizer keeps", self.delivered(kept, slot), number
-            if isinstance(write, Create) and TYPES[write.manifest["kind"]].owned:
-                entry = ("refused", write.manifest["kind"], write.manifest["metadata"]["name"])
-                refused = self._flying(state, controller, give_up)
+            if isinstance(write, Delete) or (isinstance(write, Create) and TYPES[write.manifest["kind"]].owned):
+                entry = ("refused", *self.objects.slots[slot])
+                # Where that is known, the plan says so, and goes on.
+                again = entry in self._known[state.known[controller]]
+                refused = self._flying(state, controller, carry_on if again else give_up)
                 yield f"{told} is refused", self._add_known(refused, controller, entry), NOTHING
 
     def _leaving(self, state: State, slot: int) -> State:
@@ -590,6 +595,11 @@ class Cluster:
     def _add_known(self, state: State, controller: int, entry: tuple[str, str, str]) -> State:
         return self._knowing(state, controller, self._known[state.known[controller]] | {entry})
 
+    def _accepted(self, state: State, controller: int, slot: int) -> State:
+        """What was refused of this child is not any more."""
+        known, entry = self._known[state.known[controller]], ("refused", *self.objects.slots[slot])
+        return self._knowing(state, controller, known - {entry}) if entry in known else state
+
     def _slot_of(self, planned: WriteOf) -> int:
         match planned.write:
             case Delete(kind=kind, name=name):
@@ -619,6 +629,7 @@ class Cluster:
         broken = self._broken_guard(state, number, write.guards)
         if broken is not None:
             return f"no longer so: {broken}", None
+        state = self._accepted(state, planned.controller, slot)
         if isinstance(write, Delete):
             return "", state if live["metadata"].get("deletionTimestamp") else self._put(state, slot, 0)
         return "", self._put(state, slot, self._merged_spec(existing, number, write))
@@ -639,9 +650,8 @@ class Cluster:
         if broken is not None:
             return f"no longer so: {broken}", None
         if not existing or not self.weakness.create_only:
-            known = self._known[state.known[controller]] - {("refused", kind, name)}
             state = self._put(state, slot, self._named(state, slot, self._template(planned)))
-            return "", self._knowing(state, controller, known)
+            return "", self._accepted(state, controller, slot)
         live = self.objects.manifests[existing]
         if TYPES[kind].owned and is_former(live, self.controllers[controller][1], planned.uid):
             return "one of a former object is being cleaned up", None

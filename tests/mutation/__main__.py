@@ -3,7 +3,7 @@
 python -m tests.mutation                  all; goes on where it was stopped, if nothing changed since
 python -m tests.mutation --again          only those that are new, or survived last time and are not listed
 python -m tests.mutation --only NAME      those of a module or of one of its functions, or of several (trainingjob
-                                          progress._decimals); nothing is kept of it
+                                          progress._decimals strategies); nothing is kept of it
 """
 
 import argparse
@@ -28,6 +28,12 @@ VERDICTS = ROOT / "build" / "mutants.json"
 LEAST = 0.95  # of the mutants that are not equivalent
 OPTIONS = ["-s", "-q", "--tb=no", "--assert=plain", "-p", "no:cacheprovider", str(TESTS)]
 BROKEN = 3  # how a process ends that could not even install the mutant
+# The file that is named after a module is the most likely to notice its mutants; of these it is another one.
+TEST_OF = {
+    "rollout": "test_progressive_delivery",
+    "routing": "test_progressive_delivery",
+    "strategies": "test_verdicts",
+}
 SECONDS = 20  # of CPU: a mutant that takes longer runs for ever
 
 
@@ -45,8 +51,9 @@ class Trial:
         gc.collect()
         gc.freeze()  # a process that is forked has nothing of it to look through
         for mutant in self.suspects:
-            # The file that is named after the module is the most likely to notice.
-            items = sorted(session.items, key=lambda item: item.path.stem != f"test_{mutant.module}")
+            module = mutant.module.partition(".")[0]
+            first = TEST_OF.get(module, f"test_{module}")
+            items = sorted(session.items, key=lambda item: item.path.stem != first)
             self.verdict(mutant, _noticed(session, items, mutant))
         return True
 
@@ -97,7 +104,8 @@ def main(arguments: list[str]) -> int:
     only = frozenset(asked.only)
     begun = time.monotonic()
     modules = {name.partition(".")[0] for name in only}
-    paths = [path for path in sorted(mutants.CORE.glob("*.py")) if not only or path.stem in modules]
+    files = sorted(mutants.CORE.rglob("*.py"))
+    paths = [path for path in files if not only or mutants.name_of(path).partition(".")[0] in modules]
     found = [mutants.of_module(path) for path in paths]
     everything = [mutant for of_file, _ in found for mutant in of_file if _is_asked(mutant.change, only)]
     print(f"{len(everything):,} mutants; {sum(left for _, left in found)} that only change a sentence are left out")
@@ -130,7 +138,7 @@ def main(arguments: list[str]) -> int:
 
 def _is_asked(change: str, only: frozenset[str]) -> bool:
     name = change.partition("\n")[0]
-    return not only or name in only or name.partition(".")[0] in only
+    return not only or any(name == wanted or name.startswith(f"{wanted}.") for wanted in only)
 
 
 def _state() -> str:

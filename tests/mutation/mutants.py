@@ -32,7 +32,7 @@ _PROPERTY, _HIDDEN = "    @property\n", "    # property\n"
 class Mutant:
     """One change to one function, or to what a module does when it is imported."""
 
-    module: str
+    module: str  # below core: "model", "strategies.canary", and "strategies" for the package's own
     function: str  # as in the module: "observe", "Observed.get"; of a field its class, of a constant nothing
     number: int  # among those of the module
     at_import: bool
@@ -64,7 +64,7 @@ class Mutant:
             return
         module = sys.modules[f"modelmill.core.{self.module}"]
         made: dict[str, Any] = {}
-        exec(compile(self.after, str(CORE / f"{self.module}.py"), "exec"), vars(module), made)  # noqa: S102
+        exec(compile(self.after, str(module.__file__), "exec"), vars(module), made)  # noqa: S102
         target: Any = module
         for part in self.function.split("."):
             target = getattr(target, part)
@@ -83,10 +83,22 @@ class _Instead(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         self.name, self.source = name, source
 
     def find_spec(self, fullname: str, *_: object) -> importlib.machinery.ModuleSpec | None:
-        return importlib.util.spec_from_loader(fullname, self) if fullname == self.name else None
+        if fullname != self.name:
+            return None
+        folder = CORE.parent.parent.joinpath(*fullname.split("."))
+        spec = importlib.util.spec_from_loader(fullname, self, is_package=folder.is_dir())
+        if spec is not None and folder.is_dir():
+            spec.submodule_search_locations = [str(folder)]  # its other modules stay as they are
+        return spec
 
     def get_source(self, fullname: str) -> str:  # noqa: ARG002
         return self.source
+
+
+def name_of(path: Path) -> str:
+    """The name of a file's module, below core."""
+    parts = path.relative_to(CORE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def of_module(path: Path) -> tuple[list[Mutant], int]:
@@ -110,7 +122,7 @@ def of_module(path: Path) -> tuple[list[Mutant], int]:
         if around not in texts:
             texts[around] = _text(module, around)
         mutate = partial(_mutated, module, around, mutation)
-        found.append(Mutant(path.stem, name, len(found) + 1, whole, texts[around], mutate))
+        found.append(Mutant(name_of(path), name, len(found) + 1, whole, texts[around], mutate))
     return found, sentences
 
 

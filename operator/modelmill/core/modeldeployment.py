@@ -270,7 +270,9 @@ def _told(facts: Facts, decision: Decision, serves: str | None, now: datetime) -
         now,
     )
     told = tuple(write for write in told if not _is_foreign(facts, write))
-    last = ended.last(known.settings, known.progress, course, facts.running, serves, decision.serving, now)
+    # The Service may have moved already, and the status not been written then.
+    served = facts.history[0].revision if facts.history else serves
+    last = ended.last(known.settings, known.progress, course, facts.running, served, decision.serving, now)
     return replace(decision, last=last, told=told, requeue_after=_soonest(decision.requeue_after, again))
 
 

@@ -55,7 +55,8 @@ class Observed:
     """A frozen snapshot: the object, everything that it depends on, and what stands in its way.
 
     `related` has one entry for each key that the kind's `depends` names.  `foreign` are (kind, name) of
-    children that exist and are not ours; `refused` are (kind, name, message) of children that the API server refused.
+    children that exist and are not ours; `refused` are (kind, name, message) of children that the API server refused
+    to have made, changed or deleted.
     `measured` has what pods of `related` answered last, by their UIDs; who never answered is not in it.  `baseline` has
     what they had answered when the window that is open began.
     """
@@ -184,13 +185,15 @@ class Create:
 class Apply:
     """Server-side apply fields of an object that exists with this UID, if every guard holds.
 
-    `unchanged`: and only if nobody changed it since the snapshot.
+    `unchanged`: and only if nobody changed it since the snapshot.  `spared`: nothing depends on it; where the API
+    server refuses it, one goes on without.
     """
 
     manifest: Manifest
     uid: str
     guards: Guards = ()
     unchanged: bool = False
+    spared: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,6 +227,13 @@ class Record:
 
 
 Write = Create | Apply | Delete | SetStatus | Record
+
+
+def target(write: Create | Apply | Delete) -> tuple[str, str]:
+    """Kind and name of the object that it writes."""
+    if isinstance(write, Delete):
+        return write.kind, write.name
+    return write.manifest["kind"], write.manifest["metadata"]["name"]
 
 
 @dataclass(frozen=True)
@@ -275,23 +285,19 @@ REFUSED_RETRY = timedelta(minutes=1)
 
 
 def _with_refusals(observed: Observed, outcome: Outcome) -> Outcome:
-    """The outcome, saying so where the API server refuses a child that is still wanted."""
-    wanted = {
-        (write.manifest["kind"], write.manifest["metadata"]["name"])
-        for write in outcome.writes
-        if isinstance(write, Create | Apply)
-    }
+    """The outcome, saying so where the API server refuses a write of a child that is still to be made."""
+    deleted = {target(write) for write in outcome.writes if isinstance(write, Delete)}
+    wanted = deleted | {target(write) for write in outcome.writes if isinstance(write, Create | Apply)}
     refused = next((r for r in observed.refused if (r[0], r[1]) in wanted), None)
     if refused is None:
         return outcome
-    message = f"{refused[0]} {refused[1]} is refused: {refused[2]}"
+    headline = outcome.headline[0] if outcome.headline else "Ready"
+    if headline == "Succeeded" and any(c.type == headline and c.status != "Unknown" for c in outcome.conditions):
+        return replace(outcome, requeue_after=REFUSED_RETRY)  # the end stays said, whatever it leaves behind
+    kind, name, why = refused
+    message = f"{'the deletion of ' if (kind, name) in deleted else ''}{kind} {name} is refused: {why}"
     said: dict[str, Condition] = {
-        outcome.headline[0]: Condition(
-            outcome.headline[0],
-            "Unknown" if outcome.headline[0] == "Succeeded" else "False",
-            "ChildRefused",
-            message,
-        ),
+        headline: Condition(headline, "Unknown" if headline == "Succeeded" else "False", "ChildRefused", message),
         "Reconciling": Condition("Reconciling", "False", "ChildRefused"),
         "Stalled": Condition("Stalled", "True", "ChildRefused", message),
     }

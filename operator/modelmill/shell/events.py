@@ -1,4 +1,4 @@
-"""Events: written when nothing else waits, as they are for people; the objects' states are what counts.
+"""Events: written when nothing else waits or is under way, as they are for people; the objects' states are what counts.
 
 How many an object may have is bounded, too: one that flaps must not fill etcd with its story.
 """
@@ -29,7 +29,7 @@ BURST = 25
 REFILL_SECONDS = 300.0
 _MANY = 4096  # objects that are remembered, before those that have their full number again are forgotten
 _NOTE = 1024  # bytes
-_PATIENCE = 30.0  # seconds after which it is written whatever else waits
+_PATIENCE = 30.0  # seconds after which it is written whatever else there is to do
 _GIVEN_UP = 120.0  # seconds after which it is not, where the API server does not answer
 _MOST = 5000  # that wait
 _LOOK, _PAUSE = 0.1, 1.0  # seconds
@@ -45,7 +45,7 @@ class Recorder:
     """Takes Events at once, and writes them one by one."""
 
     def __init__(self, api: Api, fence: Fence, identity: str, busy: Callable[[], bool] = lambda: False) -> None:
-        """`busy` tells whether objects wait to be reconciled."""
+        """`busy` tells whether objects are reconciled, or wait to be."""
         self._api = api
         self._fence = fence
         self._identity = identity

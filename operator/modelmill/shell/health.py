@@ -1,13 +1,14 @@
 """Health: what the kubelet, Prometheus and a curious person are told, and it is the truth.
 
-/healthz  200 while the process makes progress: nothing waits in the queue for minutes
-/readyz   200 once this replica does its work, or could take it over; else 503 with what is wrong.  A kind of ours that
+/healthz  200 while the process makes progress: objects that wait are taken, and none is held for minutes
+/readyz   200 once this replica does its work, or could take it over; else 503 with what is wrong: without a right to
+          the lease, for one, no replica ever will.  A kind of ours that
           cannot be read or written, or a kind that is missing or forbidden, is named, and no reason to be unready: who
           does not depend on it goes on
 /metrics  Prometheus
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from aiohttp import web
@@ -29,8 +30,16 @@ def _does_without(watched: Watched) -> bool:
 class Health:
     """Answers for one operator process."""
 
-    def __init__(self, queue: WorkQueue[ObjectKey], watched: Sequence[Watched], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        queue: WorkQueue[ObjectKey],
+        watched: Sequence[Watched],
+        metrics: Metrics,
+        no_lease: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """`no_lease` tells why nobody gets the lease until somebody mends it."""
         self._queue = queue
+        self._no_lease = no_lease
         self._watched = watched
         self._metrics = metrics
         self._unwritable: dict[str, str] = {}
@@ -50,7 +59,8 @@ class Health:
 
     def problems(self) -> list[str]:
         """What keeps this replica from doing its work."""
-        found = []
+        no_lease = self._no_lease()
+        found = [no_lease] if no_lease is not None else []
         for watched in self._watched:
             if watched.problem is not None and _does_without(watched):
                 continue
@@ -76,8 +86,9 @@ class Health:
         return runner
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        if self.leading and self._queue.oldest > STUCK_SECONDS:
-            return web.Response(status=503, text=f"an object waits since {self._queue.oldest:.0f} s\n")
+        if self.leading and self._queue.stuck > STUCK_SECONDS:
+            said = f"nothing was taken from the queue, or a worker holds an object, for {self._queue.stuck:.0f} s\n"
+            return web.Response(status=503, text=said)
         return web.Response(text="ok\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:

@@ -87,6 +87,7 @@ class Elector:
         self._identity = identity
         self._seen: tuple[str, float] | None = None  # the holder's last renewal, and when we saw it first
         self._renewed: dict[str, Any] | None = None  # the lease as we wrote it last, while nothing else was heard
+        self.problem: str | None = None  # why nobody gets the lease until somebody mends it
 
     async def acquire(self) -> None:
         """Wait until the lease is ours."""
@@ -118,14 +119,38 @@ class Elector:
         lease, self._renewed = self._renewed, None  # after any failure it is read anew
         try:
             async with asyncio.timeout(DEADLINE / 2):
-                return await self._try(lease)
+                ours = await self._try(lease)
+            self._hindered(None)
+            return ours
         except ApiError as error:
-            if error.code != 409:  # 409: another was faster
+            why = self._why_refused(error)
+            if why is not None:
+                self._hindered(why)
+            elif error.code != 409:  # 409: another was faster
                 logger.warning("the lease cannot be written: %s", error)
         except (aiohttp.ClientError, TimeoutError, OSError, InvalidObjectError) as error:
             logger.warning("the lease cannot be reached: %s: %s", type(error).__name__, error)
         self._seen = None
         return False
+
+    def _why_refused(self, error: ApiError) -> str | None:
+        """Why the lease cannot be had, where it is not for the moment only."""
+        lease = f"the lease {self._name} in namespace {self._namespace}"
+        if error.code == 403:
+            return (
+                f"{lease} is refused: see that the Role and the RoleBinding modelmill-operator are there, and grant"
+                f" create, get and update on leases (manifests/operator/rbac.yaml): {error.message}"
+            )
+        if error.code == 404:
+            return f"{lease} has no namespace: create it, or name another by --lease-namespace: {error.message}"
+        return None
+
+    def _hindered(self, why: str | None) -> None:
+        if why is not None and self.problem is None:
+            logger.warning("%s", why, extra={"identity": self._identity})
+        elif why is None and self.problem is not None:
+            logger.info("the lease can be had again", extra={"identity": self._identity})
+        self.problem = why
 
     async def _get(self) -> dict[str, Any] | None:
         lease = await self._api.get(LEASES, self._namespace, self._name)

@@ -77,8 +77,8 @@ class Process:
         self._metrics = metrics
         self._unserved: set[str] = set()  # kinds that were not there when kopf looked for them
         self._anew = asyncio.Event()  # kopf has to watch everything anew
-        self.health = Health(self.queue, everything, metrics)
-        self._events = Recorder(api, fence, identity, lambda: len(self.queue) > 0)
+        self.health = Health(self.queue, everything, metrics, lambda: self._elector.problem)
+        self._events = Recorder(api, fence, identity, lambda: self.queue.busy)
         executor = Executor(api, self.cache, fence, self.wake_behind, self._events, self.health.hindered)
         self._reconciler = Reconciler(CONTROLLERS, api, self.cache, self.queue, executor, metrics, usable=self._usable)
         self._collector = Collector(self.cache, self.wake_soon, metrics, utc_now)

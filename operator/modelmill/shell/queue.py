@@ -28,7 +28,8 @@ class WorkQueue(Generic[Item]):
         self._ready: asyncio.PriorityQueue[tuple[int, int, Item]] = asyncio.PriorityQueue()  # place, number, item
         self._queued: dict[Item, float] = {}  # item -> since when
         self._behind: set[Item] = set()  # of those
-        self._processing: set[Item] = set()
+        self._processing: dict[Item, float] = {}  # item -> since when
+        self._taken = 0.0  # when one was taken last
         self._again: dict[Item, bool] = {}  # whether it goes first
         self._later: list[tuple[float, int, Item]] = []
         self._due: dict[Item, float] = {}
@@ -46,6 +47,22 @@ class WorkQueue(Generic[Item]):
     def oldest(self) -> float:
         """Seconds that the longest waiting item has been waiting; 0 where none does."""
         return monotonic() - min(self._queued.values()) if self._queued else 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether items wait or are processed."""
+        return bool(self._queued or self._processing)
+
+    @property
+    def stuck(self) -> float:
+        """Seconds without progress: none was taken though some waited, or one is processed; the longer of both.
+
+        How long an item waits says nothing: much may be declared at once, and others go first.
+        """
+        now = monotonic()
+        untaken = now - max(self._taken, min(self._queued.values())) if self._queued else 0.0
+        held = now - min(self._processing.values()) if self._processing else 0.0
+        return max(untaken, held)
 
     def add(self, item: Item) -> None:
         """Process the item as soon as a worker is free."""
@@ -99,13 +116,13 @@ class WorkQueue(Generic[Item]):
         del self._queued[item]
         self._behind.discard(item)
         self._due.pop(item, None)
-        self._processing.add(item)
+        self._processing[item] = self._taken = monotonic()
         self._idle.clear()
         return item
 
     def done(self, item: Item) -> None:
         """The worker has finished with the item."""
-        self._processing.discard(item)
+        self._processing.pop(item, None)
         if not self._processing:
             self._idle.set()
         goes_first = self._again.pop(item, None)

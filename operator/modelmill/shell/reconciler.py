@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 import aiohttp
+from pydantic import ValidationError
 
 from modelmill.core.controller import Controller
 from modelmill.core.resources import TYPES
@@ -21,6 +22,7 @@ from modelmill.shell.queue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
+UNREADABLE_PAUSE = 60.0  # seconds until an object of another version's shape is tried again; an edit is at once
 UNUSABLE_PAUSE = 5.0  # seconds until it is looked again whether a kind can be read; that costs no request
 
 
@@ -76,6 +78,10 @@ class Reconciler:
             except (aiohttp.ClientError, TimeoutError, OSError, InvalidObjectError) as error:
                 outcome = "error"
                 self._again(key, error)
+            except ValidationError as error:
+                outcome = "unreadable"
+                logger.warning("%s", unreadable(error), extra=about(key))
+                self._queue.add_rate_limited(key, at_least=UNREADABLE_PAUSE)
             except Exception:
                 outcome = "panic"
                 logger.exception("the core failed; this is a bug", extra=about(key))
@@ -105,8 +111,37 @@ class Reconciler:
     async def _check_foreign(self, key: ObjectKey) -> None:
         """A name that was taken may be free by now; nobody tells, as what is not ours is not watched."""
         for kind, name in self._cache.foreign(key):
-            if await self._api.get(TYPES[kind], key[1], name) is None:
+            try:
+                free = await self._api.get(TYPES[kind], key[1], name) is None
+            except ApiError as error:
+                if error.code != 403:
+                    raise
+                free = False  # nobody can tell; what is said of it may still be said
+            if free:
                 self._cache.set_foreign(key, kind, name, taken=False)
+
+
+_MOST_FIELDS, _MOST_LETTERS = 3, 80
+
+
+def unreadable(error: ValidationError) -> str:
+    """What the shape of an object, or of one that it depends on, has that this operator does not know, and what helps.
+
+    The API server holds objects to the CRDs: what passed them was written under those of another version.
+    """
+    fields = [
+        f"{'.'.join(map(str, (error.title, *found['loc'])))}: {found['msg']}, found {_short(found['input'])}"
+        for found in error.errors(include_url=False)[:_MOST_FIELDS]
+    ]
+    return (
+        f"it cannot be read: {'; '.join(fields)}. A newer or an older version of the CRDs let it be written: bring"
+        " operator and CRDs to one version, or write these fields as this version declares them (kubectl explain)"
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."
 
 
 async def run_workers(reconciler: Reconciler, workers: int) -> None:

@@ -3,7 +3,7 @@
 from modelcheck.cluster import System
 from modelcheck.systems.admission import AdmissionSystem
 from modelcheck.systems.approval import ApprovalSystem
-from modelcheck.systems.canary import CanarySystem
+from modelcheck.systems.canary import CanarySystem, ReplicasSystem
 from modelcheck.systems.collection import CollectionSystem
 from modelcheck.systems.dataset import DatasetSystem, TwoReplicasSystem
 from modelcheck.systems.derivation import DerivationSystem
@@ -13,7 +13,7 @@ from modelcheck.systems.modelversion import ModelVersionSystem
 from modelcheck.systems.moved import MovedStoreSystem
 from modelcheck.systems.refresh import RefreshSystem
 from modelcheck.systems.reproduction import ReproductionSystem
-from modelcheck.systems.retirement import RetirementSystem
+from modelcheck.systems.retirement import RetirementByTwoSystem, RetirementSystem
 from modelcheck.systems.testing import TestingSystem
 from modelcheck.systems.trainingjob import TrainingJobSystem
 from modelcheck.systems.workers import WorkersSystem
@@ -23,9 +23,10 @@ from modelcheck.systems.workspace import WorkspaceSystem
 def systems() -> dict[str, System]:
     """All of them by name."""
     every = (
-        rollout(), loss(), withdrawal(), CanarySystem(), TrainingJobSystem(), ModelSystem(), SameRecipeSystem(),
-        DatasetSystem(), TwoReplicasSystem(), RefreshSystem(), DerivationSystem(), ModelVersionSystem(),
-        WorkspaceSystem(), CollectionSystem(), AdmissionSystem(), ApprovalSystem(), TestingSystem(),
-        MovedStoreSystem(), ReproductionSystem(), RetirementSystem(), WorkersSystem(),
+        rollout(), loss(), withdrawal(), CanarySystem(), CanarySystem(loss=True), ReplicasSystem(),
+        TrainingJobSystem(), ModelSystem(), SameRecipeSystem(), DatasetSystem(), TwoReplicasSystem(), RefreshSystem(),
+        DerivationSystem(), ModelVersionSystem(), WorkspaceSystem(), CollectionSystem(), AdmissionSystem(),
+        ApprovalSystem(), TestingSystem(), MovedStoreSystem(), ReproductionSystem(), RetirementSystem(),
+        RetirementByTwoSystem(), WorkersSystem(),
     )  # fmt: skip
     return {system.name: system for system in every}

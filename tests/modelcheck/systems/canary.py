@@ -9,6 +9,7 @@ from typing import Any
 
 from modelcheck.cluster import Live, Move, move
 from modelcheck.objects import LONG_AGO, NOW, uid
+from modelcheck.systems import jobs, replica
 from modelcheck.systems.modeldeployment import KIND, NAME, ModelDeploymentSystem, deployment_spec
 from modelmill.core import conditions, rollout, windows
 from modelmill.core.actions import ANNOTATION
@@ -62,14 +63,18 @@ def _counted(epoch: str, requests: int, failures: int) -> windows.Counted:
 
 
 class CanarySystem(ModelDeploymentSystem):
+    """`loss`: objects are deleted, too, those that lead to the candidate among them, and the clock goes back."""
+
     slots = 24
 
-    def __init__(self) -> None:
+    def __init__(self, *, loss: bool = False) -> None:
         edits = (spec(1, None), spec(1, 1), spec(1, None, onFailure="Pause"))
         life = (
             "version 2 is made", "version 2 becomes Ready", "the window says pass", "somebody asks for resume",
         )  # fmt: skip
-        super().__init__("ModelDeployment: canary", edits, life, loss=False)
+        name = f"ModelDeployment: canary{' and loss' if loss else ''}"
+        super().__init__(name, edits[:1] if loss else edits, life, loss=loss)
+        self.clock_goes_back = loss
 
     def start(self) -> list[Manifest]:
         return [*super().start(), traffic("")]
@@ -88,6 +93,8 @@ class CanarySystem(ModelDeploymentSystem):
 
     def moves(self, live: Live) -> Iterator[Move]:
         yield from super().moves(live)
+        if self.loss:
+            yield from self._ways_lost(live)
         present = live.get(KIND, NAME)
         if present is None:
             return
@@ -99,8 +106,16 @@ class CanarySystem(ModelDeploymentSystem):
         yield from _actions(present)
         yield from _left(live)
 
+    def _ways_lost(self, live: Live) -> Iterator[Move]:
+        """What leads to the candidate is deleted, by somebody or as its owner is gone."""
+        yield from jobs.orphans(live, "ConfigMap")
+        for kind, name in (("Service", f"{NAME}-candidate"), ("ConfigMap", f"{NAME}-routes")):
+            if live.get(kind, name) is not None:
+                yield move(f"somebody deletes {kind} {name}", gone=[(kind, name)])
+
     def help(self, live: Live) -> Iterator[Move]:
         yield from super().help(live)
+        yield from jobs.orphans(live, "ConfigMap")
         yield from _left(live)
         present = live.get(KIND, NAME)
         window = window_of(present) if present is not None else None
@@ -140,6 +155,31 @@ class CanarySystem(ModelDeploymentSystem):
                 return "what was rolled back keeps its pods"
             return None if reason in ("RolledBack", *_WAITS) else f"it was rolled back, and says {reason}"
         return None if waits else super().unreached(live)
+
+
+class ReplicasSystem(CanarySystem):
+    """A canary that a third version, or a pin, replaces, and another replica that does all of that meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = "ModelDeployment: two replicas"
+        self.edits = (spec(1, None), spec(1, 2))
+        self.versions = 3
+        self.life = ("version 2 is made", "version 2 becomes Ready", "version 3 is made", "version 3 becomes Ready")
+
+    def moves(self, live: Live) -> Iterator[Move]:
+        yield from self._users(live)
+        present = live.get(KIND, NAME)
+        yield from _actions(present) if present is not None else ()
+        yield from replica.writes((KIND, NAME), live, self.heard, _pods_come)
+
+
+def _pods_come(objects: replica.Objects) -> None:
+    """Each Deployment has as many ready pods as it asks for."""
+    for slot, found in objects.items():
+        if slot[0] == "Deployment":
+            wanted = found["spec"].get("replicas") or 0
+            objects[slot] = {**found, "status": {**found["status"], "replicas": wanted, "availableReplicas": wanted}}
 
 
 def _left(live: Live) -> Iterator[Move]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from modelcheck.cluster import Live, Move, System, move
 from modelcheck.objects import LONG_AGO, NEW, Slot, uid
+from modelcheck.systems import replica
 from modelcheck.systems.trainingjob import unsafe_numbers
 from modelcheck.systems.workspace import edited
 from modelmill.core import conditions
@@ -201,7 +202,11 @@ class RetirementSystem(System):
         assert known is not None
         if "versionHistoryLimit" not in known["spec"]:
             return "a version is deleted though all are to stay"
-        return _needed(before, found)
+        mark = {"version": _number(found), "uid": found["metadata"]["uid"], "since": LONG_AGO}
+        wrong = _needed(before, found)
+        if wrong is None and mark not in (dig(known, "status", "retiring") or ()):
+            return "a version is deleted that was not said to go"
+        return wrong
 
     def unreached(self, live: Live) -> str | None:
         known = live.get(KIND, NAME)
@@ -211,6 +216,16 @@ class RetirementSystem(System):
         if useless and "versionHistoryLimit" in known["spec"]:
             return f"{useless[0]} is one too many, and stays"
         return "what goes is not there any more" if not left and known["status"].get("retiring") else None
+
+
+class RetirementByTwoSystem(RetirementSystem):
+    """And another replica that writes down what goes."""
+
+    name = "Model: retirement by two"
+
+    def moves(self, live: Live) -> Iterator[Move]:
+        yield from super().moves(live)
+        yield from replica.writes((KIND, NAME), live)
 
 
 def _needed(live: Live, found: Manifest) -> str | None:

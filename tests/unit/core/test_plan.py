@@ -8,7 +8,7 @@ from world import START, World, training_spec, with_dataset, with_store, with_ve
 
 from modelmill.core import conditions
 from modelmill.core.conditions import Condition
-from modelmill.core.plan import Apply, Create, Delete, Observed, Record, SetStatus, Settings
+from modelmill.core.plan import Apply, Create, Delete, Observed, Outcome, Record, SetStatus, Settings, finish
 from modelmill.core.resources import Key
 from modelmill_contracts import report
 
@@ -125,6 +125,57 @@ def test_a_scale_that_the_api_server_refuses_is_told() -> None:
     (*_, status, _) = world.plan("ModelDeployment", "triage").writes
     assert isinstance(status, SetStatus)
     assert status.status["conditions"][0]["message"] == f"Deployment {name} is refused: denied"
+
+
+def test_a_deletion_that_the_api_server_refuses_is_said_and_tried_again_in_a_minute() -> None:
+    world = with_store(World())
+    world.put("Workspace", "default", spec={"store": {"uri": "s3://others"}})
+    world.refused["Job", "default-preflight"] = "the operator may not delete it"
+    plan = world.plan("Workspace", "default")
+    assert any(isinstance(write, Delete) for write in plan.writes)
+    (status,) = [write.status for write in plan.writes if isinstance(write, SetStatus)]
+    said = {c["type"]: (c["status"], c["reason"], c["message"]) for c in status["conditions"]}
+    why = "the deletion of Job default-preflight is refused: the operator may not delete it"
+    assert said["Ready"] == ("False", "ChildRefused", why)
+    assert said["Stalled"] == ("True", "ChildRefused", why)
+    assert plan.requeue_after == timedelta(minutes=1)
+
+
+def test_a_training_that_ended_stays_so_where_what_it_left_may_not_be_deleted() -> None:
+    world = with_dataset(with_store(World()))
+    world.put("TrainingJob", "lr", spec=training_spec(reproduce={}))
+    world.reconcile("TrainingJob", "lr")
+    end = {"type": "Succeeded", "status": "True", "reason": "TrainingSucceeded", "message": "ModelVersion triage-1"}
+    since = {"lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1}
+    ended = {**world.get("TrainingJob", "lr"), "status": {"conditions": [end | since], "modelVersion": "triage-1"}}
+    world.store("TrainingJob", "lr", ended)
+    left = world.get("Job", "lr-train")
+    world.store("Job", "lr-again", {**left, "metadata": {**left["metadata"], "name": "lr-again", "uid": "again"}})
+    assert world.deletes("TrainingJob", "lr") == [("Job", "lr-again", "again")]
+    world.refused["Job", "lr-again"] = "the operator may not delete it"
+    plan = world.plan("TrainingJob", "lr")
+    said = next(w.status["conditions"] for w in plan.writes if isinstance(w, SetStatus))
+    assert [c["status"] for c in said if c["type"] == "Succeeded"] == ["True"]
+    assert plan.requeue_after == timedelta(minutes=1)
+
+
+def test_a_model_says_that_a_version_may_not_be_deleted() -> None:
+    world = World()
+    world.put("Model", "triage", spec={})
+    world.refused["ModelVersion", "triage-1"] = "the operator may not delete it"
+    said = (
+        Condition("Ready", "True", "Numbering"),
+        Condition("Reconciling", "False", "Numbering"),
+        Condition("Stalled", "False", "Numbering"),
+    )
+    outcome = Outcome({}, said, headline=(), writes=(Delete("ModelVersion", "triage-1", "v"),))
+    _, status, *_ = finish(world.observed("Model", "triage"), world.now, outcome).writes
+    assert isinstance(status, SetStatus)
+    assert [(c["type"], c["status"], c["reason"]) for c in status.status["conditions"]] == [
+        ("Ready", "False", "ChildRefused"),
+        ("Reconciling", "False", "ChildRefused"),
+        ("Stalled", "True", "ChildRefused"),
+    ]
 
 
 def manifest(status: str, **generations: int) -> dict[str, Any]:

@@ -49,6 +49,15 @@ def test_pods_that_serve_are_touched_after_each_edit_of_the_routes() -> None:
     assert world.get("Pod", f"{NAME}-{world.revision(1)}-x")["metadata"]["annotations"]["modelmill.dev/routes"] != mark
 
 
+def test_a_touch_only_hurries() -> None:
+    world = begun()
+    name = f"{NAME}-{world.revision(1)}-x"
+    pod = world.get("Pod", name)
+    world.store("Pod", name, {**pod, "metadata": {**pod["metadata"], "annotations": {}}})
+    touches = [write for write in world.plan(KIND, NAME).writes if isinstance(write, Apply)]
+    assert [(write.manifest["kind"], write.spared) for write in touches] == [("Pod", True)]
+
+
 def test_evidence_promotes_and_the_old_pods_first_send_everything_on() -> None:
     world = begun()
     old, new = world.revision(1), world.revision(2)

@@ -109,6 +109,15 @@ def test_of_all_that_can_be_nothing_advances_against_a_gate_too_soon_or_without_
             assert step == 2 or a.verdict is b.verdict is OfGate.PROMOTE
 
 
+def test_what_nobody_declares_is_a_step_of_minutes_and_a_copy_of_each_request() -> None:
+    minutes = {name: [step.hold for step in strategy.steps] for name, strategy in STRATEGIES.items()}
+    five, ten = timedelta(minutes=5), timedelta(minutes=10)
+    assert minutes == {"RollingUpdate": [], "Canary": [five] * 3, "BlueGreen": [ten], "Shadow": [ten]}
+    copies = {name: [step.shadow for step in strategy.steps] for name, strategy in STRATEGIES.items()}
+    assert copies == {"RollingUpdate": [], "Canary": [0, 0, 0], "BlueGreen": [100], "Shadow": [100]}
+    assert [name for name, strategy in STRATEGIES.items() if strategy.policies == ()] == ["RollingUpdate"]
+
+
 def test_only_a_rolling_update_has_no_steps_and_only_a_canary_gives_requests() -> None:
     assert [name for name, strategy in STRATEGIES.items() if not strategy.steps] == ["RollingUpdate"]
     weights = {name: [step.weight for step in strategy.steps] for name, strategy in STRATEGIES.items()}

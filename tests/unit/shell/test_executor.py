@@ -9,7 +9,7 @@ from aiohttp import web
 from answering import answering
 
 from modelmill.core.kinds import CONTROLLERS
-from modelmill.core.plan import Create, Delete, Listed, Plan, Record, SetStatus, Settings
+from modelmill.core.plan import Apply, Create, Delete, Guard, Listed, NoPods, Plan, Record, SetStatus, Settings
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache
 from modelmill.shell.events import Recorder
@@ -18,6 +18,7 @@ from modelmill.shell.lease import Fence, clock
 
 KEY = ("Model", "team-a", "triage")
 DEPLOYMENT = ("ModelDeployment", "team-a", "triage")
+METADATA = {"name": "triage", "namespace": "team-a", "uid": "u", "resourceVersion": "1", "generation": 1}
 
 
 class Faults:
@@ -52,9 +53,8 @@ async def api(faults: Faults) -> AsyncIterator[Api]:
 @pytest.fixture
 def cache() -> Cache:
     cache = Cache(CONTROLLERS, Settings("trainer:1", "server:1"))
-    metadata = {"name": "triage", "namespace": "team-a", "uid": "u", "resourceVersion": "1", "generation": 1}
-    cache.store("Model", {"metadata": metadata})
-    cache.store("ModelDeployment", {"metadata": metadata, "spec": {"model": {"name": "triage"}}})
+    cache.store("Model", {"metadata": METADATA})
+    cache.store("ModelDeployment", {"metadata": METADATA, "spec": {"model": {"name": "triage"}}})
     return cache
 
 
@@ -65,18 +65,28 @@ async def test_an_object_that_flaps_has_events_up_to_a_bound(api: Api, cache: Ca
     assert len(faults.asked) == 25
 
 
-async def carried_out(api: Api, cache: Cache, key: tuple[str, str, str], *writes: Any) -> dict[str, str | None]:
-    """Whose statuses cannot be written, and why, after a plan with these writes."""
+async def carried_out(
+    api: Api, cache: Cache, key: tuple[str, str, str], *writes: Any, times: int = 1
+) -> dict[str, str | None]:
+    """Whose statuses cannot be written, and why, after so many plans with these writes."""
     fence, hindered = Fence(), dict[str, str | None]()
     fence.renewed(clock() + 1000)
     events = Recorder(api, fence, "test")
     executor = Executor(api, cache, fence, lambda _: None, events, hindered.__setitem__)
-    observed = cache.observe(key)
-    assert observed is not None
-    with contextlib.suppress(Stale, ApiError):
-        await executor.carry_out(key, observed, Plan(writes))
+    for _ in range(times):
+        observed = cache.observe(key)
+        assert observed is not None
+        with contextlib.suppress(Stale, ApiError):
+            await executor.carry_out(key, observed, Plan(writes))
     await events.flush()
     return hindered
+
+
+def refused(cache: Cache) -> tuple[tuple[str, str, str], ...]:
+    """What the API server refuses of the ModelDeployment's children."""
+    observed = cache.observe(DEPLOYMENT)
+    assert observed is not None
+    return observed.refused
 
 
 STATUS = SetStatus({"conditions": []})
@@ -89,7 +99,7 @@ async def test_an_object_that_is_gone_is_forgotten_though_no_watch_told(api: Api
 
 
 @pytest.mark.parametrize(
-    ("code", "message", "refused"),
+    ("code", "message", "remembered"),
     [
         (400, 'admission webhook "x" denied the request', True),
         (403, "exceeded quota", True),
@@ -102,13 +112,68 @@ async def test_an_object_that_is_gone_is_forgotten_though_no_watch_told(api: Api
     ],
 )
 async def test_who_refuses_a_child_is_remembered(
-    api: Api, cache: Cache, faults: Faults, code: int, message: str, refused: bool
+    api: Api, cache: Cache, faults: Faults, code: int, message: str, remembered: bool
 ) -> None:
     faults.code, faults.message = code, message
     await carried_out(api, cache, DEPLOYMENT, CHILD)
-    observed = cache.observe(DEPLOYMENT)
-    assert observed is not None
-    assert observed.refused == ((("Service", "triage", message),) if refused else ())
+    assert refused(cache) == ((("Service", "triage", message),) if remembered else ())
+
+
+GUARDS = [
+    Guard("Service", "triage", lambda _: True, "the Service selects it"),
+    NoPods("j", "no pod is left"),
+    Listed("ModelDeployment", lambda _: True, "no ModelDeployment needs it"),
+]
+
+
+@pytest.mark.parametrize("method", ["DELETE", "GET"])
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: type(guard).__name__)
+async def test_a_deletion_that_is_refused_keeps_no_status_from_being_written(
+    api: Api, cache: Cache, faults: Faults, method: str, guard: Any
+) -> None:
+    faults.answers = {
+        "GET": {"metadata": {"resourceVersion": "7"}, "items": []},
+        "DELETE": {"kind": "Status"},
+        "PATCH": {"metadata": {**METADATA, "resourceVersion": "2"}},
+    }
+    del faults.answers[method]
+    faults.code, faults.message = 403, "the role lacks it"
+    faults.answers["POST"] = {}
+    deletion = Delete("Deployment", "triage-1", "d", (guard,))
+    plan = (deletion, Record("Normal", "Deleted", ""), STATUS, Record("Normal", "Said", ""))
+    await carried_out(api, cache, DEPLOYMENT, *plan)
+    assert "PATCH" not in [asked for asked, _ in faults.asked]  # the status that is planned does not know it yet
+    ((kind, name, message),) = refused(cache)
+    assert (kind, name) == ("Deployment", "triage-1")
+    assert message.endswith("the role lacks it")
+    assert (guard.meaning in message) == (method == "GET")
+    await carried_out(api, cache, DEPLOYMENT, *plan)
+    assert [asked for asked, _ in faults.asked if asked in (method, "PATCH")] == [method, method, "PATCH"]
+    assert [body["reason"] for asked, body in faults.asked if asked == "POST"] == ["Said"]
+    faults.answers[method] = {"kind": "Status", "metadata": {"resourceVersion": "7"}, "items": []}
+    await carried_out(api, cache, DEPLOYMENT, deletion)
+    assert refused(cache) == ()
+
+
+async def test_a_name_whose_holder_may_not_be_seen_is_refused(api: Api, cache: Cache, faults: Faults) -> None:
+    faults.codes = {"POST": 409, "GET": 403}
+    await carried_out(api, cache, DEPLOYMENT, CHILD)
+    assert refused(cache) == (("Service", "triage", "it cannot be seen whether the one of that name is ours: no"),)
+
+
+async def test_what_only_hurries_is_gone_without_and_that_is_said_once(
+    api: Api, cache: Cache, faults: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults.codes, faults.message = {"PATCH": 403}, "the role lacks patch on pods"
+    pods = [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": n, "namespace": "team-a"}} for n in "ab"]
+    faults.answers["POST"] = {}
+    touches = (Apply(pod, "p", spared=True) for pod in pods)
+    await carried_out(api, cache, DEPLOYMENT, *touches, Record("Normal", "Said", ""), times=2)
+    assert [method for method, _ in faults.asked] == ["PATCH"] * 4 + ["POST"] * 2
+    assert refused(cache) == ()
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said.startswith("Pod a may not be changed; nothing waits for it")
+    assert said.endswith("the role lacks patch on pods")
 
 
 @pytest.mark.parametrize(
@@ -199,9 +264,9 @@ async def test_a_child_that_may_not_get_its_label_back_is_refused(api: Api, cach
     faults.answers["GET"] = child(6, labels={})
     faults.codes["PATCH"] = 403
     await carried_out(api, cache, DEPLOYMENT, AGAIN)
-    observed = cache.observe(DEPLOYMENT)
-    assert observed is not None
-    assert observed.refused == (("Deployment", "triage-1", "a policy forbids it"),)
+    assert refused(cache) == (("Deployment", "triage-1", "a policy forbids it"),)
+    await carried_out(api, cache, DEPLOYMENT, AGAIN, STATUS)
+    assert faults.asked[-1][1]["kind"] == "ModelDeployment"  # the status says so, instead of waiting for it
 
 
 async def test_a_child_with_its_labels_is_left_as_it_is(api: Api, cache: Cache, faults: Faults) -> None:

@@ -134,3 +134,14 @@ async def test_who_stops_does_not_wait_for_ever(queue: WorkQueue[str]) -> None:
 
 async def test_who_has_nothing_to_do_stops_at_once(queue: WorkQueue[str]) -> None:
     await asyncio.wait_for(queue.stop(60), 1)
+
+
+async def test_who_has_handed_everything_out_is_busy_until_it_is_done(queue: WorkQueue[str]) -> None:
+    assert not queue.busy
+    queue.add("a")
+    assert queue.busy
+    await queue.get()
+    assert len(queue) == 0
+    assert queue.busy
+    queue.done("a")
+    assert not queue.busy
