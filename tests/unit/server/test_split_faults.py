@@ -100,14 +100,19 @@ def test_a_fault_under_load(
     cancer: Made, other: Server, server: Stable, does: Callable[[int], Answering], reason: str
 ) -> None:
     with between(other.port) as proxy:
-        server.follow(to(proxy.port, 50))
-        with load(server.port, one_row(cancer)) as callers:
-            time.sleep(0.3)
-            proxy.answering = does(other.port)
-            until(lambda: server.counted().fallbacks.get("BreakerOpen", 0) > 20, "the breaker opens")
-            time.sleep(0.5)
-        seen = server.counted()
-    assert_unnoticed(callers, seen)
+        for attempt in range(8):
+            proxy.answering = relay(other.port)
+            server.follow(to(proxy.port, 50, epoch=f"90ab11c2.{attempt}"))
+            with load(server.port, one_row(cancer)) as callers:
+                time.sleep(0.3)
+                proxy.answering = does(other.port)
+                until(lambda: server.counted().fallbacks.get("BreakerOpen", 0) > 20, "the breaker opens")
+                time.sleep(0.5)
+            seen = server.counted()
+            assert_unnoticed(callers, seen)
+            if reason in seen.fallbacks:
+                break
+            assert seen.fallbacks["Late"] > 0  # on a busy machine it opens for that, perhaps before the fault is there
     assert seen.fallbacks[reason] > 0, seen.fallbacks
     # It was asked a few times, and then only by copies.
     waited = sum(count for why, count in seen.fallbacks.items() if why not in ("BreakerOpen", "Overflow"))

@@ -131,7 +131,7 @@ def test_a_worker_that_loses_its_scheduler_works_for_the_next(store: StoreLocati
 
 def test_who_does_not_know_the_secret_is_no_worker(store: StoreLocation, tmp_path: Path) -> None:
     # Long enough that somebody may try.
-    slow = ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 3000})
+    slow = ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 1000})
     team = Team(training(store, BREAST_CANCER, "benign", steps(slow)), tmp_path)
     stranger, second, first = team.start(2, uid="another"), team.start(1), team.start(0)
     try:
