@@ -180,9 +180,9 @@ def observe(observed: Observed) -> Facts:
 
 def _store_failing(observed: Observed) -> retry.Failing | None:
     """What a look could not write, or read back: of a store that the Workspace has no fault to find with."""
-    available = conditions.find(observed.object, "Available")
-    # Where the Workspace's store does not work there is no look, or the newest version stays Ready.
-    if available is None or available["reason"] == NOT_READ or conditions.is_true(observed.object, "Ready"):
+    available, valid = (conditions.find(observed.object, type_) for type_ in ("Available", "Valid"))
+    # Where the Workspace's store does not work there is no look, or the newest version stays what was declared.
+    if available is None or available["reason"] == NOT_READ or valid is None or valid["status"] == "True":
         return None
     return retry.failing(observed, "PreflightPassed")
 

@@ -1,13 +1,15 @@
-"""Workspace: tries its store once, and tells everybody in the namespace whether it works.
+"""Workspace: tries its store now and then, and tells everybody in the namespace whether it works.
 
 no Job of the store's settings -> Create it
-the Job succeeded              -> PreflightPassed, until the settings change
+the Job succeeded              -> PreflightPassed, until the settings change; the same Job again after an hour or so
+such a Job finds that it fails -> no longer passed; what keeps it from trying says nothing about the store
 the Job failed                 -> not passed, and why; try again, at first soon and then ever more seldom
 collect is enabled             -> collect what nobody refers to, once a day (core/collection.py)
 training.maxParallel is given  -> admit TrainingJobs in their order (core/admission.py)
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 from modelmill.api.schema import ResourceRequirements
 from modelmill.api.workspace import WorkspaceSpec
 from modelmill.core import admission, claims, collection, conditions, jobs, network, pods, retry
-from modelmill.core.conditions import Condition, Waiting, false, true, unknown
+from modelmill.core.conditions import Condition, Waiting, false, moment, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Unedited, Write
 from modelmill.core.pods import NOBODY, Identity, StoreAccess
@@ -23,8 +25,15 @@ from modelmill.core.resources import OWNER_LABEL, Key, Manifest, dig
 from modelmill_contracts import addresses, digest, environment, report, task
 
 NAME = "default"
+SHARED = "StoreShared"
 KIND = "Workspace"
 _VOLUME = "pvc://"
+REPEAT = timedelta(hours=1)  # a store that works is tried again after this, and
+_SPREAD = timedelta(minutes=15)  # at most so much later, not all Workspaces at the same time
+_TIMES = {
+    False: (timedelta(minutes=2), 0),
+    True: (timedelta(minutes=10), 3),
+}  # it works: how long and often it may take
 _SHARED = "ReadWriteMany"
 
 
@@ -158,6 +167,8 @@ class Facts:
     run: jobs.Run
     passed: bool
     owned: bool
+    shared: bool  # it was said that another Workspace uses it, too
+    since: datetime | None  # it works since then
     failing: retry.Failing | None
     collecting: collection.Facts | None
     parallel: int | None
@@ -181,6 +192,7 @@ def observe(observed: Observed) -> Facts:
     access = store_access(spec)
     asked, collect = asked_of(access), spec.store.collect
     parallel = spec.training.max_parallel if spec.training else None
+    known = _said(observed, "PreflightPassed", "True")
     return Facts(
         subject=observed.subject,
         declared=Unedited.of(KIND, observed.object),
@@ -191,12 +203,20 @@ def observe(observed: Observed) -> Facts:
         run=claims.explained(observed, access.claim, jobs.observe(observed, JOB, asked)),
         passed=observed.status.get("preflight") == asked,
         owned=observed.status.get("owned") == asked,
+        shared=_said(observed, "Collected", "False").get("reason") == SHARED,
+        since=moment(known["lastTransitionTime"]) if known else None,
         failing=retry.failing(observed, "PreflightPassed"),
         collecting=collection.observe(observed, asked, artifacts=collect.artifacts) if collect.enabled else None,
         parallel=parallel,
         candidates=admission.candidates(observed) if parallel is not None else (),
         admitted=frozenset(a["uid"] for a in observed.status.get("admitted", ())),
     )
+
+
+def _said(observed: Observed, type_: str, status: str) -> Mapping[str, Any]:
+    """The condition of that type, where it has that status."""
+    condition = conditions.find(observed.object, type_) or {}
+    return condition if condition.get("status") == status else {}
 
 
 def _unusable(observed: Observed, access: StoreAccess) -> Waiting | None:
@@ -247,8 +267,8 @@ def _trial(facts: Facts, now: datetime) -> Decision:
     run = facts.run
     if facts.unusable is not None:
         return Decision(waiting=facts.unusable)
-    if facts.passed and (facts.owned or facts.collecting is None):
-        return Decision(owned=facts.owned)
+    if facts.passed and not _finds_fault(run) and (run.state != "Foreign" or not _is_unknown_whose(facts)):
+        return _passed(facts, now)
     if run.state == "Succeeded":
         result = run.report.result if run.report is not None else None
         return Decision(owned=isinstance(result, report.PreflightResult) and result.owned)
@@ -257,10 +277,44 @@ def _trial(facts: Facts, now: datetime) -> Decision:
     if run.state in ("Failed", "Lost"):
         waiting, pause = retry.after_failure(run, now, facts.failing)
         return Decision(waiting=waiting, discard=not pause, requeue_after=pause)
-    trying = Waiting("PreflightRunning", "the store is being tried")
-    # What is known to work goes on working while it is asked whose it is.
-    waits = None if facts.passed else retry.under_way(run, facts.failing, trying)
+    waits = retry.under_way(run, facts.failing, Waiting("PreflightRunning", "the store is being tried"))
     return Decision(start=run.state == "Absent", discard=run.state == "Outdated", waiting=waits)
+
+
+def _is_unknown_whose(facts: Facts) -> bool:
+    """Whether it counts whose the store is, and it is not known to be this Workspace's alone."""
+    return facts.collecting is not None and not facts.owned
+
+
+def _finds_fault(run: jobs.Run) -> bool:
+    """Whether a Job found that the store fails: a full cluster, or a node that goes away, says nothing about it."""
+    said = run.report if run.state == "Failed" else None
+    return said is not None and (said.store or not said.retryable)
+
+
+def _number(uid: str) -> int:
+    """A number of its own for each UID."""
+    return int(digest.hex_of(digest.of_bytes(uid.encode()))[:8], 16)
+
+
+def _passed(facts: Facts, now: datetime) -> Decision:
+    """What is known to work goes on working while it is tried again, or asked whose it is."""
+    run = facts.run
+    result = run.report.result if run.report is not None else None
+    owned = result.owned if isinstance(result, report.PreflightResult) else facts.owned
+    if run.leaving or run.state in ("Active", "Foreign", "Leaving"):
+        return Decision(owned=owned)
+    if _is_unknown_whose(facts) and run.state in ("Absent", "Outdated", "Lost"):
+        pause = timedelta()
+    elif run.state == "Failed":
+        pause = retry.MAX_UNCHANGED  # it was not tried
+    else:
+        pause = REPEAT + timedelta(seconds=_number(facts.subject.uid) % _SPREAD.total_seconds())
+    # A clock that was set back makes the last try lie ahead: then it has only just ended.
+    left = pause - max(now - (run.ended or facts.since or now), timedelta())
+    if left > timedelta():
+        return Decision(owned=owned, requeue_after=left)
+    return Decision(owned=owned, start=run.state == "Absent", discard=run.state != "Absent")
 
 
 def render(facts: Facts, decision: Decision) -> Outcome:
@@ -288,7 +342,7 @@ def render(facts: Facts, decision: Decision) -> Outcome:
         conditions=(ready, tried, _collected(facts, decision), *conditions.progress(ready, waiting)),
         headline=("Ready",),
         writes=_writes(facts, decision),
-        requeue_after=decision.requeue_after or (retry.MAX if facts.policy.state == "Taken" else None),
+        requeue_after=retry.MAX if facts.policy.state == "Taken" else decision.requeue_after,
     )
 
 
@@ -300,18 +354,19 @@ def _collected(facts: Facts, decision: Decision) -> Condition:
         return collection.condition(decision.collected)
     if decision.waiting is not None:
         return decision.waiting.condition("Collected")
-    if facts.run.state != "Succeeded":
+    if facts.run.state != "Succeeded" and not facts.shared:
         return unknown("Collected", "PreflightRunning", "it is being asked whose the store is")
     said = (
         f"store {facts.access.location.uri} is not this Workspace's alone: another one uses it, or did; nothing is"
         " collected. Give this one a prefix of its own"
     )
-    return false("Collected", "StoreShared", said)
+    return false("Collected", SHARED, said)
 
 
 def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
     writes: tuple[Write, ...] = facts.policy.writes(_policy(facts.subject, facts.access))
     if decision.start:
+        timeout, retries = _TIMES[facts.passed]
         job = jobs.render(
             facts.subject,
             KIND,
@@ -320,8 +375,8 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
             task.PreflightTask(store=facts.access.location, owner=facts.subject.uid),
             facts.access,
             limits=pods.resources(ResourceRequirements(), jobs.DEFAULT_RESOURCES),
-            timeout=timedelta(minutes=2),
-            retries=0,
+            timeout=timeout,
+            retries=retries,
         )
         writes = (*writes, Create(job, (facts.declared,)))
     elif decision.discard:

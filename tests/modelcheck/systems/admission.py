@@ -6,7 +6,7 @@ from modelcheck.cluster import Live, Move, System, move
 from modelcheck.objects import Slot, uid
 from modelcheck.systems import jobs
 from modelcheck.systems.trainingjob import KIND, dataset, trained, training
-from modelcheck.systems.workspace import edited, working_workspace
+from modelcheck.systems.workspace import WorkspaceSystem, edited, working_workspace
 from modelmill.core import admission, conditions, workspace
 from modelmill.core.plan import Create, SetStatus, Write
 from modelmill.core.resources import Manifest
@@ -30,7 +30,8 @@ def run(name: str, *, suspend: bool = False) -> Manifest:
 
 class AdmissionSystem(System):
     name = "TrainingJob: queue"
-    slots = 14
+    slots = 15
+    longest_pause = WorkspaceSystem.longest_pause
     life = ("somebody deletes TrainingJob first",)
 
     def controllers(self) -> list[Slot]:
@@ -61,7 +62,7 @@ class AdmissionSystem(System):
         yield from jobs.orphans(live, "NetworkPolicy")
 
     def unsafe(self, write: Write, before: Live, after: Live) -> str | None:
-        if isinstance(write, Create) and write.manifest["kind"] == "Job":
+        if isinstance(write, Create) and write.manifest["metadata"]["name"] in map(job_name, NAMES):
             owner = write.manifest["metadata"]["ownerReferences"][0]
             known = before.get("Job", write.manifest["metadata"]["name"])
             if known is None and owner["uid"] not in _admitted(before):

@@ -85,7 +85,7 @@ def _answer(_: Manifest) -> report.Report:
 
 class CollectionSystem(System):
     name = "Workspace: collection"
-    slots = 8
+    slots = 9
     views_keep_up = True  # it is listed anew every few minutes, and a day is long
     longest_pause = DAY
     life = ("a look finds b", "time passes", "a look finds a", "time passes")

@@ -1,6 +1,7 @@
 """A Workspace, its preflight Job, and two stores between which its user changes."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from modelcheck.cluster import Live, Move, System, move
@@ -55,6 +56,7 @@ class WorkspaceSystem(System):
     name = "Workspace"
     slots = 6
     clock_goes_back = True
+    longest_pause = timedelta(minutes=75)  # a store that works is tried again
     life = ("a user creates the Workspace with store a", "the user changes to store b", "the user deletes")
 
     def controllers(self) -> list[Slot]:

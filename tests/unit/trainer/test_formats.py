@@ -130,6 +130,37 @@ def test_a_mark_within_a_field_is_no_delimiter(store: StoreLocation, tmp_path: P
     assert _take(store, tmp_path, content).ok
 
 
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (b"x,z\n1,2\n", "file 2 of 2 has other columns, or another format, than the first"),
+        (b"y,x\n1,2\n", "file 2 of 2 has other columns, or another format, than the first"),
+        (b'{"x":1,"y":2}\n', "file 2 of 2 has other columns, or another format, than the first"),
+    ],
+    ids=["other names", "another order", "another format"],
+)
+def test_files_of_one_source_that_differ_are_not_one_table(
+    store: StoreLocation, tmp_path: Path, second: bytes, message: str
+) -> None:
+    (tmp_path / "lake").mkdir()
+    csv(tmp_path / "lake" / "1.csv", "x,y", ["1,2"])
+    (tmp_path / "lake" / "2.csv").write_bytes(second)
+    answer = run(SnapshotTask(store, str(tmp_path / "lake")))
+    assert (answer.reason, answer.message, answer.problems[0].rule) == ("ColumnsDiffer", message, "ColumnsDiffer")
+
+
+def test_files_of_one_source_with_other_types_are_not_one_table(store: StoreLocation, tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    for number, values in enumerate(([1, 2], ["4711a", "b"])):
+        pyarrow.parquet.write_table(pa.table({"x": values}), tmp_path / "lake" / f"{number}.parquet")
+    answer = run(SnapshotTask(store, str(tmp_path / "lake")))
+    assert (answer.reason, answer.message) == (
+        "ColumnsDiffer",
+        "the files have columns of different types; write all of them alike",
+    )
+    assert "4711a" not in str(answer)
+
+
 def test_a_zip_archive_is_named(store: StoreLocation, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
         archive.writestr("data.csv", TEXT)
