@@ -116,6 +116,10 @@ class Operator:
         eventually(lambda: self.ready() == (200, "ok, standby\n"), "standby", 40, self.text)
         return self
 
+    def available(self) -> None:
+        """Wait until it does its work, or could: what a Deployment's controller waits for before it stops another."""
+        eventually(lambda: self.ready()[0] == 200, "ready", 40, self.text)
+
     def kill(self) -> None:
         assert self.process
         self.process.kill()

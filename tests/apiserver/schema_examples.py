@@ -333,7 +333,6 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "model": {"name": "triage", "version": 7},
                 "replicas": 2,
                 "server": {
-                    "workers": 1,
                     "resources": RESOURCES,
                     "container": {
                         "image": "registry.example.org/ml/triton:24",
@@ -455,7 +454,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
         },
         {
             "metadata": {"name": "triage"},
-            "spec": {"model": {"name": "triage"}, "rollout": {"strategy": "BlueGreen"}},
+            "spec": {"model": {"name": "triage"}, "server": {"workers": 2}, "rollout": {"strategy": "BlueGreen"}},
         },
     ],
 }

@@ -142,7 +142,7 @@ async def test_a_rolling_update_under_load_keeps_nobody_waiting(
         # As the Deployment controller does it with maxSurge 1 and maxUnavailable 0.
         for number, former in enumerate(old):
             new = operator("rolled", pod=f"new-{number}")
-            await asyncio.to_thread(new.standby)
+            await asyncio.to_thread(new.available)  # it may be the first to see the lease that the last one gave back
             await asyncio.to_thread(former.stop)
         await asyncio.sleep(3)
         ended.set()
