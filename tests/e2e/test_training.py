@@ -139,7 +139,9 @@ output = Path(os.environ["MILL_OUTPUT"])
 def test_the_containers_of_three_workers_find_each_other_and_may_fail_when_the_first_is_done(team: Kubectl) -> None:
     allowed = json.dumps({"spec": {"allow": {"images": ["modelmill/*"]}}})
     team.run("patch", "workspace", "default", "--type=merge", "-p", allowed)
-    made = training("ranks", workers=3)
+    # They wait for each other: all three have to fit a node of two CPUs at the same time.
+    small = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}
+    made = training("ranks", workers=3, resources=small)
     del made["spec"]["estimator"]
     made["spec"]["container"] = {"image": "modelmill/trainer:dev", "command": ["python3", "-c"], "args": [_RANKS]}
     made["spec"]["evaluation"] = {"metrics": ["heard"]}
