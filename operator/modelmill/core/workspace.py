@@ -30,10 +30,11 @@ KIND = "Workspace"
 _VOLUME = "pvc://"
 REPEAT = timedelta(hours=1)  # a store that works is tried again after this, and
 _SPREAD = timedelta(minutes=15)  # at most so much later, not all Workspaces at the same time
-_TIMES = {
-    False: (timedelta(minutes=2), 0),
-    True: (timedelta(minutes=10), 3),
-}  # it works: how long and often it may take
+_FIRST = (
+    timedelta(minutes=2),
+    0,
+)  # how long a try may take, and how often it is repeated: somebody waits for this one,
+_AGAIN = (timedelta(minutes=10), 3)  # and a store that worked is not said to fail for a moment's trouble
 _SHARED = "ReadWriteMany"
 
 
@@ -366,7 +367,7 @@ def _collected(facts: Facts, decision: Decision) -> Condition:
 def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
     writes: tuple[Write, ...] = facts.policy.writes(_policy(facts.subject, facts.access))
     if decision.start:
-        timeout, retries = _TIMES[facts.passed]
+        timeout, retries = _AGAIN if facts.passed else _FIRST
         job = jobs.render(
             facts.subject,
             KIND,

@@ -244,18 +244,6 @@ def test_mixed_types_of_csv_are_text_or_a_problem_where_they_are_declared(store:
     )
 
 
-def test_files_whose_columns_have_different_types(store: StoreLocation, tmp_path: Path) -> None:
-    folder = tmp_path / "files"
-    folder.mkdir()
-    pa.parquet.write_table(pa.table({"x": [1]}), folder / "1.parquet")
-    pa.parquet.write_table(pa.table({"x": ["one"]}), folder / "2.parquet")
-    answer = run(SnapshotTask(store, f"{folder}/*.parquet"))
-    assert (answer.reason, answer.message) == (
-        "ColumnsDiffer",
-        "the files have columns of different types; write all of them alike",
-    )
-
-
 def test_ten_thousand_columns(store: StoreLocation, tmp_path: Path) -> None:
     names = [f"c{place}" for place in range(10_000)]
     source = csv(tmp_path / "wide.csv", ",".join(names), [",".join(["0.5"] * 10_000)] * 3)
