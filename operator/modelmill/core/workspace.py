@@ -30,11 +30,9 @@ KIND = "Workspace"
 _VOLUME = "pvc://"
 REPEAT = timedelta(hours=1)  # a store that works is tried again after this, and
 _SPREAD = timedelta(minutes=15)  # at most so much later, not all Workspaces at the same time
-_FIRST = (
-    timedelta(minutes=2),
-    0,
-)  # how long a try may take, and how often it is repeated: somebody waits for this one,
-_AGAIN = (timedelta(minutes=10), 3)  # and a store that worked is not said to fail for a moment's trouble
+# How long a try may take, and how often it is repeated: for the first one somebody waits; later, a store that worked is
+# not said to fail for a moment's trouble.
+_FIRST, _AGAIN = (timedelta(minutes=2), 0), (timedelta(minutes=10), 3)
 _SHARED = "ReadWriteMany"
 
 
