@@ -40,14 +40,17 @@ apiserver: $(VENV)/installed ## tests against a real API server without nodes
 	$(CLUSTER_TOOL) build status-readers
 	$(BIN)/pytest tests/apiserver
 
-chaos: $(VENV)/installed ## what takes minutes: the control plane is away for longer than a lease lives
+chaos: $(VENV)/installed ## what takes minutes: the control plane is away for longer than a lease lives; Kueue
 	$(CLUSTER_TOOL) up --name modelmill-api --without-nodes
 	PYTHONPATH=tests/apiserver $(BIN)/pytest -p conftest tests/chaos
+	$(CLUSTER_TOOL) up
+	$(CLUSTER_TOOL) images
+	$(BIN)/pytest tests/e2e tests/unit/trainer/test_mirroring.py -m long
 
 e2e: $(VENV)/installed ## tests on a real cluster with nodes, images and a store
 	$(CLUSTER_TOOL) up
 	$(CLUSTER_TOOL) images
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest tests/e2e -m "not long"
 
 check: $(VENV)/installed ## the quick loop: format, lint, types, layers, unit tests
 	$(BIN)/ruff format --check .
@@ -56,7 +59,7 @@ check: $(VENV)/installed ## the quick loop: format, lint, types, layers, unit te
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit tests/modelcheck -q -m "not slow" $(PARALLEL)
 
-mutants: $(VENV)/installed ## seeded bugs in the core, which its unit tests have to notice; can be stopped and goes on
+mutants: $(VENV)/installed ## seeded bugs in the core, which its unit tests have to notice: a quarter of an hour of a core; can be stopped and goes on
 	nice -n 19 $(BIN)/python -m tests.mutation
 
 fuzz: $(VENV)/installed ## a million requests, messages and connections to the model server's parsers, and which of their branches these reach

@@ -35,8 +35,6 @@ class Truth:
     candidate: Series = 0.01
     control_seconds: Series | None = None  # median of a lognormal compute time
     candidate_seconds: Series | None = None
-    control_scores: Sequence[float] | None = None  # chances of the score bins
-    candidate_scores: Sequence[float] | None = None
     agreement: Series | None = None  # of the labels, compared for as many requests as the candidate is given
 
     def rollouts(self, runs: int, seed: int) -> Iterator[list[Window]]:
@@ -48,8 +46,8 @@ class Truth:
         s_a = rng.binomial(n_a, self._series(self.control))
         s_b = rng.binomial(n_b, self._series(self.candidate))
         for run in range(runs):
-            control = self._arm(rng, n_a[run], s_a[run], self.control_seconds, self.control_scores)
-            candidate = self._arm(rng, n_b[run], s_b[run], self.candidate_seconds, self.candidate_scores)
+            control = self._arm(rng, n_a[run], s_a[run], self.control_seconds)
+            candidate = self._arm(rng, n_b[run], s_b[run], self.candidate_seconds)
             if self.agreement is None:
                 yield [Window(a, b) for a, b in zip(control, candidate, strict=True)]
             else:
@@ -62,16 +60,12 @@ class Truth:
         requests: NDArray[np.int64],
         failures: NDArray[np.int64],
         seconds: Series | None,
-        scores: Sequence[float] | None,
     ) -> list[ArmWindow]:
-        nothing: list[tuple[int, ...]] = [()] * self.windows
-        times, rows = nothing, nothing
+        times: list[tuple[int, ...]] = [()] * self.windows
         if seconds is not None:
             chances = np.stack([_chances(median) for median in self._series(seconds).tolist()])
             times = [tuple(counts) for counts in rng.multinomial(requests - failures, chances).tolist()]
-        if scores is not None:
-            rows = [tuple(counts) for counts in rng.multinomial(requests - failures, scores).tolist()]
-        return list(map(ArmWindow, requests.tolist(), failures.tolist(), times, rows))
+        return list(map(ArmWindow, requests.tolist(), failures.tolist(), times))
 
     def _series(self, value: Series) -> NDArray[np.float64]:
         return np.broadcast_to(np.asarray(value, dtype=np.float64), self.windows)

@@ -34,9 +34,19 @@ SHADOW_AGREED = "modelmill_shadow_agreed"
 SHADOW_DROPPED = "modelmill_shadow_dropped"
 SHADOW_DIFFERENCES = "modelmill_shadow_score_differences"  # label bin: the index of an edge, or the number of edges
 
+# Of capture, see `Capture`.
+CAPTURED_ROWS = "modelmill_capture_rows"  # counter; label result: Kept, or why they were not
+CAPTURE_LABELS = "modelmill_capture_labels"  # counter; label result
+CAPTURE_SEGMENTS = "modelmill_capture_segments"  # counter; label kind: rows or labels
+CAPTURE_FAILURES = "modelmill_capture_write_failures"  # counter; label kind
+CAPTURE_OLDEST = "modelmill_capture_oldest_row_seconds"  # gauge
+CAPTURE_CONNECTED = "modelmill_capture_connected"  # gauge 0 or 1
+
 # Response headers.
 VERSION_HEADER = "modelmill-model-version"
 COMPUTE_HEADER = "modelmill-compute-us"
+# The prediction's id, where the protocol's answer has no place for it; a request of such a protocol may bring one.
+ID_HEADER = "modelmill-prediction-id"
 
 # Upper edges in seconds: ratio 2^(1/8), from 16 us to 16.8 s.
 # Shared, so that arms and replicas compare exactly.
@@ -63,6 +73,27 @@ class Bins(msgspec.Struct, frozen=True, omit_defaults=True):
     counts: tuple[int, ...]
     other: int = 0  # categories that the profile does not name
     missing: int = 0
+
+
+class Trained(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the profile counted of one part, in its bins; `other` is None of numbers, which have no other categories."""
+
+    name: str
+    counts: tuple[int, ...]
+    missing: int = 0
+    other: int | None = None
+    edges: tuple[float, ...] = ()  # of scores alone, and not from servers of releases before it
+
+
+class Reference(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the profile counted in training, in the bins and in the order of a snapshot's own counts.
+
+    Features are counted over the training rows, predictions and scores over rows that the model had not seen.
+    """
+
+    features: tuple[Trained, ...] = ()
+    predictions: Trained | None = None
+    scores: Trained | None = None
 
 
 # Why the stable answered a request of the candidate's.  The candidate's failures are:
@@ -117,11 +148,31 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     shadow: Shadow | None = None
 
 
+class Written(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the container that writes segments has done since it started; `kind`s are rows and labels."""
+
+    segments: dict[str, int] = {}  # by kind
+    failures: dict[str, int] = {}  # attempts that failed, by kind
+    dropped: int = 0  # rows for which it had no room
+    oldest: float = 0.0  # seconds since the oldest row came that is not written
+    trouble: str = ""  # the reason why the last attempt failed; "": it did not
+
+
+class Capture(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the rows that were to be kept, and of labels."""
+
+    rows: dict[str, int]  # Kept: handed over to be written; else why not
+    labels: dict[str, int]  # Written, NotSampled (their predictions are not kept), Failed (their sender was told)
+    connected: bool  # with what writes
+    written: Written
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """All counters of one server since `started`.  With another `started` they began at zero again.
 
     `edges` is the digest of the profile's bins (`profile.edges_digest`), "" where the model has no profile; counts
-    with different digests are never compared.
+    with different digests are never compared.  `reference` is absent there, too, and from servers of releases before
+    it: it came without another version, as whoever does not know it ignores it.
     """
 
     version: int = SNAPSHOT_VERSION
@@ -143,4 +194,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[Bins, ...] = ()
     predictions: Bins | None = None
     scores: Bins | None = None
+    reference: Reference | None = None
     rollout: Rollout | None = None  # of the pods that serve while another revision is rolled out
+    capture: Capture | None = None  # where it is on

@@ -12,6 +12,12 @@ GOOGLE_KEY = "GOOGLE_SERVICE_ACCOUNT_KEY"
 AZURE_ACCOUNT = "AZURE_STORAGE_ACCOUNT_NAME"
 AZURE_KEY = "AZURE_STORAGE_ACCOUNT_KEY"
 
+# Of an MLflow server, by MLflow's own names, and the keys of its Secret.
+MLFLOW_USERNAME = "MLFLOW_TRACKING_USERNAME"
+MLFLOW_PASSWORD = "MLFLOW_TRACKING_PASSWORD"  # noqa: S105 - the variable's name
+MLFLOW_TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the variable's name
+MLFLOW_KEYS = {MLFLOW_USERNAME: "username", MLFLOW_PASSWORD: "password", MLFLOW_TOKEN: "token"}
+
 # Outside of Kubernetes: where a report is written instead of report.PATH, and the port of progress instead of 9090.
 REPORT = "MILL_REPORT"
 PROGRESS_PORT = "MILL_PROGRESS_PORT"
@@ -47,6 +53,8 @@ OUTPUT_FOLDER = "/mnt/output"  # what it writes: MILL_OUTPUT
 DATA = "MILL_DATA"
 OUTPUT = "MILL_OUTPUT"
 ROUTES_FOLDER = "/mnt/routes"
+CAPTURE_FOLDER = "/mnt/capture"  # where the server hands rows and labels to the container that writes them
+CAPTURE_SOCKET = f"{CAPTURE_FOLDER}/socket"
 WORK_FOLDER = "/tmp"  # noqa: S108 - the pod's own emptyDir
 
 HTTP_PORT = 8080

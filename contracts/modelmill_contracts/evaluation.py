@@ -27,6 +27,13 @@ FEATURE = "feature."
 TARGET = "target"
 SLICE = "slice."
 
+# What can be measured of a model: the operator tells what is asked for and can never be found out.
+CLASSIFIER_METRICS = (
+    "accuracy", "balanced_accuracy", "precision", "recall", "f1", "matthews_corrcoef", "roc_auc", "average_precision",
+    "log_loss", "brier",
+)  # fmt: skip
+REGRESSOR_METRICS = ("r2", "explained_variance", "mae", "mse", "rmse", "mape", "median_absolute_error", "max_error")
+
 MAX_ROWS = 10_000
 MAX_BYTES = 32 << 20  # of their values (4 of a number, the UTF-8 of a text): wide data makes no artifact of a gigabyte
 MAX_SLICE_VALUES = 32  # of a column: the most frequent ones

@@ -80,6 +80,9 @@ class FileDigest(msgspec.Struct, frozen=True):
     digest: Digest
 
 
+Folds = Annotated[tuple[Text, ...], Meta(max_length=20)]  # decimals, one for each fold that was done
+
+
 class TrainingResult(msgspec.Struct, frozen=True, tag="Training", omit_defaults=True):
     recipe: Digest
     artifact: Digest  # of the artifact's manifest
@@ -92,6 +95,16 @@ class TrainingResult(msgspec.Struct, frozen=True, tag="Training", omit_defaults=
     slices: Annotated[tuple[WorstSlice, ...], Meta(max_length=32)] = ()
     files: Annotated[tuple[FileDigest, ...], Meta(max_length=16)] = ()  # of the artifact
     known: bool = False  # the artifact is one that the recipe made before: nothing was trained
+    folds: Folds = ()  # of the metric that stopping is about
+    model_bytes: int = 0  # of the model's own file
+
+
+class StoppedResult(msgspec.Struct, frozen=True, tag="Stopped", omit_defaults=True):
+    """The training was hopeless, as its task says, and ended without a model."""
+
+    metrics: Annotated[tuple[Metric, ...], Meta(max_length=32)]  # means over the folds that were done
+    folds: Folds
+    cpu_seconds: int = 0
 
 
 class TensorSummary(msgspec.Struct, frozen=True):
@@ -116,7 +129,10 @@ class VerificationResult(msgspec.Struct, frozen=True, tag="Verification", omit_d
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What came of one of a Model's tests."""
+    """What came of one of a Model's tests.
+
+    Of very many, name and threshold are "": they are those of the test at that place (`task.Tests.in_order`).
+    """
 
     name: Text
     passed: bool
@@ -132,6 +148,50 @@ class ModelTestResult(msgspec.Struct, frozen=True, tag="ModelTest"):
     outcomes: Annotated[tuple[Outcome, ...], Meta(max_length=32)]
 
 
+class ProposalResult(msgspec.Struct, frozen=True, tag="Proposal"):
+    """The parameters of the trials from `first` on, as JSON texts in the space's order; none: without a meaning."""
+
+    first: int
+    trials: Annotated[tuple[tuple[str | None, ...], ...], Meta(max_length=64)]
+
+
+class SearchPageResult(msgspec.Struct, frozen=True, tag="SearchPage"):
+    page: Digest
+
+
+class MeasuredQuality(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the labels of one window say.
+
+    Of accuracy, log_loss, mae: `value` is the mean of a number of each row, of
+    rmse the mean of the squares, of roc_auc the area in the window; `variance` is that of `value`
+    as an estimate.
+    """
+
+    rows: int  # whose label counts
+    value: float | None = None  # none: there is none, such as an area where all rows are of one class
+    variance: float | None = None
+    unknown: int = 0  # labels of which no row was found
+    late: int = 0  # labels that came after labelsWithin
+    repeated: int = 0  # further labels of a row
+    of_others: int = 0  # labels of rows that another artifact answered
+    mistyped: int = 0  # labels that cannot be compared with the prediction
+
+
+class CapturedResult(msgspec.Struct, frozen=True, tag="Captured", omit_defaults=True):
+    deleted: int  # segments
+    damaged: int = 0  # segments that could not be read
+    quality: MeasuredQuality | None = None
+
+
+class MirroredRun(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    run: Text = ""  # its id in MLflow; "": it is refused
+    refused: Text = ""  # MLflow's error code
+
+
+class MirrorResult(msgspec.Struct, frozen=True, tag="Mirror"):
+    runs: Annotated[tuple[MirroredRun, ...], Meta(min_length=1, max_length=50)]  # the task's first ones, in its order
+
+
 class PreflightResult(msgspec.Struct, frozen=True, tag="Preflight", omit_defaults=True):
     checked: tuple[str, ...]
     owned: bool = False  # whether the store has the asked owner's mark, and nobody else's
@@ -145,6 +205,11 @@ Result = (
     | VerificationResult
     | ModelTestResult
     | PreflightResult
+    | StoppedResult
+    | ProposalResult
+    | SearchPageResult
+    | CapturedResult
+    | MirrorResult
 )
 
 

@@ -16,6 +16,8 @@ VERSION = 1
 # A request with this header goes to the arm that it names, stable or candidate, and is in neither arm's counts.
 ARM_HEADER = "modelmill-arm"
 STABLE, CANDIDATE = "stable", "candidate"
+# A copy for the candidate of what the stable has answered: nobody gets its answer.
+COPY_HEADER = "modelmill-copy"
 
 # Of a gRPC call that is forwarded: its message, as a POST to the candidate's HTTP port.
 GRPC_PATH = "/modelmill/v1/model-infer"

@@ -28,6 +28,7 @@ _RETRY_TIMEOUT = timedelta(seconds=15)
 _WHOLE = 64 << 20  # bytes; larger files are written in parts, which are visible only when all are there
 _PART = 16 << 20  # S3 takes 10,000 parts
 _COPY = 5 << 30  # bytes; S3 copies no more in one request
+_PAGE = 1000  # objects of a list; S3 tells no more at once
 _PARTS_AT_ONCE = 2  # each is held in memory
 
 BLOBS, ARTIFACTS, TRASH = "blobs/", "artifacts/", "trash/"
@@ -81,11 +82,16 @@ class Store:
 
     Credentials are the environment variables of `environment`, from `variables` where given (and then from
     nowhere else); without them the platform's own identity (a service account bound to a cloud role) is used.
-    `field` is where a manifest declares it.
+    `field` is where a manifest declares it.  With `attempt` a request is tried once, and given up after that: who asks
+    has its own way to try again.
     """
 
     def __init__(
-        self, location: StoreLocation, variables: Mapping[str, str] | None = None, field: str = "spec.store"
+        self,
+        location: StoreLocation,
+        variables: Mapping[str, str] | None = None,
+        field: str = "spec.store",
+        attempt: timedelta | None = None,
     ) -> None:
         variables = os.environ if variables is None else variables
         self.location = location
@@ -115,10 +121,11 @@ class Store:
         if scheme != "file":
             options["client_options"] = {
                 "allow_http": (location.endpoint or "").startswith("http://"),
-                "timeout": _REQUEST_TIMEOUT,
+                "timeout": attempt or _REQUEST_TIMEOUT,
                 "connect_timeout": _CONNECT_TIMEOUT,
             }
-            options["retry_config"] = {"max_retries": 4, "retry_timeout": _RETRY_TIMEOUT}
+            retries = 4 if attempt is None else 0
+            options["retry_config"] = {"max_retries": retries, "retry_timeout": _RETRY_TIMEOUT}
         else:
             options["mkdir"] = True
         with self._explained("open"), _only(variables):
@@ -186,15 +193,24 @@ class Store:
                 # The answer to HEAD has no body, which would tell a missing bucket from a missing object.
                 return _stored(obstore.get(self._store, key).meta)
 
-    def objects(self, prefix: str) -> Iterator[StoredObject]:
-        """The objects under the folder `prefix`, in no order."""
+    def objects(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
+        """The objects under the folder `prefix`, in no order; only those whose keys come after `after`."""
         with self._explained(f"list {prefix}"):
-            for page in obstore.list(self._store, prefix, chunk_size=1000):
+            for page in obstore.list(self._store, prefix, offset=after or None, chunk_size=_PAGE):
                 yield from map(_stored, page)
 
-    def keys(self, prefix: str) -> list[str]:
-        """The keys that start with the folder `prefix`, sorted."""
-        return sorted(found.key for found in self.objects(prefix))
+    def keys(self, prefix: str, after: str = "", before: str | None = None) -> list[str]:
+        """The keys in the folder `prefix`, sorted; only those after `after` and before `before`.
+
+        Buckets are listed in the order of their keys, so that what comes later is not asked for.
+        """
+        found, ordered = [], urlsplit(self.location.uri).scheme != "file"
+        for entry in self.objects(prefix, after):
+            if before is None or entry.key < before:
+                found.append(entry.key)
+            elif ordered:
+                break
+        return sorted(found)
 
     def move(self, key: str, target: str) -> None:
         """Move an object within the store; the moment of the move is its time of modification."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from modelmill_contracts.space import Space
+
 ENVIRONMENT = "MILL_TASK"
 PIECE = 32_000  # characters of at most four bytes each: Linux takes 128 KiB of one variable
 
@@ -66,10 +68,20 @@ class Derivation(msgspec.Struct, frozen=True):
     sql: str
 
 
+class CapturedRows(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a ModelDeployment saw in production, see `captured`."""
+
+    of: str  # its UID
+    since: int  # seconds before `until`
+    until: str = ""  # RFC 3339: rows that were answered before it
+    labelled: bool = True  # only rows whose label came back; else the others have a null for it
+    target: str = "label"  # the name of the labels' column
+
+
 class SnapshotTask(msgspec.Struct, frozen=True, tag="Snapshot", omit_defaults=True):
     """Read the source, check it against the declaration, write one immutable Parquet file.
 
-    Exactly one of source, query and derive says where the rows come from.
+    Exactly one of source, query, derive and captured says where the rows come from.
     """
 
     store: StoreLocation
@@ -77,6 +89,7 @@ class SnapshotTask(msgspec.Struct, frozen=True, tag="Snapshot", omit_defaults=Tr
     source_store: StoreLocation | None = None  # how to reach a source of scheme s3, gs or az
     query: str = ""  # SQL for the database whose URL is in the environment (environment.SOURCE_URL)
     derive: Derivation | None = None
+    captured: CapturedRows | None = None
     schemes: tuple[str, ...] = ("s3", "gs", "az", "https")  # allowed for URIs
     columns: tuple[Column, ...] = ()  # none: as found
     extra_columns: str = "Keep"  # Keep | Drop | Reject
@@ -149,6 +162,14 @@ class Known(msgspec.Struct, frozen=True):
     artifact: str  # digest of its manifest
 
 
+class Stopping(msgspec.Struct, frozen=True, omit_defaults=True):
+    """When a training ends before its last fold: its mean over the first folds is worse than a bound."""
+
+    metric: str
+    maximize: bool = True
+    bounds: tuple[tuple[int, str], ...] = ()  # after so many folds, a decimal
+
+
 class TrainingTask(msgspec.Struct, frozen=True, tag="Training", omit_defaults=True):
     """Train the declared pipeline on a snapshot, evaluate it, convert it and write the artifact.
 
@@ -161,7 +182,7 @@ class TrainingTask(msgspec.Struct, frozen=True, tag="Training", omit_defaults=Tr
     version: str  # digest of the snapshot's logical content
     target: str
     estimator: Estimator
-    features: tuple[str, ...] = ()  # none: every column but the target
+    features: tuple[str, ...] = ()  # none: every column but the target, the split's and captured.NOT_FEATURES
     split: Split = Split()
     seed: int = 0
     metrics: tuple[str, ...] = ()  # none: accuracy for classifiers, r2 for regressors
@@ -170,6 +191,7 @@ class TrainingTask(msgspec.Struct, frozen=True, tag="Training", omit_defaults=Tr
     image: str = ""  # of the trainer: part of the recipe
     publish: bool = True  # False: say what would be published, and write nothing
     known: tuple[Known, ...] = ()  # no part of the recipe
+    stopping: Stopping | None = None  # nor this: it decides whether there is a model, not what is in it
 
 
 class OwnContainer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -196,7 +218,7 @@ class PartsTask(msgspec.Struct, frozen=True, tag="Parts", omit_defaults=True):
     version: str  # digest of the snapshot's logical content
     target: str
     folder: str
-    features: tuple[str, ...] = ()  # none: every column but the target, the split's and timestamps
+    features: tuple[str, ...] = ()  # none: as of a training, without timestamps
     split: Split = Split()
     seed: int = 0
     metrics: tuple[str, ...] = ()
@@ -243,6 +265,18 @@ class MetricTest(msgspec.Struct, frozen=True, omit_defaults=True):
     min: str | None = None
     max: str | None = None
     every_slice: str | None = None
+    source: str = ""  # who asks it, such as usecase/triage; "" is the Model
+
+    @property
+    def title(self) -> str:
+        """What its outcome is called."""
+        return self.name if self.every_slice is None else f"{self.name} of every {self.every_slice}"[:64]
+
+    @property
+    def threshold(self) -> str:
+        """What is asked, in words."""
+        bounds = (f">= {self.min}" if self.min is not None else "", f"<= {self.max}" if self.max is not None else "")
+        return " and ".join(bound for bound in bounds if bound)
 
 
 class BaselineTest(msgspec.Struct, frozen=True):
@@ -251,6 +285,14 @@ class BaselineTest(msgspec.Struct, frozen=True):
     deployment: str
     metric: str
     max_regression: str
+
+    @property
+    def title(self) -> str:
+        return f"baseline {self.metric}"
+
+    @property
+    def threshold(self) -> str:
+        return f">= -{self.max_regression}"
 
 
 class Perturbation(msgspec.Struct, frozen=True):
@@ -265,10 +307,29 @@ class BehaviourTest(msgspec.Struct, frozen=True):
     perturb: tuple[Perturbation, ...]
     expect: str  # NotDecrease | NotIncrease | Unchanged
 
+    @property
+    def title(self) -> str:
+        return self.name
 
-class LatencyTest(msgspec.Struct, frozen=True):
+    @property
+    def threshold(self) -> str:
+        return self.expect
+
+
+class LatencyTest(msgspec.Struct, frozen=True, omit_defaults=True):
     quantile: str
     max_ms: int
+    source: str = ""  # as of MetricTest
+
+    @property
+    def title(self) -> str:
+        """What its outcome is called: a use case may ask for several quantiles."""
+        return f"latency {self.quantile}" if self.source else "latency"
+
+    @property
+    def threshold(self) -> str:
+        """What is asked, in words."""
+        return f"<= {self.max_ms}ms"
 
 
 class Tests(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -278,6 +339,18 @@ class Tests(msgspec.Struct, frozen=True, omit_defaults=True):
     baseline: BaselineTest | None = None
     behaviour: tuple[BehaviourTest, ...] = ()
     latency: LatencyTest | None = None
+    required_latencies: tuple[LatencyTest, ...] = ()  # of a use case
+
+    @property
+    def latencies(self) -> tuple[LatencyTest, ...]:
+        own = () if self.latency is None else (self.latency,)
+        return (*own, *self.required_latencies)
+
+    @property
+    def in_order(self) -> tuple[MetricTest | BaselineTest | BehaviourTest | LatencyTest, ...]:
+        """All of them, in the order of their outcomes."""
+        baseline = () if self.baseline is None else (self.baseline,)
+        return (*self.metrics, *baseline, *self.behaviour, *self.latencies)
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -297,6 +370,112 @@ class ModelTestTask(msgspec.Struct, frozen=True, tag="ModelTest", omit_defaults=
     baseline: Served | None = None  # none: nothing serves yet
 
 
+class TrialOutcome(msgspec.Struct, frozen=True, array_like=True):
+    """A trial of an Experiment, and what came of it."""
+
+    values: tuple[str | None, ...]  # JSON texts in the space's order; none: it has no meaning there
+    state: str  # Succeeded | Stopped | Failed | Running
+    value: float | None = None  # of the objective
+    folds: int = 0  # how many it was stopped after
+
+
+class ProposalTask(msgspec.Struct, frozen=True, tag="Proposal", omit_defaults=True):
+    """Choose the parameters of the trials from `first` on, `count` of them, by what came of those before.
+
+    `trials` has trial 1 to the one before `first`; those that must not count, whatever came of them, are Running.
+    """
+
+    algorithm: str  # TPE | CMAES
+    seed: int
+    maximize: bool
+    space: Space
+    first: int
+    count: int
+    trials: tuple[TrialOutcome, ...] = ()
+
+
+class PlacedTrial(msgspec.Struct, frozen=True, array_like=True):
+    """A trial as the page of its Experiment shows it."""
+
+    number: int
+    state: str
+    values: tuple[str | None, ...]
+    value: float | None = None
+    stddev: float | None = None
+    cost: int | None = None  # bytes of its model
+
+
+class SearchPageTask(msgspec.Struct, frozen=True, tag="SearchPage", omit_defaults=True):
+    """Write a page for people about an Experiment that has ended."""
+
+    store: StoreLocation
+    name: str
+    metric: str
+    maximize: bool
+    algorithm: str
+    space: Space
+    trials: tuple[PlacedTrial, ...]
+    best: int | None = None  # the number of the best one
+    why: str = ""  # it is the best one
+
+
+class QualityMeasure(msgspec.Struct, frozen=True):
+    """What labels that came in [start, end) say of predictions of one artifact.
+
+    A label counts where it is its row's first one, and came within so many seconds of the prediction.
+    """
+
+    metric: str  # accuracy | roc_auc | log_loss | mae | rmse
+    artifact: str  # digest
+    start: str  # RFC 3339
+    end: str
+    labels_within: int  # seconds
+
+
+class CapturedTask(msgspec.Struct, frozen=True, tag="Captured", omit_defaults=True):
+    """Measure the quality of what a ModelDeployment answered, and delete the segments that are older than asked."""
+
+    store: StoreLocation
+    of: str  # UID of the ModelDeployment
+    now: str  # RFC 3339
+    retention: int  # seconds
+    quality: QualityMeasure | None = None
+
+
+class MirroredMetric(msgspec.Struct, frozen=True, array_like=True):
+    name: str
+    value: str  # a decimal
+    step: int = 0
+
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+class EndedRun(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A TrainingJob that has ended, as MLflow is to show it."""
+
+    uid: str
+    name: str
+    experiment: str  # the name of MLflow's experiment
+    status: str  # FINISHED | FAILED
+    start: int  # milliseconds since 1970, as the next
+    end: int
+    tags: Pairs = ()
+    parameters: Pairs = ()
+    metrics: tuple[MirroredMetric, ...] = ()
+
+
+class MirrorTask(msgspec.Struct, frozen=True, tag="Mirror", omit_defaults=True):
+    """Show these runs in MLflow, in this order, as far as there is time.
+
+    Each has a tag with its UID, by which it is found before it is made: what was shown once is not shown twice.
+    """
+
+    uri: str
+    runs: tuple[EndedRun, ...]
+    secret: str = ""  # the name of the Secret that the credentials come from; "": there are none
+
+
 AnyTraining = TrainingTask | OwnTrainingTask
 Task = (
     PreflightTask
@@ -308,6 +487,10 @@ Task = (
     | OwnTrainingTask
     | VerificationTask
     | ModelTestTask
+    | ProposalTask
+    | SearchPageTask
+    | CapturedTask
+    | MirrorTask
 )
 
 
@@ -337,6 +520,11 @@ def parts_of(work: OwnTrainingTask, file: str) -> PartsTask:
         metrics=work.metrics,
         slices=work.slices,
     )
+
+
+def with_stopping(work: AnyTraining, stopping: Stopping | None) -> AnyTraining:
+    """The training, which ends early where it is hopeless; what a container does has no folds."""
+    return work if isinstance(work, OwnTrainingTask) else msgspec.structs.replace(work, stopping=stopping)
 
 
 def unpublished(declared: AnyTraining) -> AnyTraining:

@@ -19,6 +19,7 @@ from local_cluster.versions import Component, component
 CONTROL_PLANE = ("kubernetes",)
 NODE = ("kubernetes", "coredns", "local-path-provisioner")
 STORE = ("versitygw",)
+QUEUE = ("kueue",)
 STATUS_READERS = "status-readers"
 
 # Measured on two cores with nothing cached.
@@ -30,6 +31,7 @@ EXPECTED = {
     "kind": "1 minute",
     "kubectl": "2 minutes",
     "argo-rollouts": "4 minutes",
+    "kueue": "3 minutes",
     STATUS_READERS: "2.5 minutes",
 }
 

@@ -104,7 +104,11 @@ def parser() -> argparse.ArgumentParser:
         elif verb == "load":
             one.add_argument("image", nargs="+")
         elif verb == "images":
-            one.add_argument("image", nargs="*", help=f"of {', '.join((*images.TARGETS, images.STORE))}; default: all")
+            one.add_argument(
+                "image",
+                nargs="*",
+                help=f"of {', '.join((*images.TARGETS, *images.UPSTREAM))}; default: what Modelmill needs",
+            )
             one.add_argument("--no-load", action="store_true", help="build only")
         elif verb == "build":
             one.add_argument("component", nargs="*", help="folders of hack/go; default: what the cluster needs")

@@ -32,6 +32,8 @@ from local_cluster.versions import component
 
 TARGETS = ("operator", "trainer", "model-server")
 STORE = "store"
+KUEUE = "kueue"  # for the tests
+UPSTREAM = (STORE, KUEUE)  # programs of others, which are built from source
 TAG = "dev"
 UNNAMED_LAYERS_KEPT = 100
 
@@ -44,13 +46,16 @@ def reference(target: str) -> str:
 
 
 def build_images(targets: Sequence[str]) -> None:
-    unknown = sorted(set(targets) - {*TARGETS, STORE})
+    known = (*TARGETS, *UPSTREAM)
+    unknown = sorted(set(targets) - set(known))
     if unknown:
-        raise ClusterError(f"no such image: {', '.join(unknown)}; there are {', '.join((*TARGETS, STORE))}")
+        raise ClusterError(f"no such image: {', '.join(unknown)}; there are {', '.join(known)}")
     with exclusive(paths.images() / ".lock", "another build of images to end"):
         if STORE in targets:
             _build_store()
-        wanted = [target for target in targets if target != STORE]
+        if KUEUE in targets:
+            _build_kueue()
+        wanted = [target for target in targets if target not in UPSTREAM]
         if wanted:
             if not (paths.REPOSITORY / "Dockerfile").exists():
                 raise ClusterError(f"there is no Dockerfile in {paths.REPOSITORY}")
@@ -154,8 +159,10 @@ def _secrets(folder: Path) -> list[str]:
     return [*secrets, "--secret", f"id=ca,src={bundle}"] if bundle else secrets
 
 
-def store_archive() -> Path:
-    return paths.images() / "store.tar"
+def archive_of(name: str) -> Path | None:
+    """The file that holds an upstream's image, by its full name; None for an image of the Dockerfile."""
+    target = next((target for target in UPSTREAM if name == reference(target)), None)
+    return None if target is None else paths.images() / f"{target}.tar"
 
 
 def _build_store() -> None:
@@ -171,13 +178,22 @@ def _build_store() -> None:
             **{f"/bin/{name}": "busybox" for name in ("sh", "mkdir", "ls", "df")},
         }
         image = Image(reference(STORE), files, ["/bin/versitygw"], folders=("tmp",))
-        write_archive(image, store_archive())
+        write_archive(image, paths.images() / f"{STORE}.tar")
+
+
+def _build_kueue() -> None:
+    build.ensure_built(build.QUEUE)
+    kueue = component("kueue")
+    with step(f"Building modelmill/{KUEUE}:{TAG} (Kueue {kueue.version})"):
+        image = Image(reference(KUEUE), {"/manager": kueue.program("kueue")}, ["/manager"], folders=("tmp",))
+        write_archive(image, paths.images() / f"{KUEUE}.tar")
 
 
 def image_id(name: str) -> str:
     """What changes when the image's content does; empty when there is no such image."""
-    if name == reference(STORE):
-        return _archive_id(store_archive()) if store_archive().exists() else ""
+    archive = archive_of(name)
+    if archive is not None:
+        return _archive_id(archive) if archive.exists() else ""
     if docker.answers():
         return run(["docker", "image", "inspect", "--format={{.Id}}", name], check=False).stdout.strip()
     return _buildah_id(name)
@@ -213,9 +229,10 @@ def complete(name: str) -> str:
 def export(name: str, present: Collection[str], folder: Path) -> Path:
     """Write an image to a file that containerd reads, without the layers whose digests are `present` there
     already."""
+    upstream = archive_of(name)
+    if upstream is not None:
+        return upstream
     archive = folder / "image.tar"
-    if name == reference(STORE):
-        return store_archive()
     if docker.answers():
         run(["docker", "save", "--output", archive, name])
         return archive

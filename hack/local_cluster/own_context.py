@@ -48,8 +48,8 @@ def load(names: Sequence[str]) -> None:
     if current.startswith("kind-"):
         for name in names:
             what = (
-                f"image-archive {images.store_archive()}"
-                if name == images.reference(images.STORE)
+                f"image-archive {images.archive_of(name)}"
+                if images.archive_of(name) is not None
                 else f"docker-image {name}"
             )
             say(f"Load it with kind: kind load {what} --name {current[len('kind-') :]}")

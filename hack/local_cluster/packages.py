@@ -26,7 +26,7 @@ NODE = {
     "gcc": "gcc",
 }
 IMAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
-TESTS = {"postgres": "postgresql", "chromium": "chromium"}
+TESTS = {"postgres": "postgresql", "chromium": "chromium", "prometheus": "prometheus", "promtool": "prometheus"}
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 

@@ -1,4 +1,4 @@
-"""The command line: `modelmill-server PATH_OR_URI`, which is `serve`, `modelmill-server fetch`, and `... front`.
+"""The command line: `modelmill-server PATH_OR_URI`, which is `serve`; `modelmill-server fetch`, `front`, `capture`.
 
 Imports are inside the commands, so that each starts with what it needs.
 """
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from modelmill_contracts import __version__, environment
 
-_COMMANDS = ("serve", "fetch", "front")
+_COMMANDS = ("serve", "fetch", "front", "capture")
 _MOST_WORKERS = 128
 _LAST_PORT = 65535
 _MOST = 1 << 30  # bytes, or requests: what is far beyond is a slip
@@ -32,6 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
         from modelmill_server import fetch  # noqa: PLC0415
 
         return fetch.main(options.uri, options.digest, options.folder)
+    if options.command == "capture":
+        from modelmill_server import capture  # noqa: PLC0415
+
+        return capture.main(options.of, options.socket, options.age)
     if options.command == "front":
         return _front(options)
     with tempfile.TemporaryDirectory(prefix="modelmill-") as place:
@@ -40,9 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(options: argparse.Namespace, place: Path) -> int:
     from modelmill_contracts.folder import ArtifactError  # noqa: PLC0415
-    from modelmill_server import cpus, serve, source, termination  # noqa: PLC0415
-    from modelmill_server.app import Limits  # noqa: PLC0415
+    from modelmill_server import cpus, ports, serve, source, termination  # noqa: PLC0415
     from modelmill_server.errors import NotServableError  # noqa: PLC0415
+    from modelmill_server.limits import Limits  # noqa: PLC0415
 
     cpus.pin_threads()
     try:
@@ -54,7 +58,7 @@ def _serve(options: argparse.Namespace, place: Path) -> int:
     available = cpus.limit()
     workers = cpus.whole(available) if options.workers == "auto" else options.workers
     return serve.main(
-        serve.Settings(
+        ports.Settings(
             folder=folder,
             name=options.name or source.name_of(options.source),
             version=options.version,
@@ -73,13 +77,16 @@ def _serve(options: argparse.Namespace, place: Path) -> int:
             workers=workers,
             arm=options.arm,
             routes=options.routes,
+            capture=None
+            if options.capture is None
+            else ports.Capture(options.capture, options.capture_columns, options.capture_socket),
         )
     )
 
 
 def _front(options: argparse.Namespace) -> int:
     from modelmill_server import front  # noqa: PLC0415
-    from modelmill_server.app import Limits  # noqa: PLC0415
+    from modelmill_server.limits import Limits  # noqa: PLC0415
 
     host, port = options.upstream
     return front.main(
@@ -131,7 +138,25 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--deadline", type=_seconds, help="seconds that a request may wait for a slow model (as long as its caller)"
     )
+    serve.add_argument(
+        "--capture", type=_share, help="the share of predictions that is kept, by `modelmill-server capture` (none)"
+    )
+    serve.add_argument(
+        "--capture-columns", type=_columns, help='features that are kept of them: JSON such as ["age", "city"] (all)'
+    )
+    serve.add_argument(
+        "--capture-socket", type=Path, default=Path(environment.CAPTURE_SOCKET), help="where that listens (%(default)s)"
+    )
     _add_service(serve)
+
+    capture = commands.add_parser("capture", help="write what servers beside it capture to the store")
+    capture.add_argument("of", type=_name, help="the UID of the ModelDeployment")
+    capture.add_argument(
+        "--socket", type=Path, default=Path(environment.CAPTURE_SOCKET), help="where to listen (%(default)s)"
+    )
+    capture.add_argument(
+        "--age", type=_seconds, default=10.0, help=argparse.SUPPRESS
+    )  # of rows, until they are written
 
     front = commands.add_parser("front", help="stand before another server that speaks V2 or V1 over HTTP")
     front.add_argument("--upstream", type=_address, required=True, help="where the other server is: http://HOST:PORT")
@@ -198,6 +223,25 @@ def _address(text: str) -> tuple[str, int]:
     if url.scheme != "http" or not url.hostname or port is None or url.path not in ("", "/") or url.username:
         raise argparse.ArgumentTypeError("http://HOST:PORT, and nothing behind it")
     return url.hostname, port
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError("a share above 0, at most 1")
+    return share
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    import msgspec  # noqa: PLC0415
+
+    try:
+        return msgspec.json.decode(text, type=tuple[str, ...])
+    except msgspec.DecodeError as error:
+        raise argparse.ArgumentTypeError("a JSON list of names") from error
 
 
 def _workers(text: str) -> int | str:

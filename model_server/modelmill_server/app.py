@@ -6,29 +6,31 @@
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from modelmill_contracts import __version__
-from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
-from modelmill_contracts.routes import ARM_HEADER, GRPC_PATH, Routes
-from modelmill_server import framing, inference, log
+from modelmill_contracts.counters import COMPUTE_HEADER, ID_HEADER, VERSION_HEADER
+from modelmill_contracts.routes import ARM_HEADER, COPY_HEADER, GRPC_PATH, Routes
+from modelmill_server import framing, handing, inference, log
 from modelmill_server.counters import Counters
-from modelmill_server.errors import RefusedError, invalid, model_unknown, version_unknown
-from modelmill_server.http1 import Answer, Header, Request, Response, ShortCut, never, status_line
+from modelmill_server.errors import RefusedError, capture_off, invalid, model_unknown, version_unknown
+from modelmill_server.http1 import Answer, Header, Request, Response, ShortCut, never, status_line, value_of
 from modelmill_server.inference import Codec, Outcome
+from modelmill_server.limits import Limits
 
 if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
     from modelmill_server.batching import Batches
+    from modelmill_server.capturing import Capture
     from modelmill_server.judging import Form
     from modelmill_server.model import Servable
     from modelmill_server.split import Asked, Split
     from modelmill_server.v2 import Call
 
 _COMPUTE = COMPUTE_HEADER.encode()
+_ID, _COPY = ID_HEADER.encode(), COPY_HEADER.encode()
 _JSON = b"application/json"
 _EXTENSIONS = ("binary_tensor_data",)  # of the Open Inference Protocol
 _INDEX = "/v2/repository/index"
@@ -38,26 +40,6 @@ _DEADLINES = {b"x-request-timeout": 1.0, b"x-envoy-expected-rq-timeout-ms": 0.00
 _LONGEST = 1e9
 _AT_ONCE = 0.01  # seconds: who waits longer is answered in time on the short cut
 _PLATFORMS = {"onnx": "onnxruntime_onnx", "skops": "sklearn_skops"}
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one caller can ask of the server."""
-
-    body: int = 1 << 20  # bytes
-    in_flight: int = 256  # requests to one worker; beyond, inference is refused with 429
-    body_seconds: float = 30.0  # until a head and then a body must be here, and until an answer must be taken
-    swallow: int = 64 << 20  # bytes of a too large body that are read, so that its sender sees the answer
-    threads: int = 2  # for models that are too slow for the event loop
-    deadline: float | None = None  # seconds that a request may wait for the model; callers can ask for less
-    connections: int = 10_000  # of one worker over HTTP, at once; less where it may not open so many files
-
-    def too_slow(self) -> RefusedError:
-        seconds = self.body_seconds
-        return RefusedError(408, "BodyTimeout", f"the body was not complete after {seconds:g} s; send it again")
-
-    def too_large(self) -> RefusedError:
-        return RefusedError(413, "BodyTooLarge", f"the body is over {self.body} bytes; send fewer rows per request")
 
 
 class _Asked(msgspec.Struct):
@@ -74,6 +56,7 @@ class App:
         self.counters = counters
         self.servable: Servable | None = None
         self.split: Split | None = None  # while a candidate is rolled out
+        self.capture: Capture | None = None  # where it is on
         self.limits = limits
         self._batches: Batches | None = None
         self._head: list[Header] = [(VERSION_HEADER.encode(), version.encode())]
@@ -84,10 +67,14 @@ class App:
         # By path, which codec of the servable's.
         self._predictions = {**dict.fromkeys(infer, "codec"), f"{self._v1_model}:predict": "v1_codec"}
         self._predictions[GRPC_PATH] = "grpc_codec"
+        self._labels = frozenset(f"{path}/labels" for path in self._models)
+        # Requests with labels wait for the store, and take no room of predictions: they have some of their own.
+        self._labelling, self._most_labelling = 0, max(1, limits.in_flight // 4)
         checks: dict[bytes, Callable[[bytes], bool]] = {b"content-encoding": never}
         checks[framing.JSON_SIZE_NAME] = lambda value: framing.known_size(value) is not None
         checks |= {name: functools.partial(self._leaves_time, unit) for name, unit in _DEADLINES.items()}
         checks[ARM_HEADER.encode()] = lambda _: self.split is None
+        checks[_COPY] = lambda _: self.capture is None  # which would keep it
         self.short_cut = ShortCut(self._answer_now, limits.body, checks)
         self._response = self._binary_response = b""
         self._others: dict[bytes, tuple[bytes, bytes]] = {}  # the same for answers of other versions
@@ -114,9 +101,10 @@ class App:
         """What computes predictions, "" where that is not known yet."""
         return "" if self.servable is None else self.servable.manifest.runtime
 
-    def serve(self, servable: "Servable") -> None:
+    def serve(self, servable: "Servable", capture: "Capture | None" = None) -> None:
         """Become ready."""
-        self.servable = servable
+        self.capture = capture
+        self.servable = servable if capture is None else capture.servable
         if self.counters.bins is not None and servable.row is not None:
             self.counters.bins.copy_from(servable.row)
         self.counters.ready = True
@@ -178,6 +166,10 @@ class App:
             if request.path in self._predictions:
                 self._admit(request)
                 return None
+            if request.path in self._labels:
+                self._labelling += 1
+                self._admit_labels(request)
+                return None
             if request.path == _INDEX:
                 return None
         found = self._route(request.method, request.path)
@@ -186,6 +178,8 @@ class App:
     def call(self, request: Request) -> Answer:
         if request.path == _INDEX:
             return self._answer(200, self._index(bytes(request.body)))
+        if request.path in self._labels:
+            return self._answer_later(self._take_labels(request))
         found = self._predict(request) if self.split is None else self._predict_split(self.split, request)
         return self._answer_outcome(found) if isinstance(found, Outcome) else self._answer_outcome_later(found)
 
@@ -198,8 +192,10 @@ class App:
             more.append((b"allow", b"POST" if self._takes_posts(request.path) else b"GET, HEAD"))
         return self._answer(refusal.status, inference.refused(refusal).answer, more)
 
-    def close(self, request: Request, *, gone: bool) -> None:  # noqa: ARG002
+    def close(self, request: Request, *, gone: bool) -> None:
         self.counters.in_flight -= 1
+        if request.method == "POST" and request.path in self._labels:
+            self._labelling -= 1
         if gone:
             self.counters.refused("Disconnected")
 
@@ -239,11 +235,35 @@ class App:
         request.json_size = framing.json_size(request.headers)
         request.deadline = self.deadline(patience(request.headers))
 
+    def _admit_labels(self, request: Request) -> None:
+        """The same for labels."""
+        self._loaded()
+        if self._labelling > self._most_labelling:
+            raise self.too_many(self._most_labelling, "requests with labels")
+        if self.capture is None:
+            raise capture_off()
+        patience(request.headers)  # which must be one
+
     def _predict(self, request: Request) -> Outcome | Coroutine[Any, Any, Outcome]:
         """What becomes of an inference request that is whole."""
-        servable = self._loaded()
-        codec: Codec = getattr(servable, self._predictions[request.path])
+        servable, capture = self._loaded(), self.capture
+        name = self._predictions[request.path]
+        if capture is None:
+            codec: Codec = getattr(servable, name)
+        elif value_of(request.headers, _COPY) is not None:
+            codec = getattr(capture.plain, name)
+        elif name == "v1_codec":
+            codec = capture.v1_codec(value_of(request.headers, _ID))
+        else:
+            codec = getattr(servable, name)
         return self.predict(codec, bytes(request.body), request.json_size, request.deadline)
+
+    async def _take_labels(self, request: Request) -> Any:
+        if self.capture is None:
+            raise AssertionError("labels were admitted, and are not taken")
+        asked = patience(request.headers)
+        left = handing.PATIENCE if asked is None else min(asked, handing.PATIENCE)
+        return await self.capture.take_labels(bytes(request.body), left)
 
     def _predict_split(self, split: "Split", request: Request) -> Outcome | Coroutine[Any, Any, Outcome]:
         """The same while a candidate is rolled out.  Who asks for this very version, gets it."""
@@ -346,14 +366,13 @@ class App:
 
     def admit(self) -> "Servable":
         """The model, for a request that was counted into `in_flight`; RefusedError where it has to come again."""
-        servable = self._loaded()
-        if self.counters.in_flight > self.limits.in_flight:
-            raise self.too_many()
+        servable, most = self._loaded(), self.limits.in_flight
+        if self.counters.in_flight - self._labelling > most:
+            raise self.too_many(most)
         return servable
 
-    def too_many(self) -> RefusedError:
-        most = self.limits.in_flight
-        return RefusedError(429, "QueueFull", f"{most} requests are in flight already; try again in a second")
+    def too_many(self, most: int, what: str = "requests") -> RefusedError:
+        return RefusedError(429, "QueueFull", f"{most} {what} are in flight already; try again in a second")
 
     def too_slow(self) -> RefusedError:
         return self.limits.too_slow()
@@ -374,6 +393,8 @@ class App:
     def _answer_outcome(self, outcome: Outcome) -> Response:
         more = [(_COMPUTE, b"%.1f" % (outcome.seconds * 1e6))]
         head = [(self._head[0][0], outcome.version)] if outcome.version else self._head
+        if outcome.id:
+            more.append((_ID, outcome.id))
         if outcome.json_size is not None:
             more.append((framing.JSON_SIZE_NAME, b"%d" % outcome.json_size))
         kind = _JSON if outcome.json_size is None else framing.BINARY
@@ -417,7 +438,7 @@ class App:
         raise RefusedError(404, "PathUnknown", f"nothing is here; {self._what_is_here()}")
 
     def _takes_posts(self, path: str) -> bool:
-        return path in self._predictions or path == _INDEX
+        return path in self._predictions or path in self._labels or path == _INDEX
 
     def _what_is_here(self) -> str:
         return f"predictions are at {self._models[0]}/infer, and {_OPENAPI} lists what else there is"
@@ -469,7 +490,9 @@ class App:
         if not bytes(self._openapi):
             from modelmill_server import openapi  # noqa: PLC0415 - few want it
 
-            document = openapi.document(self.name, self.version, servable.manifest, servable.signature)
+            document = openapi.document(
+                self.name, self.version, servable.manifest, servable.signature, labels=self.capture is not None
+            )
             self._openapi = msgspec.Raw(_json(document))
         return self._openapi
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from modelmill_contracts import counters, profile
@@ -76,6 +77,11 @@ class Layout:
         self.classes = classes if self.probabilities is not None else 0
         scored = self.probabilities is not None or isinstance(self.predictions, Numeric)
         self.scores = known.scores if scored else None
+        self.reference = counters.Reference(
+            tuple(_trained(part) for _, part in self.features),
+            None if self.predictions is None else _trained(self.predictions),
+            None if self.scores is None else msgspec.structs.replace(_trained(self.scores), edges=self.scores.edges),
+        )
         self.prediction_codes = _codes(self.predictions) if isinstance(self.predictions, Categorical) else {}
         self.label_codes = _LabelCodes(self.prediction_codes)
         self.prediction_edges = _array(self.predictions)
@@ -275,6 +281,11 @@ def _named(part: Numeric | Categorical, found: Array) -> counters.Bins:
     if isinstance(part, Numeric):
         return counters.Bins(part.name, tuple(values[: len(part.edges) + 1]), 0, values[-1])
     return counters.Bins(part.name, tuple(values[: len(part.values)]), values[len(part.values)], values[-1])
+
+
+def _trained(part: Numeric | Categorical) -> counters.Trained:
+    other = part.other if isinstance(part, Categorical) else None
+    return counters.Trained(part.name, part.counts, part.missing, other)
 
 
 def _views(layout: Layout, memory: memoryview) -> tuple[Array, Array, Array, Array, Array]:

@@ -5,12 +5,14 @@ deadlines.
 """
 
 import asyncio
+import functools
 import heapq
 import math
 from collections.abc import Callable
 
 from modelmill_contracts.counters import LATENCY_EDGES, Latency
 from modelmill_server.breaker import Breaker
+from modelmill_server.judging import glance
 from modelmill_server.upstream import ONE_ROUND, STALLED_SECONDS, Exchange, Response, Upstream, UpstreamError, late
 
 MOST = 16  # requests on their way, for which callers wait
@@ -31,7 +33,7 @@ class Candidate:
         self.breaker = Breaker()
         self.in_flight = 0  # requests for which callers wait
         self.copies = 0
-        self._upstream = Upstream(host, port, _MAX_ANSWER, _LIFETIME)
+        self._upstream = Upstream(host, port, _MAX_ANSWER, _LIFETIME, glance)
         self._due: list[tuple[float, int, Exchange]] = []  # a heap
         self._sent = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -45,8 +47,10 @@ class Candidate:
         if deadline < self._timer_due:
             self._set_timer(deadline)
 
-    def now(self) -> float:
-        return asyncio.get_running_loop().time()
+    @functools.cached_property
+    def now(self) -> Callable[[], float]:
+        """The event loop's clock."""
+        return self._upstream.loop.time
 
     def close(self) -> None:
         """Nothing more is asked; what is on its way comes to its end."""
@@ -56,10 +60,10 @@ class Candidate:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_due = due
-        self._timer = asyncio.get_running_loop().call_at(due, self._look)
+        self._timer = self._upstream.loop.call_at(due, self._look)
 
     def _look(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._upstream.loop
         if loop.time() - self._timer_due > STALLED_SECONDS:
             # This process was held up.  What is in its sockets is read first, else that looks like the candidate's.
             self._timer = loop.call_later(ONE_ROUND, self._expire)
@@ -68,7 +72,7 @@ class Candidate:
 
     def _expire(self) -> None:
         """Give up what is late."""
-        due, now = self._due, asyncio.get_running_loop().time() + _EARLY
+        due, now = self._due, self.now() + _EARLY
         self._timer, self._timer_due = None, -math.inf  # what is asked meanwhile sets none
         while due and (due[0][2].over or due[0][0] <= now):
             heapq.heappop(due)[2].fail(late())

@@ -42,11 +42,11 @@ class Named:
         """Know the names that another process has counted here."""
         self._places = {name: place for place, name in enumerate(self._names())}
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, count: int = 1) -> None:
         place = self._places.get(name)
         if place is None:
             place = self._place(name)
-        self._counts[place] += 1
+        self._counts[place] += count
 
     def read(self) -> dict[str, int]:
         return dict(zip(self._names(), self._counts, strict=False))

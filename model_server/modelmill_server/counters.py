@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # numpy comes after the ports are open
 
 # The words of a slab: what stands where.
 _READY, _PID, _IN_FLIGHT, _ROWS, _STARTS, _WAS_READY, _BEAT, _HEAD = 0, 1, 2, 3, 4, 5, 6, 8
-_CODES, _REASONS = 48, 128
-_OWN = WORD * (_HEAD + 2 * HISTOGRAM) + (_CODES + _REASONS) * (NAME + WORD)
+_CODES, _REASONS, _CAPTURED = 48, 128, 8
+_OWN = WORD * (_HEAD + 2 * HISTOGRAM) + (_CODES + _REASONS + 2 * _CAPTURED) * (NAME + WORD)
 _SLAB = _OWN + arms.SIZE
 
 
@@ -40,7 +40,10 @@ class Reading(NamedTuple):
 class Counters:
     """The counters of one worker."""
 
-    __slots__ = ("_codes", "_reasons", "_words", "arms", "bins", "board", "compute", "predicted", "request")
+    __slots__ = (
+        *("_codes", "_reasons", "_words", "arms", "bins", "board", "captured", "compute", "labels", "predicted"),
+        "request",
+    )
 
     def __init__(self, memory: memoryview | None = None, board: "Board | None" = None) -> None:
         memory = memoryview(bytearray(_SLAB)) if memory is None else memory
@@ -52,7 +55,12 @@ class Counters:
         at += 2 * size
         codes = _CODES * (NAME + WORD)
         self._codes = Named(memory[at : at + codes], _CODES)
-        self._reasons = Named(memory[at + codes : _OWN], _REASONS)
+        at += codes
+        reasons, captured = _REASONS * (NAME + WORD), _CAPTURED * (NAME + WORD)
+        self._reasons = Named(memory[at : at + reasons], _REASONS)
+        at += reasons
+        self.captured = Named(memory[at : at + captured], _CAPTURED)  # rows, by what became of them
+        self.labels = Named(memory[at + captured : _OWN], _CAPTURED)  # by what became of them
         self.arms = Arms(memory[_OWN:])
         self.predicted = self._predicted()
         self.bins: Bins | None = None
@@ -151,6 +159,8 @@ class Counters:
         self._words[_STARTS] += 1
         self._codes.reload()
         self._reasons.reload()
+        self.captured.reload()
+        self.labels.reload()
         self.stop()
 
     def stop(self) -> None:

@@ -34,3 +34,14 @@ def model_unknown(name: str) -> RefusedError:
 
 def version_unknown(name: str, version: str) -> RefusedError:
     return RefusedError(404, "VersionUnknown", f"version '{version}' of model '{name}' is served; use it or none")
+
+
+def labels_not_written(why: str) -> RefusedError:
+    """A 503: nobody knows whether they are in the store, and they count once however often they are sent."""
+    message = f"the labels are not known to be written: {why}; send them again, each counts once"
+    return RefusedError(503, "LabelsNotWritten", message)
+
+
+def capture_off() -> RefusedError:
+    message = "no labels are taken here, as nothing is captured; declare spec.capture in the ModelDeployment"
+    return RefusedError(404, "CaptureOff", message)

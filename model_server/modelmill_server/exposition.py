@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import msgspec
 
 from modelmill_contracts import counters as names
-from modelmill_contracts.counters import Arm, Bins, Latency, Snapshot
+from modelmill_contracts.counters import Arm, Bins, Capture, Latency, Snapshot
 from modelmill_server import arms
 from modelmill_server.app import App
 from modelmill_server.cells import added, sums
@@ -88,14 +88,31 @@ def snapshot(app: App, board: Board) -> Snapshot:
         features=bins.features() if bins is not None else (),
         predictions=bins.predictions() if bins is not None else None,
         scores=bins.scores() if bins is not None else None,
+        reference=board.layout.reference if board.layout is not None else None,
         rollout=arms.total(worker.arms for worker in workers),
+        capture=_captured(app, board),
+    )
+
+
+def _captured(app: App, board: Board) -> Capture | None:
+    if app.capture is None:
+        return None
+    return Capture(
+        rows=sums([worker.captured.read() for worker in board.workers]),
+        labels=sums([worker.labels.read() for worker in board.workers]),
+        connected=app.capture.link.connected,
+        written=app.capture.link.written,
     )
 
 
 def text(app: App, board: Board) -> bytes:
     """All metrics of a server."""
-    seen = snapshot(app, board)
-    return "".join((*_model(app, seen), *_rollout(seen), *_process(board))).encode()
+    return written(app, board, snapshot(app, board))
+
+
+def written(app: App, board: Board, seen: Snapshot) -> bytes:
+    """What was seen, as text, and what the processes use."""
+    return "".join((*_model(app, seen), *_rollout(seen), *_capture(seen), *_process(board))).encode()
 
 
 def _model(app: App, seen: Snapshot) -> Iterator[str]:
@@ -171,6 +188,27 @@ def _rollout(snapshot: Snapshot) -> Iterator[str]:
     yield _family(names.SHADOW_DIFFERENCES, "counter", "Those compared, by the largest difference of scores.")
     for index, value in enumerate(shadow.differences):
         yield f'{names.SHADOW_DIFFERENCES}_total{{{labels},bin="{index}"}} {value}\n'
+
+
+def _capture(snapshot: Snapshot) -> Iterator[str]:
+    labels, seen = _labels(snapshot), snapshot.capture
+    if seen is None:
+        return
+    written = seen.written
+    rows = {"Kept": 0, **seen.rows, "StoreAway": written.dropped}
+    for name, help_, label, counts in (
+        (names.CAPTURED_ROWS, "Rows of sampled predictions: kept, or why not.", "result", rows),
+        (names.CAPTURE_LABELS, "Labels that came, by what became of them.", "result", seen.labels),
+        (names.CAPTURE_SEGMENTS, "Segments that were written.", "kind", written.segments),
+        (names.CAPTURE_FAILURES, "Attempts to write a segment that failed.", "kind", written.failures),
+    ):
+        yield _family(name, "counter", help_)
+        for key, count in counts.items():
+            yield f'{name}_total{{{labels},{label}="{key}"}} {count}\n'
+    yield _family(names.CAPTURE_OLDEST, "gauge", "Age of the oldest row that is not written.")
+    yield f"{names.CAPTURE_OLDEST}{{{labels}}} {written.oldest}\n"
+    help_ = "Whether what writes segments can be reached."
+    yield _single(names.CAPTURE_CONNECTED, "gauge", help_, labels, int(seen.connected))
 
 
 def _arms(families: tuple[str, str, str], which: str, found: dict[str, Arm], labels: str) -> Iterator[str]:

@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import uvloop
 
-from modelmill_server import answers, framing, inference, log, serve
+from modelmill_server import answers, framing, inference, log, ports
 from modelmill_server.answers import UNREADABLE
 from modelmill_server.app import App, patience
 from modelmill_server.counters import Board, Counters
-from modelmill_server.errors import RefusedError
+from modelmill_server.errors import RefusedError, capture_off
 from modelmill_server.http1 import Header, Request
 from modelmill_server.inference import Outcome
+from modelmill_server.life import Life
 from modelmill_server.upstream import Response, Upstream, UpstreamError, head
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ _REFUSALS = (400, 413, 415, 422)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(serve.Service):
+class Settings(ports.Service):
     """`limits` have a deadline."""
 
     upstream_host: str
@@ -71,15 +72,15 @@ class Settings(serve.Service):
 def main(settings: Settings) -> int:
     """Serve until a signal says stop; the exit code."""
     try:
-        settings, sockets, metrics = serve.bind(settings)
+        settings, sockets, metrics = ports.bind(settings)
     except OSError as error:
-        return serve.fail_to_listen(error)
+        return ports.fail_to_listen(error)
     board = Board()
     front = Front(settings, board.workers[0])
     return uvloop.run(_Life(front, settings, sockets, metrics, board).run())
 
 
-class _Life(serve.Life):
+class _Life(Life):
     def __init__(self, front: "Front", settings: Settings, *more: Any) -> None:
         super().__init__(front, settings, *more)
         self._front = front
@@ -249,9 +250,12 @@ class Front(App):
         if not self.was_ready.is_set():
             raise self._not_ready()
         if self.counters.in_flight > self.limits.in_flight:
-            raise self.too_many()
+            raise self.too_many(self.limits.in_flight)
         request.json_size = framing.json_size(request.headers)
         request.deadline = self.deadline(patience(request.headers))
+
+    def _admit_labels(self, request: Request) -> None:  # noqa: ARG002
+        raise capture_off()
 
     async def _predict(self, request: Request) -> Outcome:
         body, deadline = bytes(request.body), request.deadline

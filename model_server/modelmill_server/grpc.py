@@ -15,10 +15,9 @@ from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
 from modelmill_server import hpack, protobuf
 from modelmill_server.app import App
 from modelmill_server.errors import RefusedError, invalid, model_unknown, version_unknown
-from modelmill_server.http2 import Connection
 from modelmill_server.inference import Outcome
 from modelmill_server.protobuf import field, fields, tag, varint
-from modelmill_server.streams import Answer, Stream
+from modelmill_server.streams import Answer, Replies, Stream
 
 if TYPE_CHECKING:  # numpy and onnxruntime come after the ports are open
     from modelmill_server.model import Servable
@@ -121,7 +120,7 @@ class Service:
         body = stream.body
         return _PREFIX.size + _PREFIX.unpack_from(body)[1] if len(body) >= _PREFIX.size else 0
 
-    def call(self, connection: Connection, stream: Stream) -> Answer | None:
+    def call(self, connection: Replies, stream: Stream) -> Answer | None:
         head: _Head = stream.head
         method = head.method
         try:
@@ -167,7 +166,7 @@ class Service:
 
     # Calls.
 
-    def _reply(self, connection: Connection, stream: Stream, task: asyncio.Task[Outcome]) -> None:
+    def _reply(self, connection: Replies, stream: Stream, task: asyncio.Task[Outcome]) -> None:
         if not task.cancelled():
             connection.reply(stream, self._answer_prediction(task.result()))
 

@@ -15,6 +15,11 @@ from modelmill_server.errors import RefusedError, invalid
 Header = tuple[bytes, bytes]
 
 
+def value_of(headers: Iterable[Header], wanted: bytes) -> bytes | None:
+    """The first value of the header with that name, in lower case; None where there is none."""
+    return next((value for name, value in headers if name == wanted), None)
+
+
 class Response(NamedTuple):
     """An answer.  `headers` are all but those of every response: date, content-length, connection."""
 

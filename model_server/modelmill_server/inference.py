@@ -26,7 +26,7 @@ class Outcome(msgspec.Struct, gc=False):
 
     `json_size` is the size of the answer's JSON where raw tensors follow it.  `feeds` and `arrays` are what the
     model saw and gave; the arrays may be overwritten by the next prediction.  `version` is the model's where that is
-    another one's than this server's.
+    another one's than this server's.  `id` is the prediction's, where a header has to say it.
     """
 
     status: int
@@ -39,6 +39,7 @@ class Outcome(msgspec.Struct, gc=False):
     feeds: "dict[str, Array] | None" = None
     arrays: "list[Array] | None" = None
     version: bytes = b""
+    id: bytes = b""
 
 
 class Codec(Protocol):
@@ -102,7 +103,7 @@ async def compute_in_turn(batches: "Batches", codec: Codec, call: "Call", deadli
 
 def _answered(codec: Codec, call: "Call", arrays: "list[Array]", seconds: float) -> Outcome:
     answer, size = codec.encode(call, arrays)
-    return Outcome(200, answer, "", seconds, call.rows, "", size, call.feeds, arrays)
+    return Outcome(200, answer, "", seconds, call.rows, "", size, call.feeds, arrays, b"", call.told)
 
 
 def _failed(error: Exception) -> Outcome:

@@ -4,8 +4,10 @@ from typing import Any
 
 from modelmill_contracts import __version__
 from modelmill_contracts.artifact import Manifest, Tensor
+from modelmill_contracts.captured import MAX_ID
 from modelmill_contracts.counters import COMPUTE_HEADER, VERSION_HEADER
 from modelmill_server.framing import BINARY, JSON_SIZE_HEADER
+from modelmill_server.labels import MOST
 from modelmill_server.signature import NUMPY_TYPES, Column, Signature
 from modelmill_server.v2 import PREDICT
 
@@ -16,8 +18,8 @@ _NUMBERS = [name for name in NUMPY_TYPES if name != "BYTES"]
 _TEXT: Schema = {"type": "string"}
 
 
-def document(name: str, version: str, manifest: Manifest, signature: Signature) -> Schema:
-    """The OpenAPI 3.1 document, as JSON can hold it."""
+def document(name: str, version: str, manifest: Manifest, signature: Signature, *, labels: bool = False) -> Schema:
+    """The OpenAPI 3.1 document, as JSON can hold it; `labels`: it takes some."""
     model = f"/v2/models/{name}"
     paths: Schema = {
         "/v2": {"get": _get("What this server is", _ref("Server"))},
@@ -32,6 +34,8 @@ def document(name: str, version: str, manifest: Manifest, signature: Signature) 
         paths[path] = {"get": _get("What the model takes and gives", _ref("Model"), 503)}
         paths[f"{path}/ready"] = {"get": _get("Whether the model is ready", {"type": "object"}, 503)}
         paths[f"{path}/infer"] = {"post": _infer()}
+        if labels:
+            paths[f"{path}/labels"] = {"post": _label()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -40,7 +44,7 @@ def document(name: str, version: str, manifest: Manifest, signature: Signature) 
             "description": "Predictions by the Open Inference Protocol (V2) and its predecessor, V1.",
         },
         "paths": paths,
-        "components": {"schemas": _schemas(name, version, manifest, signature)},
+        "components": {"schemas": _schemas(name, version, manifest, signature) | (_label_schemas() if labels else {})},
     }
 
 
@@ -233,6 +237,32 @@ def _predict() -> Schema:
         "summary": "Predict (V1)",
         "requestBody": {"required": True, "content": {_JSON: {"schema": _ref("PredictRequest")}}},
         "responses": {"200": {**answer, "headers": _headers()}, **_errors(400, 408, 413, 415, 429, 500, 503, 504)},
+    }
+
+
+def _label() -> Schema:
+    answer = _body("all are in the store that are kept", {_JSON: _ref("LabelsAnswer")})
+    return {
+        "summary": "Say what turned out to be true of predictions; each (id, row) counts once, the first time",
+        "requestBody": {"required": True, "content": {_JSON: {"schema": _ref("LabelsRequest")}}},
+        "responses": {"200": answer, **_errors(400, 408, 413, 429, 503)},
+    }
+
+
+def _label_schemas() -> Schema:
+    label = _object(
+        {
+            "id": {"type": "string", "minLength": 1, "maxLength": MAX_ID, "description": "of the prediction"},
+            "row": {"type": "integer", "minimum": 0, "description": "of its request; 0 without it"},
+            "label": {"type": ["number", "string", "boolean"], "description": "of the prediction's type"},
+        },
+        optional=("row",),
+    )
+    several = {"type": "array", "maxItems": MOST, "items": {**label, "additionalProperties": False}}
+    number = {"type": "integer", "minimum": 0}
+    return {
+        "LabelsRequest": _object({"labels": several}),
+        "LabelsAnswer": _object({"written": number, "not_sampled": number}),
     }
 
 

@@ -26,10 +26,10 @@ from collections.abc import Callable, Mapping
 import httptools
 
 from modelmill_server import http1, log
-from modelmill_server.app import Limits
 from modelmill_server.errors import RefusedError, invalid
 from modelmill_server.framing import JSON_SIZE_NAME
 from modelmill_server.http1 import Answer, Application, Deferred, Request, Response, ShortCut
+from modelmill_server.limits import Limits
 from modelmill_server.outbox import Outbox
 
 MAX_HEAD = 64 << 10  # bytes of a request line with its headers

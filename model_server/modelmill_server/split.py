@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modelmill_contracts.routes import ARM_HEADER, CANDIDATE, GRPC_PATH, STABLE, Routes
+from modelmill_contracts.counters import ID_HEADER
+from modelmill_contracts.routes import ARM_HEADER, CANDIDATE, COPY_HEADER, GRPC_PATH, STABLE, Routes
 from modelmill_server import answers, comparing, framing, log
 from modelmill_server.arms import is_failure
 from modelmill_server.candidate import MOST, Candidate, Patience
 from modelmill_server.errors import RefusedError
-from modelmill_server.http1 import Header
+from modelmill_server.http1 import Header, value_of
 from modelmill_server.inference import Outcome
 from modelmill_server.judging import Form, Reply, count, judge
 from modelmill_server.shadow import Shadow
@@ -39,8 +40,10 @@ _ARMS = (STABLE.encode(), CANDIDATE.encode())
 # The candidate's pods see the same routes; to a request that names its arm, they answer themselves.
 _HEAD = b"POST %b HTTP/1.1\r\nhost: %b\r\n" + _ARM + b": " + STABLE.encode() + b"\r\n%bcontent-length: "
 _OWN_HEADERS = (b"host", b"content-length", _ARM)
+_COPY_LINE = COPY_HEADER.encode() + b": true\r\n"
+_ID = ID_HEADER.encode()
 _KEY_BYTES = 8
-_PERCENT_OF_A_KEY = 100 / (1 << 8 * _KEY_BYTES)
+_SHARE_OF_A_KEY = 1 / (1 << 8 * _KEY_BYTES)
 _LOOK_SECONDS = 5.0  # between two looks at how long the own model takes
 _MOST_KEYS = 1 << 16  # of one window; what is beyond is not counted
 
@@ -66,7 +69,7 @@ class Split:
         self._candidate = candidate = Candidate(routes.host, routes.port)
         self.patience = Patience()
         self.v2 = Form(f"/v2/models/{app.name}/infer", answers.rows_of_v2, comparing.read_v2)
-        v1 = Form(f"/v1/models/{app.name}:predict", answers.rows_of_v1, comparing.read_v1)
+        self._v1 = v1 = Form(f"/v1/models/{app.name}:predict", answers.rows_of_v1, comparing.read_v1)
         self.forms = {form.target: form for form in (self.v2, v1)}
         self.grpc = Form(GRPC_PATH, answers.outputs_of_grpc, comparing.read_grpc)
         self._plain = _head(self.v2, candidate.host, b"content-type: application/json\r\n")
@@ -86,8 +89,8 @@ class Split:
     def set(self, routes: Routes) -> None:
         """Other shares in the same epoch."""
         self._routes = routes
-        self._weight = float(routes.weight)
-        self._copied = float(routes.shadow)
+        self._share = routes.weight / 100
+        self._copied = routes.shadow / 100
         self._see_copies()
         if routes.shadow:
             self._arms.shadows()
@@ -104,19 +107,27 @@ class Split:
     def answer(self, body: bytes, json_size: int | None, headers: list[Header]) -> "bytes | Handover":
         """The whole response, or what gets one of the candidate."""
         app = self._app
-        chosen, counted = self._assign(headers)
-        obstacle = self._obstacle() if chosen else None
-        if chosen and obstacle is None:
-            return Handover(self, body, json_size, counted=counted)
-        outcome = app.predict_now(body, json_size)
-        if obstacle is not None:
+        if self._sticky is None:
+            chosen, counted = random() < self._share, True  # noqa: S311 - chance, no secret
+        else:
+            chosen, counted = self._assign(headers)
+        if chosen:
+            obstacle = self._obstacle()
+            if obstacle is None:
+                return Handover(self, body, json_size, counted=counted)
+            outcome = app.predict_now(body, json_size)
             self._fell_back(obstacle, outcome, counted=counted)
-        elif counted and outcome.status == 200:
-            self._answered(outcome.seconds)
-        elif counted:
-            count(self._arms.stable, outcome)
+            counted = False
+        else:
+            outcome = app.predict_now(body, json_size)
+            if counted and outcome.status == 200:
+                self._answered(outcome.seconds)
+            elif counted:
+                count(self._arms.stable, outcome)
         if self._copies:
-            self._copy(Asked(self.v2, body, json_size, (), None), outcome, counted=counted and not chosen)
+            counted = counted and random() < self._copied  # noqa: S311
+            if counted or self._candidate.breaker.is_open:
+                self._copy(Asked(self.v2, body, json_size, (), None), outcome, counted=counted)
         return app.encoded(outcome)
 
     def hand_over(self, body: bytes, json_size: int | None, done: Callable[[Reply], None]) -> None:
@@ -153,7 +164,7 @@ class Split:
     def predict(self, asked: Asked, here: Here) -> Later:
         """Answer a request, with `here` where the own model answers."""
         until = self._until(asked)
-        arm = _value(asked.headers, _ARM)
+        arm = value_of(asked.headers, _ARM)
         if arm in _ARMS:
             chosen, counted = arm == _ARMS[1], False
             self._arms.steered()
@@ -189,7 +200,7 @@ class Split:
         if counted and not self._ended:
             count(self._arms.stable, outcome)
         if self._copies:
-            self._copy(asked, outcome, counted=counted)
+            self._copy(asked, outcome, counted=counted and random() < self._copied)  # noqa: S311
 
     async def _predict_there(self, asked: Asked, here: Here, until: float, *, counted: bool) -> Outcome:
         reason = self._obstacle()
@@ -244,11 +255,11 @@ class Split:
     def _assign(self, headers: Iterable[Header]) -> tuple[bool, bool]:
         """Whether a request is the candidate's, and whether it is counted."""
         if self._sticky is not None:
-            value = _value(headers, self._sticky)
+            value = value_of(headers, self._sticky)
             if value is not None:
                 key = int.from_bytes(hashlib.blake2b(value, digest_size=_KEY_BYTES).digest())
-                return key * _PERCENT_OF_A_KEY < self._weight, self._keys.is_first(key, self._candidate.now())
-        return random() * 100 < self._weight, True  # noqa: S311 - chance, no secret
+                return key * _SHARE_OF_A_KEY < self._share, self._keys.is_first(key, self._candidate.now())
+        return random() < self._share, True  # noqa: S311 - chance, no secret
 
     def look(self) -> None:
         """Twice a second: how long is the candidate waited for?"""
@@ -265,7 +276,7 @@ class Split:
             return "BreakerOpen"
         return "Overflow" if candidate.in_flight >= MOST else None
 
-    def _request(self, asked: Asked) -> bytes:
+    def _request(self, asked: Asked, more: bytes = b"") -> bytes:
         size = asked.json_size
         if asked.hands_on:
             lines = b"".join(b"%b: %b\r\n" % header for header in asked.headers if header[0] not in _OWN_HEADERS)
@@ -273,12 +284,14 @@ class Split:
             lines = b"content-type: %b\r\n%b: %d\r\n" % (framing.BINARY, framing.JSON_SIZE_NAME, size)
         else:
             lines = b"content-type: application/json\r\n"
-        return b"%b%d\r\n\r\n%b" % (_head(asked.form, self._candidate.host, lines), len(asked.body), asked.body)
+            if asked.form is self._v1 and (id_ := value_of(asked.headers, _ID)) is not None:
+                more += b"%b: %b\r\n" % (_ID, id_)
+        head = _head(asked.form, self._candidate.host, lines)
+        return b"%b%d\r\n%b\r\n%b" % (head, len(asked.body), more, asked.body)
 
     def _copy(self, asked: Asked, outcome: Outcome, *, counted: bool) -> None:
-        """Send a copy of what was answered here, if it is this one's turn."""
+        """Send a copy of what was answered here, if it is `counted` or the breaker's trial."""
         candidate, shadow = self._candidate, self._shadow
-        counted = counted and random() * 100 < self._copied  # noqa: S311
         if not shadow.has_room():
             if counted:
                 self._arms.dropped()
@@ -287,7 +300,7 @@ class Split:
         trial = candidate.breaker.trial(now)
         if counted or trial:
             until = now + self._patience_for(asked)
-            shadow.copy(asked.form, self._request(asked), outcome, until, trial, counted=counted)
+            shadow.copy(asked.form, self._request(asked, _COPY_LINE), outcome, until, trial, counted=counted)
 
     def _count_candidate(self, verdict: Outcome | str, *, counted: bool) -> None:
         """Count an answer, and in any case what it says of the candidate."""
@@ -316,7 +329,7 @@ class Split:
 
     def _see_copies(self) -> None:
         """Whether some request may have to be copied: a candidate that gets none at all is not tried, either."""
-        self._copies = bool(self._copied) or (self._candidate.breaker.is_open and self._weight > 0)
+        self._copies = bool(self._copied) or (self._candidate.breaker.is_open and self._share > 0)
 
     def _see_breaker(self) -> None:
         breaker = self._candidate.breaker
@@ -393,7 +406,3 @@ def is_of_candidate(routes: Routes, name: str) -> bool:
 @functools.lru_cache(maxsize=64)
 def _head(form: Form, host: str, lines: bytes) -> bytes:
     return _HEAD % (form.target.encode(), host.encode(), lines)
-
-
-def _value(headers: Iterable[Header], wanted: bytes) -> bytes | None:
-    return next((value for name, value in headers if name == wanted), None)

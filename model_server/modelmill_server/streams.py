@@ -4,10 +4,7 @@ How they come and go on a connection is in `http2`.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-
-if TYPE_CHECKING:
-    from modelmill_server.http2 import Connection
+from typing import Any, NamedTuple, Protocol
 
 STREAM_WINDOW = 128 << 10  # holds 1,000 rows of 30 floats, so that they need no new credit
 
@@ -58,6 +55,14 @@ class Stream:
         self.timer: asyncio.TimerHandle | None = None  # until the body is complete; then, until the answer is taken
 
 
+class Replies(Protocol):
+    """A connection, as a service sees it."""
+
+    def reply(self, stream: Stream, answer: Answer) -> None:
+        """Send the answer to a request that `Service.call` had none for."""
+        ...
+
+
 class Service(Protocol):
     """What answers requests."""
 
@@ -75,7 +80,7 @@ class Service(Protocol):
         """How large the body of which the first bytes are here will be; 0 where they do not say it yet."""
         ...
 
-    def call(self, connection: "Connection", stream: Stream) -> Answer | None:
+    def call(self, connection: Replies, stream: Stream) -> Answer | None:
         """The answer, or None where `connection.reply` follows."""
         ...
 

@@ -99,16 +99,21 @@ class Exchange:
 
 
 Done = Callable[[Response | UpstreamError], None]
+Glance = Callable[[bytes], tuple[dict[bytes, bytes], bytes] | None]  # only for a whole answer with status 200
 
 
 class Upstream:
     """The connections to one server; an answer's body may have up to `limit` bytes.
 
     A name may stand for several servers: a connection lives for about `lifetime` seconds, so that all get requests.
+    `glance` knows most answers as a whole, and parses them in half the time: headers and body, or None.
     """
 
-    def __init__(self, host: str, port: int, limit: int, lifetime: float = math.inf) -> None:
+    def __init__(
+        self, host: str, port: int, limit: int, lifetime: float = math.inf, glance: "Glance | None" = None
+    ) -> None:
         self.limit = limit
+        self.glance = glance
         self._host = host
         self._port = port
         self._lifetime = lifetime
@@ -117,12 +122,17 @@ class Upstream:
         self._closed = False
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
 
+    @functools.cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The one that it lives in; to ask for the running one takes a system call."""
+        return asyncio.get_running_loop()
+
     async def ask(self, request: bytes, deadline: float) -> Response:
         """The answer to one whole request; UpstreamError where there is none by `deadline`, on the event loop's clock.
 
         A request may be sent twice: it has to be one that asks, and changes nothing.
         """
-        if deadline <= asyncio.get_running_loop().time():
+        if deadline <= self.loop.time():
             raise late()
         try:
             return await self._ask(request, deadline)
@@ -130,7 +140,7 @@ class Upstream:
             return await self._ask(request, deadline, fresh=True)
 
     async def _ask(self, request: bytes, deadline: float, *, fresh: bool = False) -> Response:
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         future: asyncio.Future[Response] = loop.create_future()
         exchange = self.send(request, functools.partial(_settle, future), fresh=fresh)
         timer = loop.call_at(deadline, _expire, exchange, loop, deadline)
@@ -150,7 +160,7 @@ class Upstream:
         exchange = Exchange(request, done)
         connection = None if fresh else self._warm()
         if connection is None:
-            task = asyncio.get_running_loop().create_task(self._connect(exchange))
+            task = self.loop.create_task(self._connect(exchange))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
         else:
@@ -166,7 +176,7 @@ class Upstream:
     def write(self, transport: asyncio.Transport, request: bytes) -> None:
         """Write at the end of this round of the event loop, together with others: see `outbox`."""
         if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self.loop.call_soon(self._flush)
         self._waiting.append((transport, request))
 
     def _flush(self) -> None:
@@ -176,7 +186,7 @@ class Upstream:
 
     def release(self, connection: "_Connection") -> None:
         """The connection has given its answer."""
-        now = asyncio.get_running_loop().time()
+        now = self.loop.time()
         if connection.reusable and now < connection.lives_until and not self._closed:
             connection.idle_since = now
             self._idle.append(connection)
@@ -186,7 +196,7 @@ class Upstream:
     def _warm(self) -> "_Connection | None":
         """The connection that was used last, where the other side keeps it open for certain."""
         idle = self._idle
-        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+        oldest = self.loop.time() - IDLE_SECONDS
         while idle and (idle[0].idle_since < oldest or idle[0].closed):
             idle.popleft().close()
         while idle:
@@ -197,7 +207,7 @@ class Upstream:
 
     async def _connect(self, exchange: Exchange) -> None:
         """Send on a new connection."""
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, connection = await loop.create_connection(lambda: _Connection(self), self._host, self._port)
@@ -220,6 +230,7 @@ class _Connection(asyncio.Protocol):
         self.lives_until = math.inf
         self._pool = pool
         self._limit = pool.limit
+        self._glance = pool.glance
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._exchange: Exchange | None = None
@@ -269,6 +280,11 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._exchange is None:
             self.close()  # nothing was asked
+            return
+        if self._glance is not None and not self._received and (found := self._glance(data)) is not None:
+            self._status = 200
+            self._headers, self._body = found
+            self._succeed()
             return
         self._received += len(data)
         try:

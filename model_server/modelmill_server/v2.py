@@ -127,13 +127,18 @@ class _Answer(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Call(msgspec.Struct, gc=False):
-    """A decoded request.  `feeds` are the model's inputs, `outputs` indices of the signature's outputs."""
+    """A decoded request.  `feeds` are the model's inputs, `outputs` indices of the signature's outputs.
+
+    `kept`: it is captured.  `told` is the id as a header says it, where the protocol's answer has no place for it.
+    """
 
     rows: int
     feeds: dict[str, Array]
     id: str | None = None
     outputs: list[int] | None = None  # none: all
     binary: list[bool] | None = None  # whether each of `outputs` goes as raw bytes; none: none does
+    kept: bool = False
+    told: bytes = b""
 
 
 _decode_fast = msgspec.json.Decoder(_FastRequest).decode

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # numpy comes after the ports are open
     from modelmill_contracts.artifact import Manifest, Tensor
-    from modelmill_server.serve import Settings
+    from modelmill_server.ports import Settings
 
 _LISTED = 12  # tensors
 _BOLD, _RESET = "\033[1m", "\033[0m"

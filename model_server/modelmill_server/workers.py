@@ -24,14 +24,19 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from modelmill_contracts.artifact import Manifest
 from modelmill_contracts.folder import ArtifactError
-from modelmill_server import heartbeat, log, model, serve, termination, welcome
+from modelmill_server import heartbeat, log, model, ports, termination, welcome
 from modelmill_server.counters import Board
 from modelmill_server.errors import NotServableError
-from modelmill_server.serve import Settings, Sockets
+from modelmill_server.life import longest_end
+from modelmill_server.ports import Settings, Sockets
+
+# A worker's life, which ends with an exit code: `serve.live`.
+Live = Callable[[Settings, Sockets, socket.socket, Board, int, int | None], int]
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds
@@ -53,11 +58,11 @@ class _Worker:
     pulse: heartbeat.Pulse | None = None  # since it was ready: what loads a model may hold it up
 
 
-def main(settings: Settings, sockets: Sockets, metrics: socket.socket) -> int:
-    """Serve with several workers until a signal says stop; the exit code."""
+def main(settings: Settings, sockets: Sockets, metrics: socket.socket, live: Live) -> int:
+    """Serve with several workers, each of which does `live`, until a signal says stop; the exit code."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     board = Board(settings.workers)
-    serve.announce(settings)
+    ports.announce(settings)
     try:
         digest, manifest, layout = model.inspect(settings.folder, settings.digest)
     except (ArtifactError, NotServableError) as error:
@@ -68,17 +73,20 @@ def main(settings: Settings, sockets: Sockets, metrics: socket.socket) -> int:
     sockets.close()
     # Whatever happens to the folder: a worker that is started again serves the same, or nothing.
     settings = replace(settings, digest=digest)
-    return _Parent(settings, manifest, metrics, board).run()
+    return _Parent(settings, manifest, metrics, board, live).run()
 
 
 class _Parent:
-    def __init__(self, settings: Settings, manifest: Manifest, metrics: socket.socket, board: Board) -> None:
+    def __init__(
+        self, settings: Settings, manifest: Manifest, metrics: socket.socket, board: Board, live: Live
+    ) -> None:
+        self._live = live
         self._settings = settings
         self._manifest = manifest
         self._metrics = metrics
         self._board = board
         self._began = time.perf_counter()
-        self._workers = [_Worker(index, serve.listen(settings, shared=True)) for index in range(settings.workers)]
+        self._workers = [_Worker(index, ports.listen(settings, shared=True)) for index in range(settings.workers)]
         self._alive, self._life = os.pipe()  # a worker reads the end of file when this process ends
         self._stopping = self._ready = False
         self._deadline = math.inf  # when all must have ended
@@ -113,7 +121,7 @@ class _Parent:
         for worker in self._workers:
             if not self._stopping and not worker.pid and worker.due <= time.monotonic():
                 worker.born = time.monotonic()
-                worker.sockets = sockets = worker.sockets or serve.listen(self._settings, shared=True)
+                worker.sockets = sockets = worker.sockets or ports.listen(self._settings, shared=True)
                 worker.pid = os.fork()
                 if not worker.pid:
                     self._become(worker.index, sockets)
@@ -127,7 +135,7 @@ class _Parent:
             for other in self._workers:
                 if other.index != index and other.sockets is not None:
                     other.sockets.close()
-            code = serve.live(self._settings, sockets, self._metrics, self._board, index, self._alive)
+            code = self._live(self._settings, sockets, self._metrics, self._board, index, self._alive)
         except BaseException:  # nothing of the parent may run in the child
             traceback.print_exc()
         sys.stdout.flush()
@@ -136,7 +144,7 @@ class _Parent:
 
     def _stop(self, number: int) -> None:
         again, self._stopping = self._stopping, True
-        seconds = serve.longest_end(self._settings)
+        seconds = longest_end(self._settings)
         if number == signal.SIGINT:  # without the drain; a second one ends at once
             seconds = 0.0 if again else seconds - self._settings.drain_seconds
         self._deadline = min(self._deadline, time.monotonic() + seconds + _SPARE_SECONDS)

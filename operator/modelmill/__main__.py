@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import gc
 import os
+import re
 import sys
 
 gc.disable()  # until all is imported: nothing of that is garbage, and to look for some is a tenth of the start
@@ -29,6 +30,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="0.0.0.0", help="address for health and metrics")  # noqa: S104 - the pod's own
     parser.add_argument("--port", type=int, default=8080, help="port for health and metrics")
     parser.add_argument("--workers", type=int, default=8, help="objects that are reconciled at the same time")
+    parser.add_argument(
+        "--prometheus-url",
+        default=os.environ.get("MILL_PROMETHEUS_URL"),
+        help="where queries of rollouts are asked, such as http://prometheus.monitoring:9090; default: nowhere",
+    )
+    parser.add_argument(
+        "--prometheus-tenant-label",
+        default=os.environ.get("MILL_PROMETHEUS_TENANT_LABEL", "namespace"),
+        help="the label of every series that says its namespace; queries see their own alone (default: namespace)",
+    )
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
 
@@ -42,12 +53,17 @@ def main() -> None:
         if not getattr(arguments, flag):
             name = flag.replace("_", "-")
             parser.error(f"--{name} (or MILL_{flag.upper()}) is needed: the image that the operator starts")
+    if not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", arguments.prometheus_tenant_label):
+        parser.error("--prometheus-tenant-label is no name of a label")
+    if arguments.prometheus_url and not re.fullmatch("https?://[^ ?#]+", arguments.prometheus_url):
+        parser.error("--prometheus-url is no http:// or https:// URL")
     logs.configure(arguments.log_level)
     options = process.Options(
         settings=Settings(
             arguments.trainer_image,
             arguments.server_image,
             os.environ.get("POD_NAMESPACE", Settings.namespace),
+            arguments.prometheus_tenant_label if arguments.prometheus_url else None,
         ),
         namespaces=tuple(arguments.namespace) or (None,),
         lease_namespace=arguments.lease_namespace,
@@ -55,6 +71,7 @@ def main() -> None:
         host=arguments.host,
         port=arguments.port,
         workers=arguments.workers,
+        prometheus=arguments.prometheus_url or None,
     )
     sys.exit(asyncio.run(process.main(options)))
 

@@ -71,11 +71,11 @@ class Operator:
     def __init__(self, config: str, folder: Path, name: str, *more: str, pod: str | None = None) -> None:
         """`name` is the lease's; operators with the same `pod` are a container and its restarts."""
         self.log = folder / f"{pod or name}.log"
-        self._port = _free_port()
+        self.port = _free_port()
         self.expected: tuple[str, ...] = ()  # what errors in its log may say
         self._command = [
             *(sys.executable, "-m", "modelmill", "--trainer-image=trainer:test", "--server-image=server:test"),
-            *("--host=127.0.0.1", f"--port={self._port}", f"--lease-name={name}", *more),
+            *("--host=127.0.0.1", f"--port={self.port}", f"--lease-name={name}", *more),
         ]
         self._environment = environment(config) | ({"POD_UID": pod} if pod else {})
         self.process: subprocess.Popen[bytes] | None = None
@@ -104,7 +104,7 @@ class Operator:
     def ready(self) -> tuple[int, str]:
         """What /readyz says: the code, 0 where nobody answers, and the text."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as answer:
             return answer.code, answer.read().decode()

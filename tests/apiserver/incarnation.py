@@ -6,7 +6,7 @@ each life goes the same way; processes as they ship are killed in other tests.
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ import aiohttp
 
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import Settings
-from modelmill.core.resources import TYPES
+from modelmill.core.resources import CHILDREN, OWN, TYPES
 from modelmill.shell import login
 from modelmill.shell.api import Api
 from modelmill.shell.cache import Cache, ObjectKey
@@ -28,6 +28,7 @@ from modelmill.shell.reconciler import Reconciler
 from modelmill.shell.watch import list_into
 
 SETTINGS = Settings("trainer:test", "server:test")
+_ALL = {resource.kind for resource in (*OWN, *CHILDREN)}  # no life depends on kinds that few clusters have
 PAUSE = timedelta(seconds=10)  # longer than what the core waits for when all goes well
 
 
@@ -44,10 +45,15 @@ class Clock:
     """A clock that only goes when it is told to."""
 
     def __init__(self) -> None:
-        self._now = datetime.now(UTC).replace(microsecond=0)
+        self._now = self._begun = datetime.now(UTC).replace(microsecond=0)
 
     def __call__(self) -> datetime:
         return self._now
+
+    @property
+    def seconds(self) -> int:
+        """Since it was made."""
+        return int((self._now - self._begun).total_seconds())
 
     def wait(self, time: timedelta = PAUSE) -> None:
         self._now += time
@@ -89,8 +95,10 @@ class Mortal(Api):
 class Incarnation:
     """One process' state: all of it is gone with it."""
 
-    def __init__(self, api: Api, namespace: str, clock: Clock) -> None:
+    def __init__(self, api: Api, namespace: str, clock: Clock, ask: Callable[[Cache], None]) -> None:
+        """`ask` stands for the collector: it gives the cache what pods answer."""
         self._api = api
+        self._ask = ask
         self._namespace = namespace
         self._clock = clock
         self._woken: set[ObjectKey] = set()
@@ -107,10 +115,11 @@ class Incarnation:
 
         `changed` are the kinds of which there is news: a new process sees everything anyway.
         """
-        await self._see(changed if self._synced else set(TYPES))
+        await self._see(changed if self._synced else _ALL)
         self._synced = True
         paused = False
         while True:
+            self._ask(self._cache)
             for kind in CONTROLLERS:
                 for manifest in self._cache.objects(kind):
                     self._woken.add((kind, self._namespace, manifest["metadata"]["name"]))
@@ -140,6 +149,6 @@ class Incarnation:
             except Stale:
                 if key not in again:
                     again.add(key)
-                    await self._see(TYPES)
+                    await self._see(_ALL)
                     self._woken.add(key)
         return len(self._api.applied) > before

@@ -20,6 +20,7 @@ from modelmill.core.jobs import TASK_ANNOTATION
 from modelmill.core.resources import CHILDREN, OWN, TYPES, Manifest, ResourceType
 from modelmill.core.serving import VERSION_LABEL
 from modelmill.shell.api import Api, ApiError
+from modelmill.shell.cache import Cache
 from modelmill_contracts import digest, report
 
 ARTIFACT, SNAPSHOT = "sha256:" + "1" * 64, "sha256:" + "2" * 64
@@ -54,15 +55,15 @@ class View:
         return found is not None and conditions.is_true(found, condition)
 
     def serves(self, version: int, replicas: int) -> bool:
-        """Whether this version serves with so many pods, and nothing else has any."""
+        """Whether this version serves with so many pods, as it is declared, and nothing else has any."""
+        return self.says("ModelDeployment", "triage", "Ready") and self.serves_whatever_is_declared(version, replicas)
+
+    def serves_whatever_is_declared(self, version: int, replicas: int) -> bool:
+        """Whether it does, though something else may be declared."""
         stable = ((self.get("ModelDeployment", "triage") or {}).get("status") or {}).get("stable") or {}
         asked = {d["metadata"]["name"].rpartition("-")[2]: d["spec"]["replicas"] for d in self.all("Deployment")}
         busy = {revision: number for revision, number in asked.items() if number}
-        return (
-            self.says("ModelDeployment", "triage", "Ready")
-            and stable.get("version") == version
-            and busy == {stable["revision"]: replicas}
-        )
+        return stable.get("version") == version and busy == {stable["revision"]: replicas}
 
 
 class Step(NamedTuple):
@@ -191,7 +192,18 @@ class Life:
         found = _REPORTS[job.rpartition("-")[2]]
         return replace(found, recipe=digest.of_json(job)) if isinstance(found, report.TrainingResult) else found
 
+    def answer(self, cache: Cache) -> None:
+        """What pods answer that are asked how they are doing: here nothing."""
+
     # What users do.
+
+    async def pod(self, name: str, labels: Mapping[str, str]) -> None:
+        """A pod that no node runs."""
+        container = {"name": "server", "image": "i"}
+        spec = {"containers": [container], "automountServiceAccountToken": False}
+        self.changed.add("Pod")
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
+        await self._send("POST", TYPES["Pod"].path(self.namespace), body)
 
     def steps(self) -> tuple[Step, ...]:
         return (
@@ -303,6 +315,7 @@ def _unscaled(deployment: Manifest) -> bool:
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _REVISION = re.compile(r"^triage-[0-9a-f]{8}$")
+_RUN = re.compile(r"^triage-code-[0-9a-f]{8}")
 _UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _KEPT = ("name", "labels", "annotations", "generation", "ownerReferences")
 
@@ -336,6 +349,8 @@ def _names(view: View, namespace: str) -> dict[str, str]:
             names[manifest["spec"]["clusterIP"]] = f"address of {name}"
         if kind == "TrainingJob" and (manifest.get("status") or {}).get("modelVersion"):
             names[name] = f"run of {manifest['status']['modelVersion']}"
+        if kind == "PipelineRun":
+            names[name] = f"run for {manifest['spec']['cause']['key']}"
         if kind == "Deployment":
             (container,) = manifest["spec"]["template"]["spec"]["containers"]
             names[name.rpartition("-")[2]] = f"{manifest['metadata']['labels'][VERSION_LABEL]} {container['resources']}"
@@ -348,8 +363,12 @@ def _names(view: View, namespace: str) -> dict[str, str]:
 
 
 def once(objects: Iterable[tuple[str, str]]) -> Counter[tuple[str, str]]:
-    """How often objects (kind, name) were created or deleted; a revision's name is another in each life."""
-    return Counter((kind, "triage-REVISION" if _REVISION.match(name) else name) for kind, name in objects)
+    """How often objects (kind, name) were created or deleted; the names of revisions and of runs for a cause are others
+    in each life."""
+    return Counter(
+        (kind, "triage-REVISION" if _REVISION.match(name) else _RUN.sub("triage-code-RUN", name))
+        for kind, name in objects
+    )
 
 
 def revisions(objects: Iterable[tuple[str, str]]) -> list[str]:

@@ -73,7 +73,7 @@ async def _live(credentials: Credentials, namespace: str, of: type[Life], lives_
 
         async def born() -> tuple[Mortal, Incarnation]:
             api = await stack.enter_async_context(Mortal(credentials, lives_for.pop(0)))
-            return api, Incarnation(api, namespace, clock)
+            return api, Incarnation(api, namespace, clock, life.answer)
 
         def buried(api: Mortal) -> None:
             lived.writes += api.applied

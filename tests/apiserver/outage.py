@@ -58,8 +58,8 @@ def survive(config: str, kubectl: Kubectl, operator: Operator, component: str, s
     assert [write.name for write in written() if write.verb == "patch" and write.code < 300] == ["before", "after"]
     assert took < (10 if seconds <= 10 else 60), took
     assert kubelet.restarts <= 1, operator.text()
-    # Each of a dozen kinds and the lease may say that it tries again, the more seldom the longer.
-    assert said < 60 + 4 * seconds, operator.text()
+    # Each of two dozen kinds and the lease may say that it tries again, the more seldom the longer, and that it can.
+    assert said < 120 + 4 * seconds, operator.text()
     return f"{component} away for {seconds:.0f} s: reconciling {took:.1f} s after it is ready, {kubelet.restarts} restart(s), {said} lines in the log"  # noqa: E501
 
 

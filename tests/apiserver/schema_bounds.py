@@ -28,6 +28,12 @@ _NO_BOUNDS = {
 # Inside of these there is no value in particular: every good object is.
 WITHOUT_BOUNDARY = ("type", "required", "x-kubernetes-list-type")
 _INT64 = 2**63 - 1
+# Where a kind has another one's spec as its template.  What stands there word for word is asked of the original.
+_TEMPLATES = {
+    ("Experiment", "spec.template.spec"): ("TrainingJob", "spec"),
+    ("Pipeline", "spec.stages[].trainingJob.spec"): ("TrainingJob", "spec"),
+    ("Pipeline", "spec.stages[].experiment.spec"): ("Experiment", "spec"),
+}
 
 
 @functools.cache
@@ -117,7 +123,7 @@ class Change(NamedTuple):
 def bounds(kind: str) -> Iterator[Bound]:
     """The bounds of a kind.  The types of apiVersion, kind and metadata are the API server's own matter."""
     for path, node in nodes(schema(kind)):
-        if path in ("", "apiVersion", "kind", "metadata"):
+        if path in ("", "apiVersion", "kind", "metadata") or is_copied(kind, path, node):
             continue
         for keyword, limit in node.items():
             if keyword in _NO_BOUNDS or (path == "metadata.name" and keyword == "type"):
@@ -127,6 +133,20 @@ def bounds(kind: str) -> Iterator[Bound]:
             elif (keyword, limit) != ("x-kubernetes-list-type", "atomic"):
                 yield Bound(kind, path, keyword, limit, node)
     yield from (Bound(kind, "", "required", name, schema(kind)) for name in schema(kind).get("required", ()))
+
+
+def is_copied(kind: str, path: str, node: Node) -> bool:
+    """Whether the node is, with all that is below it, the one that another kind has at the same place of its spec."""
+    for (of, template), (original, spec) in _TEMPLATES.items():
+        rest = path.removeprefix(template)
+        if of == kind and rest != path and node == _by_path(original).get(spec + rest):
+            return True
+    return False
+
+
+@functools.cache
+def _by_path(kind: str) -> dict[str, Node]:
+    return dict(nodes(schema(kind)))
 
 
 def reached(kind: str, path: str) -> Iterator[Change]:

@@ -3,6 +3,7 @@
 Where fields exclude each other there is more than one object of a kind.
 """
 
+from copy import deepcopy
 from typing import Any
 
 from modelmill.api.dataset import CRON
@@ -28,6 +29,66 @@ PROGRESS: dict[str, Any] = {
 PASSED = {
     "step": 1, "weight": 5, "shadow": 0, "startedAt": TIME, "endedAt": TIME, "requests": 700, "failures": 1,
 }  # fmt: skip
+TRAINED: dict[str, Any] = {
+    "modelRef": {"name": "triage"},
+    "data": {
+        "datasetRef": {"name": "tumours"},
+        "version": DIGEST,
+        "target": "benign",
+        "features": ["radius"],
+        "split": {"test": "0.2", "method": "Stratified", "stratify": False},
+    },
+    "estimator": {
+        "columns": [
+            {
+                "name": "num",
+                "select": ["radius"],
+                "steps": [
+                    {
+                        "name": "scale",
+                        "class": "sklearn.preprocessing.StandardScaler",
+                        "params": {"with_mean": True},
+                    }
+                ],
+            }
+        ],
+        "steps": [{"name": "f", "class": "sklearn.ensemble.RandomForestClassifier", "params": {"max_depth": 5}}],
+    },
+    "seed": 7,
+    "evaluation": {"metrics": ["roc_auc"], "crossValidation": 5, "slices": ["age_group"]},
+    "reproduce": {"runs": 2},
+    "workers": 2,
+    "resources": {
+        "requests": RESOURCES["requests"],
+        "limits": {**RESOURCES["limits"], "nvidia.com/gpu": "1", "example.org/Fast_nic": "12"},
+    },
+    "limits": {"timeout": "2h", "retries": 1},
+    "queueName": "team-a",
+    "suspend": False,
+}
+OWN_TRAINED: dict[str, Any] = {
+    "data": {
+        "datasetRef": {"name": "tumours"},
+        "target": "benign",
+        "split": {"method": "Group", "by": "patient_id"},
+    },
+    "container": {
+        "image": "registry.example.org/ml/train:1",
+        "command": ["train"],
+        "args": ["--fast"],
+        "env": [{"name": "DEPTH", "value": "5"}],
+    },
+}
+STOPPED: dict[str, Any] = {
+    "data": {"datasetRef": {"name": "tumours"}, "target": "benign"},
+    "estimator": {"steps": [{"name": "f", "class": "sklearn.ensemble.RandomForestClassifier"}]},
+    "evaluation": {
+        "metrics": ["roc_auc"],
+        "crossValidation": 5,
+        "stopping": {"metric": "roc_auc", "direction": "Maximize", "bounds": [{"folds": 1, "value": "0.9"}]},
+    },
+}
+
 OBJECTS: dict[str, list[dict[str, Any]]] = {
     "Workspace": [
         {
@@ -47,7 +108,11 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "estimatorPackages": ["sklearn"],
                     "artifacts": "ReadyVersions",
                 },
-                "training": {"maxParallel": 4},
+                "training": {
+                    "maxParallel": 4,
+                    "priorityClasses": ["ml-urgent", "ml-background"],
+                    "queuePriorityClasses": ["urgent"],
+                },
                 "signing": {"required": True, "keys": [{"name": "ana", "publicKey": PUBLIC_KEY}]},
             },
             "status": {
@@ -58,9 +123,68 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "admitted": [{"name": "forest", "uid": "8a5f"}],
             },
         },
-        {"metadata": {"name": "default"}, "spec": {"store": {"uri": "gs://models"}}},
+        {
+            "metadata": {"name": "default"},
+            "spec": {
+                "store": {"uri": "gs://models"},
+                "tracking": {
+                    "mlflow": {
+                        "uri": "https://mlflow.example.org:5000/base",
+                        "secretRef": {"name": "mlflow"},
+                        "prefix": "/Shared/prod.",
+                    },
+                },
+            },
+            "status": {
+                **PROGRESS,
+                "mirrored": [{"uid": "8a5f", "run": "4f00"}, {"uid": "8a60", "refused": "EXPERIMENT_DELETED"}],
+            },
+        },
         {"metadata": {"name": "default"}, "spec": {"store": {"uri": "az://models", "account": "modelsofteama"}}},
         {"metadata": {"name": "default"}, "spec": {"store": {"uri": "pvc://models/team-a"}}},
+    ],
+    "UseCase": [
+        {
+            "metadata": {"name": "tumour-triage"},
+            "spec": {
+                "owner": "radiology-ml@example.org",
+                "description": "Flag malignant tumours for a second reading.",
+                "priority": {"value": 8, "urgency": 5, "riskReduction": 8, "effort": 3},
+                "data": [{"datasetRef": {"name": "tumours"}, "minRows": 500}],
+                "requirements": [
+                    {
+                        "name": "quality",
+                        "metric": {"name": "roc_auc", "min": "0.98", "max": "1", "everySlice": "age_group"},
+                    },
+                    {"name": "latency", "latency": {"quantile": "0.99", "max": "20ms"}},
+                    {"name": "available", "availability": {"min": "0.999", "window": "1h"}},
+                    {"name": "fresh", "dataFreshness": {"datasetRef": {"name": "tumours"}, "max": "24h"}},
+                    {"name": "recall", "metric": {"name": "recall", "min": "0.9"}},
+                    {"name": "loss", "metric": {"name": "log_loss", "max": "0.3"}},
+                ],
+            },
+            "status": {
+                **PROGRESS,
+                "score": "7.00",
+                "rank": 1,
+                "met": "4/5",
+                "next": "train a better one",
+                "automationLevel": 1,
+                "automation": {"evidence": ["Pipeline nightly trains on night (schedule)"], "next": "to level 2: ..."},
+                "models": ["triage"],
+                "requirements": [
+                    {
+                        "name": "quality",
+                        "met": "False",
+                        "observed": "0.97",
+                        "threshold": "roc_auc >= 0.98",
+                        "evidence": "modelversion/triage-7",
+                        "at": TIME,
+                        "message": "train a better one",
+                    }
+                ],
+            },
+        }
     ],
     "Dataset": [
         {
@@ -99,6 +223,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 "modifiedAt": TIME,
                 "checkedAt": TIME,
                 "lastSchedule": TIME,
+                "handledRuns": ["8a5f/data"],
                 "lastHandledRefresh": "2026-11-23",
                 "lastRun": "8a5f",
                 "history": [
@@ -132,6 +257,14 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
         },
         {
             "metadata": {"name": "tumours"},
+            "spec": {
+                "source": {
+                    "deployment": {"name": "triage", "labels": "Optional", "since": "168h", "target": "malignant"}
+                }
+            },
+        },
+        {
+            "metadata": {"name": "tumours"},
             "spec": {"source": {"derive": {"from": [{"name": "visits"}], "sql": "select * from visits"}}},
         },
         {
@@ -149,45 +282,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
     "TrainingJob": [
         {
             "metadata": {"name": "forest"},
-            "spec": {
-                "modelRef": {"name": "triage"},
-                "data": {
-                    "datasetRef": {"name": "tumours"},
-                    "version": DIGEST,
-                    "target": "benign",
-                    "features": ["radius"],
-                    "split": {"test": "0.2", "method": "Stratified", "stratify": False},
-                },
-                "estimator": {
-                    "columns": [
-                        {
-                            "name": "num",
-                            "select": ["radius"],
-                            "steps": [
-                                {
-                                    "name": "scale",
-                                    "class": "sklearn.preprocessing.StandardScaler",
-                                    "params": {"with_mean": True},
-                                }
-                            ],
-                        }
-                    ],
-                    "steps": [
-                        {"name": "f", "class": "sklearn.ensemble.RandomForestClassifier", "params": {"max_depth": 5}}
-                    ],
-                },
-                "seed": 7,
-                "evaluation": {"metrics": ["roc_auc"], "crossValidation": 5, "slices": ["age_group"]},
-                "reproduce": {"runs": 2},
-                "workers": 2,
-                "resources": {
-                    "requests": RESOURCES["requests"],
-                    "limits": {**RESOURCES["limits"], "nvidia.com/gpu": "1", "example.org/Fast_nic": "12"},
-                },
-                "limits": {"timeout": "2h", "retries": 1},
-                "queueName": "team-a",
-                "suspend": False,
-            },
+            "spec": TRAINED,
             "status": {
                 **PROGRESS,
                 "datasetVersion": DIGEST,
@@ -203,7 +298,9 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "uri": "s3://models/artifacts/x",
                     "digest": DIGEST,
                     "files": [{"name": "model.onnx", "digest": DIGEST}],
+                    "modelBytes": 4711,
                 },
+                "folds": ["0.995", "0.987"],
                 "reproduction": {"digest": DIGEST, "differs": ["model.onnx"]},
                 "metrics": [{"name": "roc_auc", "value": "0.991", "stddev": "0.004"}],
                 "slices": [
@@ -211,22 +308,76 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 ],
                 "modelVersion": "triage-7",
                 "usage": {"cpuSeconds": 41, "acceleratorSeconds": 90},
+                "mlflow": {"run": "4f00"},
             },
         },
         {
             "metadata": {"name": "forest"},
+            "spec": OWN_TRAINED,
+            "status": {**PROGRESS, "mlflow": {"refused": "INVALID_PARAMETER_VALUE"}},
+        },
+        {"metadata": {"name": "forest"}, "spec": STOPPED},
+    ],
+    "Experiment": [
+        {
+            "metadata": {"name": "search"},
             "spec": {
-                "data": {
-                    "datasetRef": {"name": "tumours"},
-                    "target": "benign",
-                    "split": {"method": "Group", "by": "patient_id"},
+                "objective": {"metric": "roc_auc", "direction": "Maximize", "goal": "0.995"},
+                "search": {"algorithm": "TPE", "seed": 1, "earlyStopping": "Median"},
+                "parameters": [
+                    {"param": "f__criterion", "categorical": ["gini", "entropy"]},
+                    {"param": "f__n_estimators", "integer": {"min": 50, "max": 500, "step": 50, "log": False}},
+                    {
+                        "param": "f__min_impurity_decrease",
+                        "float": {"min": "0.0001", "max": "0.1", "step": "0.0001", "log": False},
+                        "when": {"param": "f__criterion", "equals": "gini"},
+                    },
+                ],
+                "trials": {"max": 30, "parallel": 4, "maxFailed": 3, "ttl": "168h", "timeout": "12h"},
+                "template": {"spec": TRAINED},
+                "promote": "Best",
+                "suspend": False,
+            },
+            "status": {
+                **PROGRESS,
+                "datasetVersion": DIGEST,
+                "startedAt": TIME,
+                "endedAt": TIME,
+                "expired": True,
+                "trials": {"succeeded": 26, "running": 1, "failed": 1, "stopped": 2},
+                "best": {
+                    "trial": "search-17",
+                    "value": "0.994",
+                    "stddev": "0.003",
+                    "parameters": [{"name": "f__criterion", "value": "gini"}],
+                    "recipe": DIGEST,
+                    "artifact": DIGEST,
+                    "message": "search-4 has 0.9941",
                 },
-                "container": {
-                    "image": "registry.example.org/ml/train:1",
-                    "command": ["train"],
-                    "args": ["--fast"],
-                    "env": [{"name": "DEPTH", "value": "5"}],
-                },
+                "top": [{"trial": "search-17", "value": "0.994", "parameters": "criterion=gini"}],
+                "promoted": "search-best-17",
+                "modelVersion": "triage-7",
+                "report": DIGEST,
+            },
+        },
+        {
+            "metadata": {"name": "search"},
+            "spec": {
+                "objective": {"metric": "roc_auc"},
+                "parameters": [{"env": "DEPTH", "integer": {"min": 1, "max": 1000000000}}],
+                "template": {"spec": OWN_TRAINED},
+            },
+        },
+        {
+            "metadata": {"name": "search"},
+            "spec": {
+                "objective": {"metric": "roc_auc"},
+                "search": {"algorithm": "Random"},
+                "parameters": [
+                    {"param": "f__max_depth", "integer": {"min": -1000000000, "max": 9}},
+                    {"param": "f__ccp_alpha", "float": {"min": f"-{'9' * 31}", "max": "9" * 32}},
+                ],
+                "template": {"spec": STOPPED},
             },
         },
     ],
@@ -235,6 +386,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
             "metadata": {"name": "triage"},
             "spec": {
                 "description": "for a second reading",
+                "useCaseRef": {"name": "tumour-triage"},
                 "tests": {
                     "metrics": [{"name": "recall", "min": "0.9", "max": "1", "everySlice": "age_group"}],
                     "baseline": {"deploymentRef": {"name": "triage"}, "metric": "roc_auc", "maxRegression": "0.005"},
@@ -255,6 +407,21 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 **PROGRESS,
                 "lastVersion": 7,
                 "latestReady": 6,
+                "useCase": {
+                    "name": "tumour-triage",
+                    "rank": 1,
+                    "metrics": [
+                        {
+                            "requirement": "fair",
+                            "name": "recall",
+                            "min": "0.9",
+                            "max": "1",
+                            "everySlice": "age_group",
+                        }
+                    ],
+                    "latency": [{"requirement": "latency", "quantile": "0.99", "max": "20ms"}],
+                    "availability": {"requirement": "available", "min": "0.999", "window": "1h"},
+                },
                 "reservations": [{"version": 7, "trainingJob": "forest", "uid": "8a5f"}],
                 "retiring": [{"version": 1, "uid": "7b2e", "since": TIME}],
             },
@@ -295,6 +462,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                 ],
                 "tested": DIGEST,
                 "testedImage": "registry.example.org/modelmill/server:1",
+                "testedAt": TIME,
                 "testing": DIGEST,
                 "baseline": {
                     "deployment": "triage",
@@ -343,6 +511,12 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     },
                 },
                 "access": {"namespaces": ["shop"]},
+                "autoscaling": {"min": 1, "max": 1000, "cpuPercent": 70, "scaleDownAfter": "5m"},
+                "expose": {
+                    "gateway": {"name": "public", "namespace": "infra", "sectionName": "https"},
+                    "hostnames": ["triage.example.org"],
+                    "scheme": "HTTPS",
+                },
                 "rollout": {
                     "strategy": "Canary",
                     "steps": [
@@ -358,16 +532,55 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                         "errorRate": {"maxIncrease": "0.01"},
                         "latency": {"quantile": "0.99", "maxRatio": "1.2"},
                         "agreement": {"min": "0.90"},
+                        "prometheus": [
+                            {"name": "revenue", "query": "sum(revenue)", "min": "-1.5", "max": "90", "failures": 2}
+                        ],
+                        "latencyBounds": [{"quantile": "0.99", "max": "20ms"}],
                         "deadline": "24h",
                         "onInconclusive": "Pause",
                     },
                     "onFailure": "Rollback",
                     "stickyBy": {"header": "X-User-Id"},
                 },
+                "monitoring": {
+                    "drift": {
+                        "window": "30m",
+                        "minRows": 1000,
+                        "minEffect": "0.1",
+                        "falseDiscoveryRate": "0.05",
+                    },
+                    "quality": {
+                        "metric": "accuracy",
+                        "min": "0.95",
+                        "labelsWithin": "24h",
+                        "window": "1h",
+                        "minRows": 200,
+                    },
+                    "serviceLevels": {
+                        "availability": {"min": "0.999", "window": "1h"},
+                        "latency": [{"quantile": "0.99", "max": "20ms"}],
+                    },
+                },
                 "revisionHistoryLimit": 3,
             },
             "status": {
                 **PROGRESS,
+                "serviceLevels": {
+                    "source": "usecase/tumour-triage",
+                    "window": "1h",
+                    "availability": {
+                        "min": "0.999",
+                        "observed": "0.999500",
+                        "met": "True",
+                        "burn": "0.50",
+                        "recentBurn": "0.00",
+                    },
+                    "latency": [{"quantile": "0.99", "max": "20ms", "observed": "10.624ms", "met": "True"}],
+                    "requests": 2000,
+                    "failures": 1,
+                    "since": TIME,
+                    "slots": [{"at": TIME, "requests": 2000, "failures": 1, "times": "75:2000"}],
+                },
                 "url": "http://triage.team-a.svc",
                 "replicas": 2,
                 "selector": "modelmill.dev/modeldeployment=triage",
@@ -393,6 +606,15 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                             "state": '[4,"-0.7","1.02",900,9,1840,3]',
                         }
                     ],
+                    "prometheus": [
+                        {
+                            "name": "revenue",
+                            "verdict": "Hold",
+                            "reason": "OutsideOfBound",
+                            "failures": 1,
+                            "countedAt": TIME,
+                        }
+                    ],
                     "message": "step 2 of 4 goes on for 3m",
                     "state": "Running",
                     "startedAt": TIME,
@@ -401,6 +623,48 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "weighedAt": TIME,
                     "epoch": "90ab11c2-5c1f-1767225600",
                     "passed": [dict(PASSED)],
+                },
+                "drift": {
+                    "revision": "3fa94c1b",
+                    "profile": DIGEST,
+                    "windows": 41,
+                    "window": {"startedAt": TIME, "endedAt": TIME, "rows": 1840, "reference": "Season"},
+                    "drifted": 1,
+                    "worst": [
+                        {"of": "Feature", "feature": "radius", "aspect": "Values", "effect": "0.312", "windows": 2}
+                    ],
+                    "recent": ["1", "3"],
+                    "season": "eJxjYGBgAAAABAAB",
+                },
+                "quality": {
+                    "artifact": DIGEST,
+                    "metric": "accuracy",
+                    "min": "0.95",
+                    "labelsWithin": "24h",
+                    "since": TIME,
+                    "until": TIME,
+                    "windows": 3,
+                    "rows": 2840,
+                    "dropped": True,
+                    "evidence": "-1.250000",
+                    "alarms": 1,
+                    "window": {
+                        "startedAt": TIME,
+                        "endedAt": TIME,
+                        "rows": 1000,
+                        "value": "0.93",
+                        "lower": "0.912413",
+                        "upper": "9.45e-01",
+                        "counted": True,
+                        "unknown": 1,
+                        "late": 2,
+                        "repeated": 3,
+                        "ofOthers": 4,
+                        "mistyped": 5,
+                    },
+                    "estimated": {"accuracy": "0.9412", "error": "0.0125", "rows": 1840, "at": TIME},
+                    "detector": ["-0.100000", "0.250000", "-3.000000", "-9.000000", "-30.000000"],
+                    "spread": "0.0651",
                 },
                 "lastRollout": {
                     "revision": "77cd0a1e",
@@ -425,6 +689,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                             "verdict": "Reject",
                         }
                     ],
+                    "prometheus": [{"name": "revenue", "verdict": "Promote", "reason": "InsideBound"}],
                     "passed": [dict(PASSED)],
                 },
                 "rolledBack": {
@@ -436,6 +701,7 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
                     "at": TIME,
                 },
                 "lastHandledAction": "resume@90ab11c2",
+                "autoscaling": {"replicas": 4, "changedAt": TIME, "lower": 2, "lowerSince": TIME},
                 "history": [
                     {
                         "revision": "3fa94c1b",
@@ -456,13 +722,170 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
             "metadata": {"name": "triage"},
             "spec": {"model": {"name": "triage"}, "server": {"workers": 2}, "rollout": {"strategy": "BlueGreen"}},
         },
+        {
+            "metadata": {"name": "triage"},
+            "spec": {"model": {"name": "triage"}, "autoscaling": {"min": 2, "max": 1000, "requestsPerSecond": 200}},
+        },
+        {
+            "metadata": {"name": "triage"},
+            "spec": {"model": {"name": "triage"}, "monitoring": {"drift": {"window": "30m", "seasonality": "Daily"}}},
+        },
+        {
+            "metadata": {"name": "triage"},
+            "spec": {
+                "model": {"name": "triage"},
+                "capture": {"sample": "0.01", "columns": ["age"], "retention": "720h"},
+                "monitoring": {"quality": {"metric": "log_loss", "max": "0.3"}},
+            },
+            "status": {
+                "quality": {
+                    "artifact": DIGEST,
+                    "metric": "log_loss",
+                    "max": "0.3",
+                    "labelsWithin": "24h",
+                    "since": TIME,
+                    "until": TIME,
+                }
+            },
+        },
     ],
 }
+
+# A stage holds the spec of what it makes, with every field of that.
+OBJECTS["Pipeline"] = [
+    {
+        "metadata": {"name": "triage"},
+        "spec": {
+            "triggers": [
+                {"name": "nightly", "schedule": {"cron": "0 3 * * *", "timeZone": "Europe/Berlin"}},
+                {"name": "data", "newVersionOf": {"datasetRef": {"name": "tumours"}}},
+                {"name": "drift", "onCondition": {"deploymentRef": {"name": "triage"}, "types": ["DriftDetected"]}},
+                {"name": "code", "onSpecChange": True},
+            ],
+            "concurrencyPolicy": "Queue",
+            "cooldown": "1h",
+            "maxRunsPerDay": 6,
+            "suspend": True,
+            "stages": [
+                {"name": "data", "refresh": {"datasetRef": {"name": "tumours"}}, "timeout": "1h"},
+                {"name": "train", "trainingJob": {"spec": deepcopy(OBJECTS["TrainingJob"][0]["spec"])}},
+                {"name": "gate", "approve": "Manual"},
+                {"name": "release", "rollout": {"deploymentRef": {"name": "triage"}}},
+                *({"name": "search", "experiment": {"spec": deepcopy(e["spec"])}} for e in OBJECTS["Experiment"][:1]),
+            ],
+            "runHistoryLimit": {"succeeded": 3, "failed": 2},
+        },
+        "status": {
+            **PROGRESS,
+            "active": {
+                "name": "triage-drift-3fa94c1b",
+                "uid": "8a5f",
+                "since": TIME,
+                "replacedBy": "triage-code-90ab11c2",
+            },
+            "lastRun": {"name": "triage-nightly-0f1e2d3c", "result": "Succeeded", "endedAt": TIME},
+            "starts": [TIME],
+            "runsToday": 1,
+            "triggers": [
+                {
+                    "name": "nightly",
+                    "declared": "schedule 0 3 * * * Europe/Berlin",
+                    "handled": "2026-11-23T03:00:00Z",
+                    "runs": 7,
+                    "lastRun": "triage-nightly-0f1e2d3c",
+                    "pending": "2026-11-24T03:00:00Z",
+                    "next": TIME,
+                    "message": "it waits until run triage-drift-3fa94c1b has ended",
+                }
+            ],
+        },
+    },
+    *(
+        {
+            "metadata": {"name": "triage"},
+            "spec": {"stages": [{"name": "make", field: {"spec": deepcopy(made["spec"])}}]},
+        }
+        for kind, field in (("TrainingJob", "trainingJob"), ("Experiment", "experiment"))
+        for made in OBJECTS[kind]
+    ),
+]
+OBJECTS["PipelineRun"] = [
+    {
+        "metadata": {"name": "triage-drift-3fa94c1b"},
+        "spec": {
+            "pipelineRef": {"name": "triage"},
+            "cause": {
+                "trigger": "drift",
+                "key": "DriftDetected@2026-11-23T10:00:00Z",
+                "message": "DriftDetected of ModelDeployment triage",
+            },
+            "retryOf": {"name": "triage-nightly-0f1e2d3c"},
+            "cancel": False,
+        },
+        "status": {
+            **PROGRESS,
+            "pipeline": {"uid": "8a5f", "generation": 3, "stages": '[{"approve": "Manual", "name": "gate"}]'},
+            "stages": [
+                {
+                    "name": "data",
+                    "state": "Succeeded",
+                    "output": DIGEST,
+                    "message": "569 rows, a new version",
+                    "progress": 100,
+                    "made": {"kind": "Dataset", "name": "tumours", "uid": "7b2e"},
+                    "takenFrom": "triage-nightly-0f1e2d3c",
+                    "startedAt": TIME,
+                    "finishedAt": TIME,
+                }
+            ],
+            "stage": "data",
+            "modelVersion": "triage-7",
+            "summary": "data 4f2a91c0 > train 40% > gate > release",
+            "startedAt": TIME,
+            "finishedAt": TIME,
+        },
+    }
+]
 
 PEM = r"^-----BEGIN PUBLIC KEY-----\n([A-Za-z0-9+/=]+\n)+-----END PUBLIC KEY-----\n?$"
 # Pattern or format: (what it lets in, what it keeps out).
 TEXTS: dict[str, tuple[list[str], list[str]]] = {
+    # Windows of labels: not shorter than 10 seconds.
+    "^([1-9][0-9]{1,5}s|[1-9][0-9]{0,5}(m|h))$": (
+        ["10s", "999999s", "1m", "1h"],
+        ["", "0s", "9s", "09s", "100ms", "1d", "h", "1", "0h", "1h1m"],
+    ),
+    # Numbers of any size.
+    r"^-?[0-9]+(\.[0-9]+)?(e[-+][0-9]+)?$": (
+        ["0", "-1.5", "1e-07", "1.25e+12"],
+        ["", "e1", "1e", "1e5", ".5", "1.", "nan", "inf", "+1", "1E-07", " 1"],
+    ),
+    "^[a-zA-Z][-a-zA-Z0-9]*$": (["revenue", "p99-Latency", "a"], ["9a", "-a", "a_b", "a b", "ä"]),
+    # What a stage may take, and how long triggers wait: bounded, and not nothing.
+    "^([1-9][0-9]{0,3}(s|m|h)){1,3}$": (
+        ["1s", "90m", "1h30m", "9999h"],
+        ["", "0s", "10ms", "1d", "h", "1", "01h", "-1h", "1.5h", "10000h", "1h 1m"],
+    ),
+    "^(0s|([1-9][0-9]{0,3}(s|m|h)){1,3})$": (
+        ["0s", "1s", "90m", "1h30m", "9999h"],
+        ["", "0h", "10ms", "1d", "h", "1", "01h", "-1h", "1.5h", "10000h", "1h 1m"],
+    ),
     "^default$": (["default"], ["other", "Default", "defaul"]),
+    "^[1-9][0-9]{0,4}h$": (["1h", "720h", "99999h"], ["", "0h", "24", "90m", "01h", "1.5h", "1h30m", "100000h"]),
+    # A share of predictions: of all of them at most, and not of none.
+    r"^(1|0\.[0-9]*[1-9][0-9]*)$": (
+        ["1", "0.5", "0.000001", "0.10"],
+        ["0", "0.0", "1.0", "2", ".5", "0.", "-0.5", "1e-3", "01"],
+    ),
+    # MLflow: a server, and what the names of its experiments begin with.
+    r"^https?://([-_.A-Za-z0-9]+|\[[.:0-9A-Fa-f]+\])(:[0-9]+)?(/[-_.A-Za-z0-9]+)*$": (
+        ["http://mlflow:5000", "https://mlflow.example.org/base/x", "http://[fd00::1]:80", "http://a_b"],
+        [
+            *("ftp://a", "http://", "http://a/", "http://a:b", "http://ann:secret@a", "http://a?b", "http://a#b"),
+            *("http://a b", "http://a\\@b", "http://ä", "http://[::1", "http://a:80:80", "mlflow:5000"),
+        ],
+    ),
+    "^[-_.@/A-Za-z0-9]+$": (["prod/", "/Users/ann@example.org/", "a_b.c-"], ["", "a b", "a'b", "ä", "a:b"]),
     # Names of our objects, which children's names and labels start with.
     "^[a-z]([-a-z0-9]*[a-z0-9])?$": (
         ["a", "triage-7", "a--b-1"],
@@ -477,6 +900,11 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
     "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": (
         ["a", "7", "a.b-c"],
         ["A", ".a", "a.", "-a", "a-", "a_b", "../a", "a b"],
+    ),
+    # Names of hosts, as the Gateway API takes them.
+    r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$": (
+        ["a", "7.example.org", "*.example.org", "a--b.c"],
+        ["A", "*", "a.*", ".a", "a.", "a..b", "-a", "a-.b", "a_b", "a:80", "https://a", "a/b", "ä"],
     ),
     "^[-_a-zA-Z0-9][-._a-zA-Z0-9]*$": (["a", "data.csv", "-A_9..b"], [".a", "..", "../b", "a/b", "a b", "ä"]),
     "^(s3|gs|az|pvc)://[a-z0-9][-._a-z0-9]*(/[-._a-zA-Z0-9]+)*$": (
@@ -540,6 +968,7 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
         ["", "+1", "Europe/", "/Berlin", "../etc", "Europe/../a", "Europe Berlin", "Europe//Berlin", "ä"],
     ),
     r"^[0-9]+(\.[0-9]+)?$": (["0", "0.2", "10.25"], ["-1", "1.", ".5", "1e3", "20%", "1 "]),
+    r"^[0-9]{1,3}(\.[0-9]+)?$": (["0", "0.1", "10.25", "999"], ["-1", "1.", ".5", "1e3", "20%", "1 ", "1000"]),
     r"^(0(\.[0-9]+)?|1(\.0+)?)$": (["0", "0.05", "1", "1.0"], ["1.5", "2", "-0.1", ".5", "0.", "5%", "00", "01"]),
     r"^(s3|gs|az|https|pvc)://[^\s]+$": (
         ["s3://lake/a.csv", "gs://lake/*.parquet", "az://lake/a", "https://example.org/a.csv?b=c", "pvc://lake/a"],
@@ -587,6 +1016,11 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
         ["models", "/models", "s3:/a", "s3://", "3s://a", "S3://a", "s3://a b", "://a"],
     ),
     # A name within a pipeline: scikit-learn joins them with two underscores.
+    "^[a-zA-Z][a-zA-Z0-9_]*$": (["C", "f__max_depth", "A9_"], ["_a", "9a", "a-b", "a.b", "a b", "ä"]),
+    r"^(0\.[0-9]*[1-9][0-9]*|[1-9][0-9]*(\.[0-9]+)?)$": (
+        ["0.2", "0.001", "1", "10.25"],
+        ["0", "0.0", "-1", "1.", ".5", "1e3", "01", "1 "],
+    ),
     "^[a-zA-Z](_?[a-zA-Z0-9])*$": (["f", "min_max", "A9_b"], ["a__b", "_a", "a_", "9a", "a-b", "a.b", "a b"]),
     r"^[a-zA-Z_][a-zA-Z0-9_]*(\.[a-zA-Z_][a-zA-Z0-9_]*)+$": (
         ["sklearn.svm.SVC", "a._b.C9"],
@@ -604,6 +1038,14 @@ TEXTS: dict[str, tuple[list[str], list[str]]] = {
     r"^[1-9][0-9]{0,3}(\.[0-9]+)?$": (["1", "1.2", "2.50", "9999"], ["0.9", "0", "1.", "-1", "1e3", "12345", "1.2x"]),
     r"^0\.[5-9][0-9]{0,7}$": (["0.5", "0.95", "0.999"], ["0.4", "1", "0", "0.", ".95", "95%", "1.5", "0.95x"]),
     "^[a-zA-Z0-9][-a-zA-Z0-9_]*$": (["X-User-Id", "u", "9_a"], ["-a", "_a", "a b", "a:b", "a.b", "ä"]),
+    "^([1-9][0-9]{0,3}ms|([1-9]|1[0-6])s)$": (
+        ["20ms", "9999ms", "1s", "16s"],
+        ["0ms", "0s", "17s", "1m", "1.5s", "20", "ms", "1s500ms", "05ms", "-1s", "20 ms"],
+    ),
+    "^(([5-9]|[1-9][0-9]{1,2})m|([1-9]|1[0-9]|2[0-4])h)$": (
+        ["5m", "30m", "999m", "1h", "24h"],
+        ["4m", "0m", "25h", "0h", "30s", "1d", "1h1m", "5", "m"],
+    ),
     "^[0-9a-f]{7,64}$": (["9f2c1e0", "0" * 64], ["9f2c1e", "9F2C1E0", "main", "9f2c1e0g", "sha1:9f2c1e0"]),
     "^[a-z][a-z0-9_]*$": (["f1", "roc_auc"], ["ROC", "roc auc", "1f", "_f", "roc-auc"]),
     "^[A-Za-z]+$": (["Ready", "a"], ["Not Ready", "Ready2", "a.b/C", "a-b"]),

@@ -21,18 +21,22 @@ from live import API_VERSION, Kubectl, eventually, kubectl_program
 from modelmill_contracts.report import (
     CollectResult,
     Metric,
+    MirroredRun,
+    MirrorResult,
     ModelTestResult,
     Outcome,
     PreflightResult,
     Problem,
     Report,
+    SearchPageResult,
     SnapshotResult,
+    StoppedResult,
     TrainingResult,
     VerificationResult,
 )
 
 Start = Callable[..., Operator]
-HEADLINE = {"TrainingJob": "Succeeded"}  # every other kind has Ready
+HEADLINE = dict.fromkeys(("TrainingJob", "Experiment", "PipelineRun"), "Succeeded")  # every other kind has Ready
 
 
 def digest(letter: str) -> str:
@@ -57,6 +61,18 @@ def training(name: str, **more: Any) -> Manifest:
     return made("TrainingJob", name, {"data": data, "estimator": {"steps": steps}, **more})
 
 
+def search(name: str, *, most: int = 1, suspend: bool = False, **more: Any) -> Manifest:
+    spec = {
+        "objective": {"metric": "roc_auc"},
+        "search": {"algorithm": "Random"},
+        "parameters": [{"param": "lr__C", "float": {"min": "0.1", "max": "1"}}],
+        "trials": {"max": most, "maxFailed": 0},
+        "template": {"spec": training("lr", **more)["spec"]},
+        "suspend": suspend,
+    }
+    return made("Experiment", name, {**spec, **({"promote": "Best"} if "modelRef" in more else {})})
+
+
 def version(model: str, number: int) -> Manifest:
     artifact = {"uri": "s3://models/artifacts/x", "digest": digest("1")}
     return made(
@@ -72,6 +88,13 @@ def tested(observed: str, *, passed: bool) -> Report:
     return Report(True, "TestsRun", result=ModelTestResult((Outcome("roc_auc", passed, ">= it", observed),)))
 
 
+QUALITY: Manifest = {"name": "quality", "metric": {"name": "roc_auc", "min": "0.9"}}
+
+
+def use_case(name: str, requirements: list[Manifest], **more: Any) -> Manifest:
+    return made("UseCase", name, {"owner": "ana@example.org", "requirements": requirements, **more})
+
+
 def approval(name: str, of: str, by: str, letter: str = "1", decision: str = "Approve") -> Manifest:
     spec = {"modelVersionRef": {"name": of}, "digest": digest(letter), "decision": decision, "by": by}
     return made("ModelApproval", name, spec)
@@ -82,9 +105,23 @@ def deployment(name: str, model: Manifest | None = None, **more: Any) -> Manifes
     return made("ModelDeployment", name, {"model": model or fixed, **more})
 
 
+def pipeline(name: str, *triggers: Manifest, **more: Any) -> Manifest:
+    steps = [{"name": "lr", "class": "sklearn.linear_model.LogisticRegression"}]
+    data = {"datasetRef": {"name": "tumours"}, "target": "benign"}
+    stages = [{"name": "train", "trainingJob": {"spec": {"data": data, "estimator": {"steps": steps}}}}]
+    named = [{"name": f"trigger-{number}", **trigger} for number, trigger in enumerate(triggers)]
+    return made("Pipeline", name, {"triggers": named, "stages": stages, **more})
+
+
+def run(name: str, of: str, **more: Any) -> Manifest:
+    return made("PipelineRun", name, {"pipelineRef": {"name": of}, **more})
+
+
 STORE_WORKS = Report(True, "StoreWorks", result=PreflightResult(("write", "read", "delete")))
 STORE_IS_OURS = Report(True, "StoreWorks", result=PreflightResult(("write", "read", "delete"), owned=True))
 COLLECTED = Report(True, "Collected", result=CollectResult(moved=2, restored=0, deleted=1, freed=4711))
+MLFLOW_IS_AWAY = Report(False, "MlflowUnreachable", "no answer from http://mlflow:5000", retryable=True)
+SHOWN = Report(True, "Mirrored", result=MirrorResult((MirroredRun("4f00"),) * 50))
 TAKEN = (  # an object, and its child whose name somebody else has
     ("Dataset", "taken", "job/taken-data"),
     ("TrainingJob", "taken", "job/taken-train"),
@@ -113,6 +150,13 @@ TRAINED_OTHERWISE = Report(
     result=TrainingResult(digest("c"), digest("2"), "s3://models/artifacts/y", "onnx", (Metric("roc_auc", "0.99"),)),
 )
 NOT_TRAINED = Report(False, "TargetMissing", "there is no column benign; name one of the data's columns")
+STOPPED = Report(
+    True,
+    "StoppedEarly",
+    "after 1 of 3 folds roc_auc was 0.5, less than 0.9 (evaluation.stopping)",
+    result=StoppedResult((Metric("roc_auc", "0.5"),), ("0.5",)),
+)
+PAGE = Report(True, "PageWritten", result=SearchPageResult(digest("9")))
 VERIFIED = Report(True, "Verified", result=VerificationResult(digest("1"), (), (), 100))
 OTHER_BYTES = Report(False, "DigestMismatch", "the artifact has another digest; name the right one")
 
@@ -144,10 +188,14 @@ class Scenario:
             self.collection()
             self.data()
             self.training()
+            self.tracking()
             self.versions()
+            self.experiments()
             self.tests()
+            self.use_cases()
             self.approvals()
             self.serving()
+            self.pipelines()
             self.names_that_are_taken()
             self.children_that_are_refused()
             running = self.rest(running)
@@ -294,9 +342,56 @@ class Scenario:
         self.kubectl.apply(training("without-data", data={"datasetRef": {"name": "nowhere"}, "target": "benign"}))
         self.comes("no Dataset yet", "TrainingJob", "without-data", "InProgress", "DatasetNotFound")
 
+    def tracking(self) -> None:
+        """Runs that ended are shown in MLflow, which is away at first."""
+        store = {"uri": "s3://models", "endpoint": "http://store:7071"}
+        tracking = {"mlflow": {"uri": "http://mlflow:5000"}}
+        self.kubectl.apply(made("Workspace", "default", {"store": store, "tracking": tracking}))
+        for said, reason in ((MLFLOW_IS_AWAY, "MlflowUnreachable"), (SHOWN, "Mirrored")):
+
+            def told(reason: str = reason) -> bool:
+                return bool(self.kubectl.condition("Workspace", "default", "Mirrored").get("reason") == reason)
+
+            kubelet.end(self.kubectl, "default-mirror", said, told, f"Workspace/default Mirrored {reason}")
+            self.stands(f"Mirrored says {reason}", "Workspace", "default", "Done")
+        run = self.kubectl.get("tjob", "lr")
+        assert run is not None
+        assert run["status"]["mlflow"] == {"run": "4f00"}
+        self.kubectl.apply(workspace("http://store:7071"))
+
     def versions(self) -> None:
         self.ends("verified", "triage-1-verify", VERIFIED, "ModelVersion", "triage-1", "Done")
         self.ends("other bytes", "other-1-verify", OTHER_BYTES, "ModelVersion", "other-1", "Stalled", "DigestMismatch")
+
+    def experiments(self) -> None:
+        evaluation = {"metrics": ["roc_auc"], "crossValidation": 3}
+        evaluation["stopping"] = {"metric": "roc_auc", "bounds": [{"folds": 1, "value": "0.9"}]}
+        self.kubectl.apply(training("hopeless", evaluation=evaluation))
+        self.ends("stopped early", "hopeless-train", STOPPED, "TrainingJob", "hopeless", "Done", "StoppedEarly")
+        self.kubectl.apply(search("best", suspend=True, modelRef={"name": "best"}))
+        self.comes("a suspended search", "Experiment", "best", "Suspended", "Suspended")
+        self.kubectl.apply(search("best", modelRef={"name": "best"}))
+        self.comes("its trial has no node", "Experiment", "best", "Stalled", "Unschedulable")
+        self.ends("the best one is promoted", "best-1-train", TRAINED, "Experiment", "best", "InProgress", "Promoting")
+
+        def writes() -> bool:
+            return self.kubectl.get("job", "best-page") is not None
+
+        kubelet.end(self.kubectl, "best-best-1-train", TRAINED, writes, "a page is written")
+        self.ends("it has ended", "best-page", PAGE, "Experiment", "best", "Done", "SearchEnded")
+        self.kubectl.apply(search("unlucky", modelRef={"name": "unlucky"}))
+        self.ends("trained", "unlucky-1-train", TRAINED, "Experiment", "unlucky", "InProgress", "Promoting")
+        job, said = "unlucky-best-1-train", "PromotionFailed"
+        self.ends("the best one fails", job, NOT_TRAINED, "Experiment", "unlucky", "Stalled", said)
+        self.kubectl.apply(search("plain"))
+
+        def page() -> bool:
+            return self.kubectl.get("job", "plain-page") is not None
+
+        kubelet.end(self.kubectl, "plain-1-train", TRAINED, page, "a page is written")
+        self.ends("there is no page", "plain-page", STORE_REFUSES, "Experiment", "plain", "Done", "SearchEnded")
+        self.kubectl.apply(search("worst"))
+        self.ends("its trials fail", "worst-1-train", NOT_TRAINED, "Experiment", "worst", "Stalled", "TrialsFailed")
 
     def tests(self) -> None:
         name, job = "tested-1", "tested-1-test"
@@ -315,6 +410,26 @@ class Scenario:
         self.kubectl.apply(model_with_test("tested", "0.99", baseline=baseline))
         missing = "ModelDeploymentNotFound"
         self.comes("what it is compared with is not there", "ModelVersion", name, "InProgress", missing)
+
+    def use_cases(self) -> None:
+        """From a promise that nobody is to keep to one that is kept; what is between needs a person, or time."""
+        name = "triage"
+        self.kubectl.apply(use_case(name, [QUALITY]), made("Model", "governed", {"useCaseRef": {"name": "later"}}))
+        self.comes("no Model refers to it", "UseCase", name, "InProgress", "ModelNotFound")
+        self.comes("no use case yet", "Model", "governed", "InProgress", "UseCaseNotFound")
+        self.kubectl.run("delete", "usecase", name)
+        name = "later"
+        self.kubectl.apply(use_case(name, [QUALITY], data=[{"datasetRef": {"name": "tumours"}}]))
+        self.comes("nothing was trained for it", "UseCase", name, "InProgress", "NoReadyVersion")
+        self.comes("its Model reads it", "Model", "governed", "Done", "Numbering")
+        self.kubectl.apply(use_case(name, [QUALITY], data=[{"datasetRef": {"name": "tumours"}, "minRows": 1000}]))
+        self.comes("there is too little data", "UseCase", name, "Stalled", "TooFewRows")
+        self.kubectl.apply(use_case(name, [QUALITY, {"name": "b", "metric": {"name": "roc_auc", "max": "0.5"}}]))
+        self.comes("no model meets both", "UseCase", name, "Stalled", "RequirementsContradict")
+        self.comes("nor does its Model know how", "Model", "governed", "Stalled", "UseCaseInvalid")
+        self.kubectl.apply(use_case(name, []))
+        self.comes("nothing was promised", "UseCase", name, "Done", "NothingRequired")
+        self.kubectl.run("delete", f"usecase/{name}", "model/governed")
 
     def approvals(self) -> None:
         by = self.kubectl.user()
@@ -357,6 +472,34 @@ class Scenario:
         self.serves("the next revision took over", "fixed")
         self.kubectl.apply(deployment("newest", {"name": "triage"}, replicas=0))
         self.comes("scaled to zero", "ModelDeployment", "newest", "Done", "ScaledToZero")
+
+    def pipelines(self) -> None:
+        never = {"schedule": {"cron": "0 0 31 2 *"}}
+        gate = [{"name": "gate", "approve": "Automatic"}]
+        self.kubectl.apply(
+            pipeline("line", concurrencyPolicy="Queue"),
+            pipeline("waiting", {"newVersionOf": {"datasetRef": {"name": "nowhere"}}}),
+            pipeline("never", never),
+            pipeline("gate", stages=gate),
+            run("of-nobody", "nobody"),
+        )
+        self.comes("nothing starts a run", "Pipeline", "line", "Done", "WaitingForCause")
+        self.comes("what a trigger refers to is not there", "Pipeline", "waiting", "InProgress", "DatasetNotFound")
+        self.comes("a schedule that never comes", "Pipeline", "never", "Stalled", "ScheduleInvalid")
+        self.comes("stages that lack something", "Pipeline", "gate", "Stalled", "StagesInvalid")
+        self.comes("no Pipeline yet", "PipelineRun", "of-nobody", "InProgress", "PipelineNotFound")
+        self.kubectl.apply(run("line-1", "line"))
+        self.comes("a run goes on", "PipelineRun", "line-1", "InProgress", "StageRunning")
+        self.comes("one of its runs goes on", "Pipeline", "line", "Done", "RunGoesOn")
+        self.kubectl.apply(run("line-2", "line"))
+        self.comes("it waits for the other one", "PipelineRun", "line-2", "Suspended", "Queued")
+        self.ends("every stage succeeded", "line-1-train-train", TRAINED, "PipelineRun", "line-1", "Done")
+        self.comes("it is its turn", "PipelineRun", "line-2", "InProgress", "StageRunning")
+        self.kubectl.apply(run("line-2", "line", cancel=True))
+        self.comes("it is cancelled", "PipelineRun", "line-2", "Stalled", "Cancelled")
+        self.kubectl.apply(run("gate-1", "gate"))
+        self.comes("stages that lack something", "PipelineRun", "gate-1", "Stalled", "StagesInvalid")
+        self.kubectl.run("delete", "mplr/of-nobody")  # it would give up while everything is to be at rest
 
     def serves(self, title: str, name: str) -> None:
         def told() -> bool:
@@ -454,10 +597,13 @@ class Scenario:
         fresh = (
             dataset("fresh"),
             training("fresh"),
+            search("fresh"),
             made("Model", "fresh", {}),
             version("unverified", 1),
             approval("fresh", "nothing-1", self.kubectl.user()),
             deployment("fresh", {"name": "fresh"}),
+            pipeline("fresh"),
+            run("fresh", "fresh"),
         )
         self.kubectl.apply(*fresh)
         names = [*changed, *(f"{m['kind']}/{m['metadata']['name']}" for m in fresh)]

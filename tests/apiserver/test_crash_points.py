@@ -5,7 +5,7 @@ import time
 from collections import Counter
 
 import pytest
-from life import Life
+from life import Life, once
 from lives import Lived, Place
 from some_lives import LIVES, SomeLife
 
@@ -54,7 +54,7 @@ async def test_killed_after_any_write_of_what_not_all_have_the_operator_comes_to
     begun = time.monotonic()
     reference = await place.live(of=kind)
     assert not (await place.live(of=kind)).differs(reference)
-    assert not Counter(kind.makes) - Counter(reference.created)
+    assert not Counter(kind.makes) - once(reference.created)
     found = await killed(place, kind, reference, reference.begun[kind.begins])
     with capsys.disabled():
         same, seconds = sum(not f for f in found), time.monotonic() - begun

@@ -56,6 +56,31 @@ def test_datasets_that_are_derived_from_each_other_say_by_which_way_and_heal(kub
     eventually(lambda: kubectl.get("job", "b-data"), "the next one is taken")
 
 
+def deployment(**spec: Any) -> dict[str, Any]:
+    made = {"model": {"name": "triage"}, **spec}
+    return {"apiVersion": API_VERSION, "kind": "ModelDeployment", "metadata": {"name": "triage"}, "spec": made}
+
+
+def test_a_dataset_waits_for_the_deployment_whose_rows_it_is_to_be(kubectl: Kubectl, operator: Start) -> None:
+    operator().active()
+    with_store(kubectl)
+    kubectl.apply(dataset("seen", {"deployment": {"name": "triage", "since": "24h", "target": "benign"}}))
+    kubectl.wait_for("dset", "seen", "Ready", "False", reason="ModelDeploymentNotFound")
+    kubectl.apply(deployment())
+    kubectl.wait_for("dset", "seen", "Stalled", reason="NotCaptured")
+    kubectl.apply(deployment(capture={"sample": "1"}))
+    job = eventually(lambda: kubectl.get("job", "seen-data"), "what was captured is read")
+    variables = job["spec"]["template"]["spec"]["containers"][0]["env"]
+    work = task.decode(task.text_of({v["name"]: v["value"] for v in variables if "value" in v}))
+    assert isinstance(work, task.SnapshotTask)
+    assert work.captured is not None
+    uid = (kubectl.get("mdep", "triage") or {})["metadata"]["uid"]
+    found = work.captured
+    assert (found.of, found.since, found.labelled, found.target) == (uid, 86_400, True, "benign")
+    end_job(kubectl, "seen-data", snapshot("a"))
+    kubectl.wait_for("dset", "seen", "Ready")
+
+
 def test_kubectl_get_shows_the_worst_problem_and_none_when_it_is_over(kubectl: Kubectl, operator: Start) -> None:
     operator().active()
     with_store(kubectl)

@@ -123,3 +123,58 @@ def test_lineage_can_be_asked_by_fields_and_labels(kubectl: Kubectl) -> None:
     for field in (f"status.datasetVersion={DATA}", "status.modelVersion=triage-1", "spec.data.datasetRef.name=tumours"):
         assert found("tjob", f"--field-selector={field}") == "trainingjob.modelmill.dev/lr", field
     assert found("tjob", "--field-selector=status.modelVersion=triage-2") == ""
+
+
+def test_a_run_is_started_and_one_that_failed_is_retried(kubectl: Kubectl) -> None:
+    stage = {"name": "data", "refresh": {"datasetRef": {"name": "tumours"}}}
+    kubectl.apply(made("Pipeline", "triage", {"stages": [stage]}))
+    assert mill(kubectl.config, "run", "triage", "-n", kubectl.namespace, "--why", "it is Monday").returncode == 0
+    (first,) = kubectl.list("mplr", "modelmill.dev/pipeline=triage,app.kubernetes.io/managed-by=modelmill")
+    assert first["metadata"]["name"].startswith("triage-")
+    assert first["spec"] == {
+        "pipelineRef": {"name": "triage"},
+        "cause": {"trigger": "by-hand", "key": "", "message": "it is Monday"},
+        "cancel": False,
+    }
+    name = first["metadata"]["name"]
+    answer = mill(kubectl.config, "run", "triage", "-n", kubectl.namespace, "--retry", name)
+    again = next(run for run in kubectl.list("mplr") if run["metadata"]["name"] != name)
+    assert f"PipelineRun {again['metadata']['name']} is created" in answer.stdout
+    assert again["spec"]["retryOf"] == {"name": name}
+
+
+def test_a_run_of_what_is_not_there_is_none(kubectl: Kubectl) -> None:
+    answer = mill(kubectl.config, "run", "triage", "-n", kubectl.namespace)
+    assert answer.stderr == f"error: there is no Pipeline triage in namespace {kubectl.namespace} (kubectl get mpl)\n"
+    stage = {"name": "data", "refresh": {"datasetRef": {"name": "tumours"}}}
+    kubectl.apply(made("Pipeline", "triage", {"stages": [stage]}))
+    answer = mill(kubectl.config, "run", "triage", "-n", kubectl.namespace, "--retry", "No Run")
+    assert "the API server does not take it" in answer.stderr
+
+
+def test_a_run_by_hand_stands_beside_trials_and_is_compared_with_one(kubectl: Kubectl) -> None:
+    label = {"modelmill.dev/experiment": "forests"}
+
+    def training(depth: int) -> dict[str, Any]:
+        steps = [{"name": "f", "class": "sklearn.ensemble.RandomForestClassifier", "params": {"max_depth": depth}}]
+        return {"data": {"datasetRef": {"name": "tumours"}, "target": "benign"}, "estimator": {"steps": steps}}
+
+    kubectl.apply(
+        made("TrainingJob", "forests-1", training(3), labels={**label, "modelmill.dev/trial": "1"}),
+        made("TrainingJob", "by-hand", training(5), labels=label),
+        made("TrainingJob", "apart", training(7)),
+    )
+    for name, value in (("forests-1", "0.98"), ("by-hand", "0.99"), ("apart", "0.97")):
+        ended = {"status": "True", "reason": "TrainingSucceeded", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        metrics = [{"name": "roc_auc", "value": value, "stddev": "0.01"}]
+        says(kubectl, "tjob", name, conditions=[{"type": "Succeeded", **ended}], metrics=metrics)
+    board = kubectl.output("get", "tjob", "-l", "modelmill.dev/experiment=forests", "-o", "wide").splitlines()
+    assert {line.split()[0] for line in board[1:]} == {"forests-1", "by-hand"}
+    assert "0.99" in next(line for line in board if line.startswith("by-hand"))
+    answer = mill(kubectl.config, "experiments", "export", "forests", "-n", kubectl.namespace)
+    assert [line.split(",")[0] for line in answer.stdout.splitlines()[1:]] == ["by-hand", "forests-1"]
+    answer = mill(kubectl.config, "experiments", "compare", "apart", "forests-1", "-n", kubectl.namespace)
+    assert answer.stderr == ""
+    lines = {line.split()[0]: line.split()[1:] for line in answer.stdout.splitlines()}
+    assert lines["param.f__max_depth"] == ["7", "3"]
+    assert lines["metric.roc_auc"] == ["0.97", "+-", "0.01", "0.98", "+-", "0.01"]

@@ -4,10 +4,12 @@ everything that it was given."""
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import upstream_kinds
 import yaml
 from audit import Audit, Right, rights
 from between import Between, standing_between
@@ -15,7 +17,7 @@ from conftest import LEASE_NAMESPACE, Operator
 from test_operator import DIGEST, deployment, end_job, with_store, workspace
 
 from live import API_VERSION, ROOT, Kubectl, eventually
-from modelmill.core.resources import MANAGED_BY
+from modelmill.core.resources import MANAGED_BY, dig
 from modelmill_contracts import report
 
 NAME = "modelmill-operator"  # of the service account, the roles and the lease
@@ -63,9 +65,13 @@ class Scenario:
         self.somebody_makes_the_model_at_the_same_moment()
         self.somebody_takes_the_versions_number_at_the_same_moment()
         self.somebody_approves()
+        self.something_is_promised()
         self.a_version_is_one_too_many()
+        self.a_search_is_suspended_goes_on_and_fails()
+        self.a_pipeline_runs_and_a_run_is_one_too_many()
         self.a_model_is_served_and_the_next_one_takes_over()
         self.the_one_after_is_a_canary_and_somebody_promotes_it()
+        self.it_is_exposed_and_scaled_by_cpu()
 
     def children_of_somebody_elses_are_in_the_way(self) -> None:
         container = {"name": "c", "image": "i"}
@@ -138,6 +144,11 @@ class Scenario:
         self.kubectl.apply({"apiVersion": API_VERSION, "kind": "ModelApproval", "metadata": metadata, "spec": spec})
         self.kubectl.wait_for("mappr", "triage-1", "Ready")
 
+    def something_is_promised(self) -> None:
+        spec = {"owner": "ana@example.org", "priority": {"value": 1, "effort": 1}}
+        self.kubectl.apply({"apiVersion": API_VERSION, "kind": "UseCase", "metadata": {"name": "triage"}, "spec": spec})
+        self.kubectl.wait_for("usecase", "triage", "Ready", reason="NothingRequired")
+
     def a_version_is_one_too_many(self) -> None:
         model = {"apiVersion": API_VERSION, "kind": "Model", "metadata": {"name": "kept"}}
         self.kubectl.apply(model | {"spec": {"versionHistoryLimit": 1}})
@@ -165,6 +176,61 @@ class Scenario:
         self.kubectl.run("patch", "mdl", "kept", "--subresource=status", "--type=merge", "-p", long_ago)
         eventually(lambda: self.kubectl.get("mver", "kept-1") is None, "version 1 is deleted")
         assert self.kubectl.get("mver", "kept-2") is not None
+
+    def a_search_is_suspended_goes_on_and_fails(self) -> None:
+        template = {
+            "data": {"datasetRef": {"name": "tumours"}, "target": "benign"},
+            "estimator": {"steps": [{"name": "lr", "class": "sklearn.linear_model.LogisticRegression"}]},
+        }
+        spec = {
+            "objective": {"metric": "roc_auc"},
+            "search": {"algorithm": "Random"},
+            "parameters": [{"param": "lr__C", "float": {"min": "0.1", "max": "1"}}],
+            "trials": {"max": 4, "parallel": 2, "maxFailed": 0},
+            "template": {"spec": template},
+        }
+        search = {"apiVersion": API_VERSION, "kind": "Experiment", "metadata": {"name": "search"}}
+        self.kubectl.apply(search | {"spec": spec})
+        eventually(lambda: self.kubectl.get("job", "search-1-train"), "the Job of the first trial")
+        for suspend in (True, False):
+            self.kubectl.apply(search | {"spec": spec | {"suspend": suspend}})
+
+            def is_so(suspend: bool = suspend) -> bool:
+                trials = self.kubectl.list("tjob", "modelmill.dev/experiment=search")
+                return len(trials) == 2 and all(trial["spec"]["suspend"] == suspend for trial in trials)
+
+            eventually(is_so, f"both trials have suspend {suspend}")
+        eventually(lambda: self.kubectl.get("job", "search-1-train"), "the Job of the first trial again")
+        end_job(self.kubectl, "search-1-train", report.Report(False, "TrainingFailed", "it does not converge"))
+        self.kubectl.wait_for("mexp", "search", "Failed")
+        (left,) = self.kubectl.list("tjob", "modelmill.dev/experiment=search")
+        assert left["metadata"]["name"] == "search-1"
+
+    def a_pipeline_runs_and_a_run_is_one_too_many(self) -> None:
+        data = {"datasetRef": {"name": "tumours"}, "target": "benign"}
+        estimator = {"steps": [{"name": "lr", "class": "sklearn.linear_model.LogisticRegression"}]}
+        search = {
+            "objective": {"metric": "roc_auc"},
+            "parameters": [{"param": "lr__C", "integer": {"min": 1, "max": 2}}],
+            "template": {"spec": {"data": data, "estimator": estimator}},
+        }
+        training = {"name": "train", "trainingJob": {"spec": {"data": data, "estimator": estimator}}, "timeout": "3s"}
+        found = {"name": "search", "experiment": {"spec": search}, "timeout": "3s"}
+        for name, stage in (("trains", training), ("searches", found)):
+            spec = {
+                "triggers": [{"name": "code", "onSpecChange": True}],
+                "stages": [stage],
+                "runHistoryLimit": {"succeeded": 0, "failed": 0},
+            }
+            metadata = {"name": name}
+            self.kubectl.apply({"apiVersion": API_VERSION, "kind": "Pipeline", "metadata": metadata, "spec": spec})
+            ended = f"the run of {name} took too long, what it made is deleted, and so is the run"
+            eventually(partial(self._has_run, name), ended)
+
+    def _has_run(self, pipeline: str) -> bool:
+        status = (self.kubectl.get("mpl", pipeline) or {}).get("status", {})
+        runs = [run for run in self.kubectl.list("mplr") if run["spec"]["pipelineRef"]["name"] == pipeline]
+        return dig(status, "lastRun", "result") == "Failed" and not runs
 
     def require(self, resource: str, verb: str) -> None:
         right = Right("modelmill.dev", resource, verb)
@@ -229,6 +295,39 @@ class Scenario:
         )
         assert self.kubectl.get("configmap", "triage-routes") is None
         assert [d["metadata"]["name"] for d in self.kubectl.list("deployments")] == [f"triage-{candidate['revision']}"]
+
+    def it_is_exposed_and_scaled_by_cpu(self) -> None:
+        upstream_kinds.install(self.kubectl, "HTTPRoute")
+        children = ("httproute/triage", "horizontalpodautoscaler/triage")
+        metadata, target = {"name": "triage"}, {"apiVersion": "apps/v1", "kind": "Deployment", "name": "theirs"}
+        self.kubectl.apply(
+            {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": metadata, "spec": {}},
+            {
+                "apiVersion": "autoscaling/v2",
+                "kind": "HorizontalPodAutoscaler",
+                "metadata": metadata,
+                "spec": {"maxReplicas": 2, "scaleTargetRef": target},
+            },
+        )
+        expose = {"gateway": {"name": "public", "namespace": "infra"}, "hostnames": ["triage.example.org"]}
+        scaled = {"expose": expose, "autoscaling": {"max": 2, "cpuPercent": 70}}
+        self.kubectl.apply(deployment(**scaled))
+        for condition in ("Exposed", "ScalingActive"):
+            self.kubectl.wait_for("mdep", "triage", condition, "False", reason="NameConflict")
+        self.kubectl.run("delete", *children)
+        self.kubectl.run("annotate", "mdep", "triage", "look=again")
+        self.kubectl.wait_for("mdep", "triage", "Exposed", "Unknown", reason="WaitingForGateway")
+        other = {"expose": {**expose, "hostnames": ["a.example.org"]}, "autoscaling": {"max": 3, "cpuPercent": 70}}
+        self.kubectl.apply(deployment(**other))
+        for group, resource in (
+            ("gateway.networking.k8s.io", "httproutes"),
+            ("autoscaling", "horizontalpodautoscalers"),
+        ):
+            edited = Right(group, resource, "patch")
+            eventually(lambda right=edited: right in self.audit.used(), f"{resource} are edited")
+        self.kubectl.apply(deployment())
+        for child in children:
+            eventually(lambda c=child: self.kubectl.get(*c.split("/")) is None, f"{child} is deleted")
 
     def make_ready(self) -> None:
         """Play the kubelet: the pods of the model's Deployments are ready."""

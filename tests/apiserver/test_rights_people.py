@@ -23,15 +23,19 @@ MEANING = {
 
 # The columns are roles; the last three are Kubernetes' own.  What is not here is refused: above all, each status.
 TABLE = """
-                        viewer  data-scientist  ml-engineer  approver  platform  view  edit  admin
-workspaces              r       r               r            r         rw        r     r     r
-datasets                r       rw              r            r         r         r     rw    rw
-trainingjobs            r       rw              r            r         r         r     rw    rw
-models                  r       r               rw           r         r         r     r     rw
-modelversions           r       r               rw           r         r         r     r     rw
-modelapprovals          r       r               r            decide    r         r     r     r
-modeldeployments        r       r               rw           r         r         r     r     rw
-modeldeployments/scale  -       -               scale        -         -         -     -     scale
+                        viewer  data-scientist  ml-engineer  product-owner  approver  platform  view  edit  admin
+workspaces              r       r               r            r              r         rw        r     r     r
+usecases                r       r               rw           rw             r         r         r     r     rw
+datasets                r       rw              r            r              r         r         r     rw    rw
+trainingjobs            r       rw              r            r              r         r         r     rw    rw
+experiments             r       rw              r            r              r         r         r     rw    rw
+pipelines               r       rw              r            r              r         r         r     rw    rw
+pipelineruns            r       rw              r            r              r         r         r     rw    rw
+models                  r       r               rw           r              r         r         r     r     rw
+modelversions           r       r               rw           r              r         r         r     r     rw
+modelapprovals          r       r               r            r              decide    r         r     r     r
+modeldeployments        r       r               rw           r              r         r         r     r     rw
+modeldeployments/scale  -       -               scale        -              -         -         -     -     scale
 """
 BUILT_IN = ("view", "edit", "admin")
 

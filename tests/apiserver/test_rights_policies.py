@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import upstream_kinds
 from conftest import LEASE_NAMESPACE
 from schema_examples import OBJECTS
 
@@ -20,11 +21,15 @@ REFERENCES = secret_references()
 # For each field a change that leaves it alone, and one of where the Secret is used.
 ELSEWHERE = {
     "workspaces.spec.store.secretRef": {"spec": {"allow": {"sources": ["s3"]}}},
+    "workspaces.spec.tracking.mlflow.secretRef": {"spec": {"allow": {"sources": ["s3"]}}},
     "datasets.spec.source.secretRef": {"spec": {"expectations": {"minRows": 11}}},
     "datasets.spec.source.sql.urlRef": {"spec": {"expectations": {"minRows": 11}}},
 }
 SENT_TO = {
     "workspaces.spec.store.secretRef": {"spec": {"store": {"endpoint": "https://elsewhere.example.org"}}},
+    "workspaces.spec.tracking.mlflow.secretRef": {
+        "spec": {"tracking": {"mlflow": {"uri": "https://elsewhere.example.org"}}}
+    },
     "datasets.spec.source.secretRef": {"spec": {"source": {"uri": "s3://lake/payroll.csv"}}},
     "datasets.spec.source.sql.urlRef": {"spec": {"source": {"sql": {"query": "select * from payroll"}}}},
 }
@@ -338,6 +343,14 @@ CHILDREN: dict[str, dict[str, Any]] = {
         "spec": {"suspend": True, "template": {"spec": {**TEMPLATE["spec"], "restartPolicy": "Never"}}},
     },
     "ConfigMap": {"apiVersion": "v1", "data": {"routes.json": "{}"}},
+    "HorizontalPodAutoscaler": {
+        "apiVersion": "autoscaling/v2",
+        "spec": {
+            "maxReplicas": 1,
+            "scaleTargetRef": {"apiVersion": API_VERSION, "kind": "ModelDeployment", "name": "c"},
+        },
+    },
+    "HTTPRoute": {"apiVersion": "gateway.networking.k8s.io/v1", "spec": {}},
 }
 MADE = {"app.kubernetes.io/managed-by": "modelmill"}
 NOT_OURS = "was not made for an object of Modelmill"
@@ -363,6 +376,7 @@ def children(installed: Kubectl) -> Iterator[Kubectl]:
         kubectl.apply({"apiVersion": API_VERSION, "kind": "Model", "metadata": {"name": "owner"}, "spec": {}})
         owner = kubectl.get("model", "owner")
         assert owner is not None
+        upstream_kinds.install(kubectl, "HTTPRoute")
         for kind in CHILDREN:
             kubectl.apply(child(kind, "ours", owner), child(kind, "theirs", None))
         # Of these kinds it may delete Deployments by its role.
@@ -381,8 +395,11 @@ def operator_asks(kubectl: Kubectl, verb: str, kind: str, name: str, patch: dict
 def all_powerful(children: Kubectl) -> Kubectl:
     """The operator has every right to these kinds there, so that only the policy can refuse."""
     account = {"kind": "ServiceAccount", "name": "modelmill-operator", "namespace": LEASE_NAMESPACE}
-    groups = ["", "apps", "batch", "networking.k8s.io"]
-    resources = ["deployments", "services", "networkpolicies", "jobs", "configmaps"]
+    groups = ["", "apps", "batch", "networking.k8s.io", "autoscaling", "gateway.networking.k8s.io"]
+    resources = [
+        *("deployments", "services", "networkpolicies", "jobs", "configmaps"),
+        *("horizontalpodautoscalers", "httproutes"),
+    ]
     children.apply(*role("all-powerful", account, {"apiGroups": groups, "resources": resources, "verbs": ["*"]}))
     eventually(
         lambda: operator_asks(children, "delete", "service", "ours") == "", "the operator's rights are known", 20
@@ -459,3 +476,36 @@ def test_the_operator_may_delete_a_version_that_it_made_and_no_other(versions: K
         assert "was not made for a TrainingJob by the operator" in said
     words = ("delete", "modelversion", "theirs-1", "--dry-run=server")
     assert asked(versions, "modelmill-admin", *words, "--as-group=system:masters") == ""
+
+
+# What runs make, and runs themselves.
+STEPS = {"steps": [{"name": "lr", "class": "sklearn.linear_model.LogisticRegression"}]}
+TRAINING = {"data": {"datasetRef": {"name": "tumours"}, "target": "benign"}, "estimator": STEPS}
+
+
+@pytest.fixture(scope="module")
+def runs(children: Kubectl) -> Kubectl:
+    account = {"kind": "ServiceAccount", "name": "modelmill-operator", "namespace": LEASE_NAMESPACE}
+    rule = {"apiGroups": ["modelmill.dev"], "resources": ["trainingjobs", "pipelineruns"], "verbs": ["*"]}
+    children.apply(*role("every-run", account, rule))
+    for name, labels in (("made", MADE), ("theirs", {})):
+        spec = {"pipelineRef": {"name": "none"}}
+        metadata: dict[str, Any] = {"name": name, "labels": labels}
+        children.apply({"apiVersion": API_VERSION, "kind": "PipelineRun", "metadata": metadata, "spec": spec})
+    owner = children.get("mplr", "theirs") or {}
+    reference = {"apiVersion": API_VERSION, "kind": "PipelineRun", "name": "theirs", "uid": owner["metadata"]["uid"]}
+    for name, owners in (("of-a-run", [reference | {"controller": True}]), ("by-hand", [])):
+        metadata = {"name": name, "labels": MADE, "ownerReferences": owners}
+        children.apply({"apiVersion": API_VERSION, "kind": "TrainingJob", "metadata": metadata, "spec": TRAINING})
+    eventually(lambda: "was not made" in operator_asks(children, "delete", "tjob", "by-hand"), "the policy holds", 20)
+    return children
+
+
+def test_the_operator_may_delete_what_was_made_for_a_run_or_a_cause_and_nothing_else(runs: Kubectl) -> None:
+    assert operator_asks(runs, "delete", "tjob", "of-a-run") == ""
+    assert operator_asks(runs, "delete", "mplr", "made") == ""
+    assert "by-hand was not made for an object of Modelmill" in operator_asks(runs, "delete", "tjob", "by-hand")
+    assert "PipelineRun theirs was not made for a cause" in operator_asks(runs, "delete", "mplr", "theirs")
+    for kind, name in (("tjob", "by-hand"), ("mplr", "theirs")):
+        words = ("delete", kind, name, "--dry-run=server")
+        assert asked(runs, "modelmill-admin", *words, "--as-group=system:masters") == ""

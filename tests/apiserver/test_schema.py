@@ -39,6 +39,19 @@ IMMUTABLE = "field is immutable: delete the object and create a new one"
 
 OWN_TRAINING: Node = {"data": {"datasetRef": {"name": "a"}, "target": "b"}, "container": {"image": "a"}}
 
+SEARCH: Node = OBJECTS["Experiment"][0]["spec"]
+FOREST: Node = {"steps": [{"name": "f", "class": "sklearn.ensemble.RandomForestClassifier"}]}
+SEARCH_ALONE: Node = OBJECTS["Experiment"][2]["spec"]  # which promotes nothing
+OWN_SEARCH: Node = OBJECTS["Experiment"][1]["spec"]
+
+
+def _of_a_template(path: str, value: Any) -> tuple[str, Any]:
+    """The same change, of the TrainingJob that an Experiment has as its template."""
+    if path == "spec":
+        return path, {**OWN_SEARCH, "template": {"spec": value}}
+    return f"spec.template.{path}", value
+
+
 # What breaks each CEL rule, and nothing else: (path, value) in the first good object of the kind, or (GONE takes a
 # field away) in what was created from it, where the rule is about a change.
 RULES: dict[str, list[tuple[str, Any]]] = {
@@ -61,11 +74,43 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         ("spec.identity.podLabels", {"modelmill.dev/revision": "1"}),
         ("spec.identity.podLabels", {"team": "a", "app.kubernetes.io/managed-by": "me"}),
     ],
-    "Dataset spec.source: give exactly one of uri, sql, derive, configMapRef": [
+    "UseCase spec.requirements[]: give exactly one of metric, latency, availability, dataFreshness": [
+        ("spec.requirements.0", {"name": "a"}),
+        ("spec.requirements.1.dataFreshness", {"datasetRef": {"name": "a"}, "max": "1h"}),
+        ("spec.requirements.3.metric", {"name": "recall", "min": "0.9"}),
+        ("spec.requirements.2.latency", {"quantile": "0.5", "max": "1s"}),
+    ],
+    "UseCase spec.requirements[].metric: give min, max or both": [
+        ("spec.requirements.4.metric", {"name": "recall"}),
+    ],
+    "UseCase spec.requirements[].metric.min: min must not be greater than max": [
+        ("spec.requirements.0.metric.min", "1.0001"),
+        ("spec.requirements.0.metric.max", "-1"),
+    ],
+    "UseCase spec.requirements: give one availability at most": [
+        ("spec.requirements.5", {"name": "again", "availability": {"min": "0.9", "window": "5m"}}),
+    ],
+    "UseCase spec.requirements: give 3 latencies at most": [
+        (
+            "spec.requirements",
+            [{"name": f"a{n}", "latency": {"quantile": f"0.{n}", "max": "1s"}} for n in range(1, 5)],
+        ),
+    ],
+    "ModelDeployment spec.monitoring.serviceLevels: give availability, latency or both": [
+        ("spec.monitoring.serviceLevels", {}),
+        ("spec.monitoring.serviceLevels", {"latency": []}),
+    ],
+    "Dataset spec.source: give exactly one of uri, sql, derive, deployment, configMapRef": [
         ("spec.source", {}),
         ("spec.source.configMapRef", {"name": "a", "key": "b"}),
         ("spec.source.sql", {"urlRef": {"name": "a", "key": "b"}, "query": "select 1"}),
         ("spec.source.derive", {"from": [{"name": "a"}], "sql": "select 1"}),
+        ("spec.source.deployment", {"name": "a"}),
+    ],
+    "Dataset spec.source.deployment.target: columns captured_... are those of what was answered: give the labels"
+    " another name": [
+        ("spec.source", {"deployment": {"name": "a", "target": "captured_prediction"}}),
+        ("spec.source", {"deployment": {"name": "a", "target": "captured_"}}),
     ],
     "Dataset spec.source.endpoint: endpoint is only for an s3:// uri": [
         ("spec.source", {"uri": "gs://lake/a", "endpoint": "http://lake:7070"}),
@@ -211,8 +256,26 @@ RULES: dict[str, list[tuple[str, Any]]] = {
     ],
     "ModelDeployment spec.server.container.port: port must not be 8080, 8081 or 9090, where the server in front of it"
     " listens": [("spec.server.container.port", port) for port in (8080, 8081, 9090)],
+    "ModelDeployment spec.capture: Modelmill's own server captures: with server.container leave capture out": [
+        ("spec.capture", {"sample": "0.01"})
+    ],
     "ModelDeployment spec.server.workers: workers are processes of Modelmill's own server: with container, say in its"
     " args how many it has": [("spec.server.workers", 2)],
+    "ModelDeployment spec.monitoring.drift.window: a season is compared hour by hour: window must be at most 1h": [
+        ("spec.monitoring.drift", {"window": "61m", "seasonality": "Daily"}),
+        ("spec.monitoring.drift", {"window": "3601s", "seasonality": "Daily"}),
+        ("spec.monitoring.drift", {"window": "24h", "seasonality": "Daily"}),
+    ],
+    "ModelDeployment spec.monitoring.quality.min: accuracy and roc_auc have a min, which is required, and other metrics"
+    " have none": [
+        ("spec.monitoring.quality", {"metric": "roc_auc"}),
+        ("spec.monitoring.quality", {"metric": "log_loss", "min": "0.5", "max": "0.3"}),
+    ],
+    "ModelDeployment spec.monitoring.quality.max: log_loss, mae and rmse have a max,"
+    " which is required, and others none": [
+        ("spec.monitoring.quality", {"metric": "mae"}),
+        ("spec.monitoring.quality", {"metric": "accuracy", "min": "0.5", "max": "0.3"}),
+    ],
     "ModelDeployment spec.rollout.steps[]: give either shadow or weight": [
         ("spec.rollout.steps.0", {"shadow": "1m", "weight": 1}),
     ],
@@ -231,6 +294,13 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         ("spec.rollout.steps.2.weight", 4),
         ("spec.rollout.steps.3", {"shadow": "1m"}),
     ],
+    "ModelDeployment spec.rollout.analysis.prometheus[]: give min, max or both": [
+        ("spec.rollout.analysis.prometheus.0", {"name": "revenue", "query": "up"}),
+    ],
+    "ModelDeployment spec.rollout.analysis.prometheus[]: min must not be above max": [
+        ("spec.rollout.analysis.prometheus.0.min", "90.5"),
+        ("spec.rollout.analysis.prometheus.0.max", "-2"),
+    ],
     "ModelDeployment spec.rollout.steps: no two steps may have the same weight": [("spec.rollout.steps.2.weight", 5)],
     "ModelDeployment spec.rollout.analysis: agreement is found by copies: it takes a step with shadow": [
         ("spec.rollout.steps", GONE),
@@ -238,6 +308,13 @@ RULES: dict[str, list[tuple[str, Any]]] = {
     ],
     "ModelDeployment spec.rollout.stickyBy: stickyBy goes with Canary: with the others all requests go to one"
     " revision": [("spec.rollout", {"strategy": "BlueGreen", "stickyBy": {"header": "X-User-Id"}})],
+    "ModelDeployment spec.autoscaling: give either cpuPercent or requestsPerSecond": [
+        ("spec.autoscaling.requestsPerSecond", 200),
+        ("spec.autoscaling", {"max": 2}),
+    ],
+    "ModelDeployment spec.autoscaling.min: min must not be more than max": [
+        ("spec.autoscaling", {"min": 3, "max": 2, "cpuPercent": 70}),
+    ],
     **{
         f"{kind} {path}: keys must be among cpu, memory": [(path, {"nvidia.com/gpu": "1"}), (path, {"CPU": "1"})]
         for kind, resources in (
@@ -249,12 +326,112 @@ RULES: dict[str, list[tuple[str, Any]]] = {
         for path in (f"{resources}.requests", f"{resources}.limits")
         if path != "spec.resources.limits" or kind != "TrainingJob"
     },
+    f"Experiment spec.objective: {IMMUTABLE}": [("spec.objective.goal", GONE), ("spec.objective.metric", "f1")],
+    f"Experiment spec.search: {IMMUTABLE}": [("spec.search.seed", 2)],
+    f"Experiment spec.parameters: {IMMUTABLE}": [("spec.parameters.0.categorical", ["gini"])],
+    f"Experiment spec.template: {IMMUTABLE}": [("spec.template.spec.seed", 8)],
+    f"Experiment spec.trials.parallel: {IMMUTABLE}": [("spec.trials.parallel", 5)],
+    "Experiment spec.parameters: param goes with an estimator, env with a container": [
+        ("spec.parameters.0", {"env": "CRITERION", "categorical": ["gini"]}),
+    ],
+    "Experiment spec.parameters: with the algorithm Grid, float needs step, and integer has no log": [
+        ("spec", {**SEARCH, "search": {"algorithm": "Grid"}, "parameters": [{"param": "f__a", **wrong}]})
+        for wrong in ({"float": {"min": "0", "max": "1"}}, {"integer": {"min": 1, "max": 2, "log": True}})
+    ],
+    "Experiment spec.parameters: the algorithm CMAES needs a parameter with integer or float": [
+        ("spec", {**SEARCH, "search": {"algorithm": "CMAES"}, "parameters": SEARCH["parameters"][:1]}),
+    ],
+    "Experiment spec.search: trials are stopped by what they have after some folds: give"
+    " template.spec.evaluation.crossValidation": [
+        ("spec.template.spec.evaluation.crossValidation", GONE),
+    ],
+    "Experiment spec.search.earlyStopping: SuccessiveHalving stops trials by itself: leave earlyStopping out": [
+        ("spec.search.algorithm", "SuccessiveHalving"),
+    ],
+    "Experiment spec.promote: promote: Best needs template.spec.modelRef, the Model that the best trial becomes a"
+    " version of": [("spec.template.spec.modelRef", GONE)],
+    "Experiment spec.template: suspend the Experiment, not its template": [("spec.template.spec.suspend", True)],
+    "Experiment spec.parameters[]: give exactly one of param, env": [
+        ("spec.parameters.0.env", "CRITERION"),
+    ],
+    "Experiment spec.parameters[]: give exactly one of integer, float, categorical": [
+        ("spec.parameters.0.categorical", GONE),
+        ("spec.parameters.0.integer", {"min": 1, "max": 2}),
+    ],
+    "Experiment spec.parameters[].integer.max: min must not be greater than max": [
+        ("spec.parameters.1.integer", {"min": 2, "max": 1}),
+    ],
+    "Experiment spec.parameters[].integer.min: with log, min must be greater than 0": [
+        ("spec.parameters.1.integer", {"min": 0, "max": 1, "log": True}),
+    ],
+    "Experiment spec.parameters[].integer.step: give log or step": [
+        ("spec.parameters.1.integer", {"min": 1, "max": 9, "log": True, "step": 2}),
+    ],
+    "Experiment spec.parameters[].float.max: min must be less than max": [
+        ("spec.parameters.2.float", {"min": "0.5", "max": "0.25"}),
+        ("spec.parameters.2.float", {"min": "10", "max": "9"}),
+        ("spec.parameters.2.float", {"min": "1", "max": "1.0"}),
+    ],
+    "Experiment spec.parameters[].float.min: with log, min must be greater than 0": [
+        ("spec.parameters.2.float", {"min": "0", "max": "1", "log": True}),
+    ],
+    "Experiment spec.parameters[].float.step: give log or step": [
+        ("spec.parameters.2.float", {"min": "1", "max": "9", "log": True, "step": "2"}),
+    ],
+}
+RULES["TrainingJob spec.evaluation: stopping goes with crossValidation, and with neither modelRef nor reproduce"] = [
+    ("spec.evaluation.stopping", {"metric": "roc_auc"}),
+]
+RULES |= {
+    name.replace("TrainingJob spec", "Experiment spec.template.spec"): [_of_a_template(*change) for change in changes]
+    for name, changes in RULES.items()
+    if name.startswith("TrainingJob ") and "immutable" not in name
+}
+# Without both there is no telling whether param or env is meant.
+RULES["Experiment spec.template.spec: give exactly one of estimator, container"] = [
+    (
+        "spec",
+        {
+            **SEARCH_ALONE,
+            "template": {"spec": {**OWN_TRAINING, "estimator": SEARCH_ALONE["template"]["spec"]["estimator"]}},
+        },
+    ),
+]
+
+RULES |= {
+    "Pipeline spec.triggers[]: give exactly one of schedule, newVersionOf, onCondition, onSpecChange: true": [
+        ("spec.triggers.0", {"name": "nightly"}),
+        ("spec.triggers.1.onSpecChange", True),
+        ("spec.triggers.2.newVersionOf", {"datasetRef": {"name": "tumours"}}),
+        ("spec.triggers.3.onSpecChange", False),
+    ],
+    "Pipeline spec.stages[]: give exactly one of refresh, trainingJob, experiment, approve, rollout": [
+        ("spec.stages.0", {"name": "data"}),
+        ("spec.stages.0.approve", "Manual"),
+        ("spec.stages.2.rollout", {"deploymentRef": {"name": "triage"}}),
+    ],
+    f"PipelineRun spec.pipelineRef: {IMMUTABLE}": [("spec.pipelineRef.name", "other")],
+    f"PipelineRun spec.cause: {IMMUTABLE}": [("spec.cause", GONE), ("spec.cause.key", "other")],
+    f"PipelineRun spec.retryOf: {IMMUTABLE}": [("spec.retryOf", GONE), ("spec.retryOf.name", "other")],
+    # What was cancelled is not so in the living object: it has a test of its own.
+    "PipelineRun spec.cancel: what was cancelled stays cancelled: create another PipelineRun with retryOf": [],
+    # What a stage makes is held to the rules of its kind, but for those about changes.
+    **{
+        name.replace(f"{kind} spec", f"Pipeline spec.stages[].{field}.spec", 1): [
+            (path.replace("spec", f"spec.stages.{stage}.{field}.spec", 1), value) for path, value in broken
+        ]
+        for kind, field, stage in (("TrainingJob", "trainingJob", 1), ("Experiment", "experiment", 4))
+        for name, broken in RULES.items()
+        if name.startswith(f"{kind} spec") and "immutable" not in name
+    },
 }
 
 # What the rules are not to forbid.
 ALLOWED: list[tuple[str, str, Any]] = [
     ("Dataset", "spec.columns.0.min", "10.5"),
     ("Dataset", "spec.columns.3.type", "Integer"),
+    ("Dataset", "spec.source", {"deployment": {"name": "a"}}),
+    ("Dataset", "spec.source", {"deployment": {"name": "a", "target": "was_captured_"}}),
     ("Dataset", "spec.source", {"uri": "pvc://lake/a.b/C_d.parquet"}),
     ("Dataset", "spec.source", {"uri": "s3://lake/a.csv", "region": "eu-central-1"}),
     ("Dataset", "spec.source", {"uri": "https://example.org/@ana/a.csv?to=b@c#d@e"}),
@@ -282,14 +459,33 @@ ALLOWED: list[tuple[str, str, Any]] = [
     ("ModelDeployment", "spec.model", {"name": "triage"}),
     ("ModelDeployment", "spec.server.container", {"image": "own", "port": 9000}),
     ("ModelDeployment", "spec.server", {"workers": 64}),
+    ("ModelDeployment", "spec", {"model": {"name": "triage"}, "capture": {"retention": "1h"}}),
+    ("ModelDeployment", "spec", {"model": {"name": "triage"}, "capture": {"sample": "1", "retention": "87600h"}}),
     ("ModelDeployment", "spec.rollout", {}),
     ("ModelDeployment", "spec.rollout", {"onFailure": "Pause"}),
     ("ModelDeployment", "spec.rollout", {"strategy": "Canary"}),
     ("ModelDeployment", "spec.rollout", {"strategy": "Canary", "steps": [{"shadow": "1m"}, {"shadow": "1h"}]}),
     ("ModelDeployment", "spec.rollout", {"strategy": "BlueGreen", "analysis": {"agreement": {"min": "0.9"}}}),
     ("ModelDeployment", "spec.rollout", {"strategy": "Shadow", "steps": [{"shadow": "1h"}]}),
+    (
+        "ModelDeployment",
+        "spec.rollout.analysis.prometheus.0",
+        {"name": "up", "query": "up", "min": "90", "max": "90.0"},
+    ),
+    ("ModelDeployment", "spec.autoscaling", {"max": 1, "requestsPerSecond": 1}),
+    ("ModelDeployment", "spec.expose.gateway", {"name": "public"}),
+]
+ALLOWED += [
+    ("Experiment", "spec.parameters.1.integer", {"min": 1, "max": 1}),
+    ("Experiment", "spec.parameters.1.integer", {"min": 1, "max": 9, "log": True}),
+    ("Experiment", "spec.parameters.2.float", {"min": "9", "max": "10.5"}),
+    ("Experiment", "spec.parameters.0.categorical", ["None", "1", "1.5", "true"]),
+    ("Experiment", "spec.search", {"algorithm": "Grid"}),
 ]
 ALLOWED_CHANGES: list[tuple[str, str, Any]] = [
+    ("Experiment", "spec.trials", {"max": 60, "parallel": 4, "maxFailed": 9, "timeout": "1h"}),
+    ("Experiment", "spec.suspend", True),
+    ("Experiment", "spec.promote", "None"),
     ("TrainingJob", "spec.suspend", True),
     ("TrainingJob", "metadata.labels", {"team": "a"}),
     ("Dataset", "spec.expectations.minRows", 20),
@@ -305,6 +501,15 @@ ALLOWED_CHANGES: list[tuple[str, str, Any]] = [
     ("Dataset", "spec.refresh", GONE),
     ("Workspace", "spec.store.uri", "s3://others"),
     ("Workspace", "spec.training.maxParallel", 1),
+    ("Pipeline", "spec.stages.1.trainingJob.spec.seed", 8),
+    ("PipelineRun", "spec.cancel", True),
+    ("Workspace", "spec.training.maxParallel", GONE),
+    ("UseCase", "spec.priority", GONE),
+    ("UseCase", "spec.requirements", []),
+    ("UseCase", "spec.requirements.0.metric.min", "1"),
+    ("Model", "spec.useCaseRef", GONE),
+    ("ModelDeployment", "spec.monitoring", GONE),
+    ("ModelDeployment", "spec.monitoring.serviceLevels.availability", GONE),
 ]
 
 
@@ -541,6 +746,12 @@ def test_the_largest_status_is_stored(config: str, kubectl: Kubectl, kind: str) 
     status = largest(schema(kind)["properties"]["status"])
     written = Server(config, kubectl.namespace, kubectl.namespace).write_status(kind, status)
     assert written["status"] == status
+
+
+def test_a_run_that_was_cancelled_stays_cancelled(kubectl: Kubectl) -> None:
+    kubectl.apply(changed("PipelineRun", "spec.cancel", True, manifest("PipelineRun")))
+    said = kubectl.run("apply", "-f", "-", stdin=json.dumps(manifest("PipelineRun")), check=False).stderr
+    assert "spec.cancel: Forbidden: what was cancelled stays cancelled" in said, said
 
 
 def test_kubectl_apply_says_which_field_must_not_change(kubectl: Kubectl) -> None:

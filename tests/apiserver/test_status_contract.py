@@ -28,7 +28,13 @@ READINGS = {
 }
 
 # The conditions whose changes a person is told of; of the other kinds it is Ready.
-NEWS = {"TrainingJob": ("Succeeded",), "Model": (), "ModelDeployment": ("Ready", "Available")}
+NEWS = {
+    "TrainingJob": ("Succeeded",),
+    "Experiment": ("Succeeded",),
+    "PipelineRun": ("Succeeded",),
+    "Model": (),
+    "ModelDeployment": ("Ready", "Available"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +139,7 @@ def test_an_object_is_done_or_on_its_way_or_stalled_and_never_two_of_them(record
         done = said[HEADLINE.get(manifest["kind"], "Ready")] == "True"
         assert [done, said["Reconciling"] == "True", said["Stalled"] == "True"].count(True) <= 1, named(manifest)
         assert {said["Reconciling"], said["Stalled"]} <= {"True", "False"}, named(manifest)
-        if manifest["kind"] == "TrainingJob":
+        if manifest["kind"] in HEADLINE:
             assert (said["Failed"] == "True") == (said["Succeeded"] == "False"), named(manifest)
         elif not done:
             assert "True" in (said["Reconciling"], said["Stalled"]), named(manifest)
@@ -171,7 +177,7 @@ def test_they_read_what_a_person_would_say_in_every_chapter_of_the_story(
 
 
 def test_kubectl_wait_is_satisfied_by_the_present_generation_only(recording: Recording) -> None:
-    assert len(recording.waits_in_vain) == 11
+    assert len(recording.waits_in_vain) == 14
     assert {name for name, code in recording.waits_in_vain.items() if code == 0} == set()
     assert len(recording.waits) == 5
     assert {name for name, code in recording.waits.items() if code != 0} == set()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.go_module import folder_of
 from tests.live import API_VERSION, ROOT, environment
 
 sys.path.insert(0, str(ROOT / "hack"))  # hack/cluster is a program of its own, outside of the distribution
@@ -66,14 +67,6 @@ OURS = Contender(
 )
 
 
-def _argo_crds() -> Path:
-    module = "github.com/argoproj/argo-rollouts"
-    subprocess.run(["go", "mod", "download", module], cwd=ARGO.folder, check=True)
-    command = ["go", "list", "-m", "-f", "{{.Dir}}", module]
-    found = subprocess.run(command, cwd=ARGO.folder, check=True, capture_output=True, text=True).stdout.strip()
-    return Path(found) / "manifests" / "crds"
-
-
 def _rollout(name: str) -> dict[str, Any]:
     labels = {"app": name}
     container = {"name": "server", "image": "registry.k8s.io/pause:3.10"}
@@ -87,7 +80,7 @@ def argo_rollouts() -> Contender:
         title=f"Argo Rollouts {ARGO.version}",
         agents=("rollouts-controller",),
         plural="rollouts",
-        crds=_argo_crds(),
+        crds=folder_of("argo-rollouts", "github.com/argoproj/argo-rollouts") / "manifests/crds",
         namespace="argo-rollouts",
         edited="replicasets",
         spec=_rollout,

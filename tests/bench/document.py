@@ -18,6 +18,11 @@ def update(section: str, report: str, path: Path = PATH) -> None:
     print(f"\n{report}\n\nwritten to docs/{path.name}")
 
 
+def section(name: str, path: Path = PATH) -> str:
+    """What stands in a section now."""
+    return path.read_text().partition(f"<!-- {name}:begin -->")[2].partition(f"<!-- {name}:end -->")[0].strip()
+
+
 def machine() -> str:
     """The machine in one line."""
     cpu = next(

@@ -1,19 +1,16 @@
 """The servers that are compared with, each in an environment of its own in the user's cache, with the same model."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
 from tests.bench.models import Model
+from tests.environments import environment
 
 HERE = Path(__file__).resolve().parent
 _MLSERVER, _KSERVE = "1.7.1", "0.21.0"
 MLSERVER, KSERVE = f"MLServer {_MLSERVER}", f"KServe {_KSERVE}"
-_PYTHON = "3.12"  # the newest that MLServer supports
+_PYTHON = (3, 12)  # the newest that MLServer supports
 
 
 def mlserver(model: Model, folder: Path, port: int) -> list[str]:
@@ -59,21 +56,5 @@ def _environment(name: str, release: str, *packages: str) -> Path:
 
     It has the scikit-learn of this one, so that it can load what was trained here.
     """
-    wanted = " ".join((*packages, f"scikit-learn=={version('scikit-learn')}"))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "modelmill" / "bench" / f"{name}-{release}"
-    python, complete = folder / "bin" / "python", folder / "packages"
-    if complete.exists() and complete.read_text() == wanted:
-        return python
-    print(f"installing {name} {release} into {folder} ...", flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    if uv := shutil.which("uv"):
-        subprocess.run([uv, "venv", "-q", "--python", _PYTHON, str(folder)], check=True)
-        subprocess.run([uv, "pip", "install", "-q", "--python", str(python), *wanted.split()], check=True)
-    elif sys.version_info < (3, 13):
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *wanted.split()], check=True)
-    else:
-        raise SystemExit(f"{name} {release} needs Python <= {_PYTHON}: install uv, which brings one")
-    complete.write_text(wanted)
-    return python
+    same = f"scikit-learn=={version('scikit-learn')}"
+    return environment(f"bench/{name}-{release}", *packages, same, newest=_PYTHON)

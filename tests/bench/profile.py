@@ -26,9 +26,10 @@ from tests.bench.models import FOREST, LOGISTIC, Model
 from tests.bench.processes import Server
 
 from modelmill_server import model as servables
-from modelmill_server.app import App, Limits
+from modelmill_server.app import App
 from modelmill_server.counters import Board
 from modelmill_server.inference import Outcome
+from modelmill_server.limits import Limits
 from modelmill_server.outbox import Outbox
 from modelmill_server.protocol import Connection
 from modelmill_server.protocol import Server as Port

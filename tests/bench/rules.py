@@ -1,11 +1,18 @@
 """What other tools' rules decide on the same windows.  `python -m tests.bench.rules`
 
-Flagger (pkg/controller/scheduler.go): each check asks whether the candidate's success rate is at least the metric's
-`thresholdRange.min`; checks that fail are counted, and `threshold` of them roll back; each other check adds
-`stepWeight`, and past `maxWeight` it is promoted: 10 checks with 5 and 50.  Argo Rollouts (analysis/analysis.go): a
-measurement fails where `successCondition` does not hold, and more than `failureLimit` of them fail the analysis;
-`count` of them or, from 1.8 on, `consecutiveSuccessLimit` successes in a row end it well.  The minimum is what the
-tolerance allows here, 98 %: a failure rate of 1 % and one point more; an absolute one is all that they have.
+Flagger (pkg/controller/scheduler.go, `runBuiltinMetricChecks`): each check asks whether the candidate's success rate
+is at least the metric's `thresholdRange.min`, and one that finds no requests fails, too; checks that fail are counted
+over all weights, and once there are `threshold` of them the next check rolls back before it looks; each other check
+adds `stepWeight`, and one at `maxWeight` promotes: 10 checks with 5 and 50.
+
+Argo Rollouts (analysis/analysis.go, `assessMetricStatus`): a measurement fails where `successCondition` does not hold
+(without requests it is an error, and four of those in a row are let pass), and more than `failureLimit` in all, not in
+a row, fail the analysis; else it ends well with measurement number `count` or, from 1.8 on, with
+`consecutiveSuccessLimit` successes in a row, for which no `count` is given here.  `inconclusiveLimit` is about
+measurements for which neither `successCondition` nor `failureCondition` holds: with one condition there are none.
+
+The minimum is what the tolerance allows here, 98 %: a failure rate of 1 % and one point more; an absolute one is all
+that they have.
 
 The z-test compares all requests so far after each window, one-sided at 5 %, and promotes after the last window.
 """
@@ -44,12 +51,12 @@ def modelmill(windows: Sequence[Window]) -> Decided:
 def flagger(windows: Sequence[Window], threshold: int = 5) -> Decided:
     failed = passed = 0
     for number, window in enumerate(windows, 1):
-        if succeeds(window.candidate):
+        if failed >= threshold:
+            return Verdict.REJECT, number
+        if window.candidate.requests and succeeds(window.candidate):
             passed += 1
         else:
             failed += 1
-        if failed >= threshold:
-            return Verdict.REJECT, number
         if passed >= CHECKS:
             return Verdict.ADVANCE, number
     return Verdict.HOLD, len(windows)
@@ -88,7 +95,7 @@ def z_test(windows: Sequence[Window]) -> Decided:
 
 
 def succeeds(arm: ArmWindow) -> bool:
-    """A window without requests has no rate, and fails no check here."""
+    """Whether the rate is high enough; without requests there is none, and nothing fails."""
     return arm.failures <= (1 - MINIMUM) * arm.requests + 1e-9
 
 
@@ -103,7 +110,7 @@ RULES: dict[str, Rule] = {
     'Modelmill, `maxIncrease: "0.01"`': modelmill,
     f"Flagger, `min: 98`, `threshold: 5`, {CHECKS} checks": flagger,
     f"Argo Rollouts, `>= 0.98`, `failureLimit: 3`, `count: {CHECKS}`": argo,
-    "Argo Rollouts, the same with `consecutiveSuccessLimit: 5`": argo_consecutive,
+    "Argo Rollouts, `consecutiveSuccessLimit: 5` in place of `count`": argo_consecutive,
     "z-test of all so far, after each window": z_test,
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,15 @@ def system() -> Kubectl:
     kubectl.apply_folder("manifests")
     restart(kubectl)
     return kubectl
+
+
+@pytest.fixture(scope="session")
+def this_machine(system: Kubectl) -> str:
+    """An address of this machine that pods can reach: that from which it reaches the node."""
+    found = "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}"
+    route = ["ip", "-json", "route", "get", system.output("get", "nodes", "-o", found)]
+    (way,) = json.loads(subprocess.run(route, check=True, capture_output=True, text=True).stdout)
+    return str(way["prefsrc"])
 
 
 @pytest.fixture(scope="session", autouse=True)

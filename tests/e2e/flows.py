@@ -41,29 +41,39 @@ class Recorder:
         self._kubectl = kubectl
         self._processes: list[subprocess.Popen[str]] = []
         self._threads: list[threading.Thread] = []
+        self._stopped = threading.Event()
         self.seen: list[Seen] = []
         self.objects: dict[str, dict[str, list[Version]]] = {kind: {} for kind in _WATCHED}  # by UID
 
     def start(self) -> "Recorder":
         for kind in _WATCHED:
             words = ("get", kind, "-A", "-o", "json", "--watch", "--output-watch-events")
-            self._read([kubectl_program(), "--kubeconfig", self._kubectl.config, *words], self._objects_of, kind)
+            # An API server ends each watch after half an hour to an hour: two of them leave no gap.
+            for _ in range(2):
+                self._read([kubectl_program(), "--kubeconfig", self._kubectl.config, *words], self._objects_of, kind)
         self._read(_conntrack(), self._connections, "")
         return self
 
     def stop(self) -> None:
-        for process in self._processes:
+        self._stopped.set()
+        for process in list(self._processes):
             process.terminate()
             process.wait()
         for thread in self._threads:
             thread.join()
 
     def _read(self, command: list[str], reader: Any, kind: str) -> None:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        thread = threading.Thread(target=reader, args=(process.stdout, kind), daemon=True)
+        thread = threading.Thread(target=self._keep_reading, args=(command, reader, kind), daemon=True)
         thread.start()
-        self._processes.append(process)
         self._threads.append(thread)
+
+    def _keep_reading(self, command: list[str], reader: Any, kind: str) -> None:
+        while not self._stopped.wait(0.1):
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+                self._processes.append(process)
+                if self._stopped.is_set():
+                    process.terminate()
+                reader(process.stdout, kind)
 
     def _objects_of(self, lines: IO[str], kind: str) -> None:
         for line in lines:

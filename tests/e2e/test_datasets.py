@@ -1,7 +1,6 @@
 """Datasets of examples/datasets: a bucket, a database, one that is derived of both; what is bad changes no version."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,12 +18,9 @@ INSERT INTO patients VALUES (1, '1960-02-03', 'north'), (2, '1971-04-05', 'south
 
 
 @pytest.fixture(scope="module")
-def warehouse(system: Kubectl) -> Iterator[PostgresServer]:
-    """A database at an address of this machine that pods can reach: that from which it reaches the node."""
-    found = "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}"
-    route = ["ip", "-json", "route", "get", system.output("get", "nodes", "-o", found)]
-    (way,) = json.loads(subprocess.run(route, check=True, capture_output=True, text=True).stdout)
-    with postgres_server.running(way["prefsrc"]) as server:
+def warehouse(this_machine: str) -> Iterator[PostgresServer]:
+    """A database that pods can reach."""
+    with postgres_server.running(this_machine) as server:
         server.run(TABLE)
         yield server
 

@@ -121,3 +121,4 @@ def test_a_first_model_of_ones_own_data_as_the_readme_has_it(team: Kubectl) -> N
     team.run("wait", "--for=condition=Ready", "mdep/mine", "--timeout=180s")
     row = {"name": "input", "shape": [1, 30], "datatype": "FP32", "data": [1.0] * 30}
     assert infer(team, {"inputs": [row]}, "mine")["model_version"] == "1"
+    team.run("delete", "mdep/mine")

@@ -1,9 +1,7 @@
 """Signatures: where one is required, what nobody signed, or somebody signed wrongly, is refused until it is signed."""
 
-import base64
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +12,9 @@ import pytest
 from conftest import gone, namespace, training
 from test_first_light import infer
 
-from live import ROOT, Kubectl, kubectl_program
-from modelmill_contracts import environment, signature
+from forwarding import store_outside
+from live import ROOT, Kubectl
+from modelmill_contracts import signature
 from modelmill_contracts.store import Store, signature_key
 from modelmill_contracts.task import StoreLocation
 
@@ -64,30 +63,8 @@ def signed(system: Kubectl) -> Iterator[Kubectl]:
 
 @pytest.fixture(scope="module")
 def person(signed: Kubectl) -> Iterator[Person]:
-    secret = (signed.get("secret", "store") or {})["data"]
-    keys = {
-        variable: base64.b64decode(secret[name]).decode()
-        for variable, name in (
-            (environment.STORE_ACCESS_KEY, "accessKeyId"),
-            (environment.STORE_SECRET_KEY, "secretAccessKey"),
-        )
-    }
-    words = (
-        "--kubeconfig",
-        signed.config,
-        "--namespace",
-        signed.namespace,
-        "port-forward",
-        "deployment/store",
-        ":7070",
-    )
-    with subprocess.Popen([kubectl_program(), *words], stdout=subprocess.PIPE, text=True) as forward:
-        assert forward.stdout is not None
-        said = forward.stdout.readline()
-        found = re.search(r"127\.0\.0\.1:(\d+)", said)
-        assert found, said
-        yield Person(f"http://127.0.0.1:{found[1]}", keys)
-        forward.terminate()
+    with store_outside(signed) as (endpoint, keys):
+        yield Person(endpoint, keys)
 
 
 def look_again(kubectl: Kubectl) -> None:

@@ -1,9 +1,9 @@
 """Fuzz the server's parsers: `python -m tests.fuzz --inputs 1000000`.
 
-Inputs are bodies of requests, gRPC's messages, and what comes over whole connections of HTTP/1.1 and HTTP/2: see
-`inputs`, `grpc_inputs`, `http1_inputs`, `http2_inputs`, `hpack_inputs`.  Input number n is the same in every run:
-`--start n --inputs 1` shows again what failed.  Ends with 1 where an answer is not as it must be, where the process
-grows, or where the inputs do not reach the parsers' branches.
+Inputs are bodies of requests and of labels, gRPC's messages, and what comes over whole connections of HTTP/1.1 and
+HTTP/2: see `inputs`, `label_inputs`, `grpc_inputs`, `http1_inputs`, `http2_inputs`, `hpack_inputs`.  Input number n is
+the same in every run: `--start n --inputs 1` shows again what failed.  Ends with 1 where an answer is not as it must
+be, where the process grows, or where the inputs do not reach the parsers' branches.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 import coverage
 
 ROOT = Path(__file__).resolve().parents[2]
-PARSERS = ("v1", "v2", "tensors", "framing", "grpc_codec", "protobuf", "http1", "protocol", "http2", "hpack")
+PARSERS = ("v1", "v2", "labels", "tensors", "framing", "grpc_codec", "protobuf", "http1", "protocol", "http2", "hpack")
 GRPC = 4  # of so many inputs, one is a message of gRPC
 CONNECTION = 8  # of so many, one is a connection
 MEASURED = 40_000  # inputs for the coverage: measuring makes them slow
@@ -71,7 +71,7 @@ def main() -> int:
 
 def _checker(targets: list[Any]) -> Callable[[int], str]:
     """What checks the input of a number, and says what it was and how it was answered."""
-    from tests.fuzz import grpc_inputs, hpack_inputs, http1_inputs, http2_inputs, inputs
+    from tests.fuzz import grpc_inputs, hpack_inputs, http1_inputs, http2_inputs, inputs, label_inputs
     from tests.fuzz.wire import Host
 
     # An answer that is given up in the moment in which it is begun.
@@ -85,11 +85,13 @@ def _checker(targets: list[Any]) -> Callable[[int], str]:
             return f"gRPC's message, {grpc_inputs.check(r, target)}"
         if number % CONNECTION != 1:
             return f"body, {inputs.check(r, target)}"
-        match number // CONNECTION % 3:
+        match number // CONNECTION % 4:
             case 0:
                 return f"HTTP/1.1, {http1_inputs.check(r, http1)}"
             case 1:
                 return f"HTTP/2, {http2_inputs.check(r, http2)}"
+            case 2:
+                return f"labels, {label_inputs.check(r)}"
             case _:
                 return f"HPACK, {hpack_inputs.check(r)}"
 

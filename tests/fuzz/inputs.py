@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modelmill_server import http1, model
-from modelmill_server.app import App, Limits
+from modelmill_server.app import App
 from modelmill_server.counters import Counters
 from modelmill_server.errors import RefusedError
+from modelmill_server.limits import Limits
 from modelmill_server.signature import NUMPY_TYPES
 
 MODELS = ("regression", "cancer_with_gaps", "mixed", "every_datatype", "one_column", "nameless")  # of `artifacts`

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from modelmill_server.app import App, Limits
+from modelmill_server.app import App
 from modelmill_server.counters import Counters
 from modelmill_server.inference import Outcome
+from modelmill_server.limits import Limits
 
 SECONDS = 300.0  # until a body is complete
 # Longer than several late answers and then no request may take.

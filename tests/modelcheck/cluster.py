@@ -48,7 +48,7 @@ from modelmill.shell.cache import Cache
 NOTHING = -1
 TAKEN = "somebody else has one of that name"
 FRESH = -1  # in place of a version that was seen: the one that exists
-SETTINGS = Settings("trainer:1", "server:1")
+SETTINGS = Settings("trainer:1", "server:1", tenant_label="namespace")
 Known = frozenset[tuple[str, str, str]]  # (taken | refused, kind, name) of children
 
 
@@ -117,6 +117,7 @@ class System:
     clock_goes_back = False
     views_keep_up = False  # no view, and no write that is under way, is as old as a step of time
     longest_pause = timedelta(minutes=10)  # until it is looked again by itself
+    reads: frozenset[str] = frozenset()  # kinds that controllers depend on only while a status says something
     life: tuple[str, ...] = ()  # what its users do, one after the other, when nothing fails: beginnings of stories
 
     def controllers(self) -> list[Slot]:
@@ -218,7 +219,8 @@ class Cluster:
         self._doomed: dict[tuple[int, int], int] = {}
         self._mapped: dict[tuple[Callable[[str], str], int], int] = {}
         self._kinds = [
-            {key.kind for key in CONTROLLERS[kind].depends(_empty(name))} | {kind} for kind, name in self.controllers
+            {key.kind for key in CONTROLLERS[kind].depends(_empty(name))} | {kind} | system.reads
+            for kind, name in self.controllers
         ]
 
     def start(self) -> State:
@@ -400,7 +402,7 @@ class Cluster:
     def _map_write(self, change: Callable[[str], str], planned: WriteOf) -> int:
         write = planned.write
         if isinstance(write, SetStatus):
-            write = SetStatus(msgspec.json.decode(change(as_text(write.status))))
+            write = replace(write, status=msgspec.json.decode(change(as_text(write.status))))
         elif isinstance(write, Create | Apply) and (text := as_text(write.manifest)) != change(text):
             write = replace(write, manifest=msgspec.json.decode(change(text)))
         return self._write(replace(planned, write=write))
@@ -622,6 +624,9 @@ class Cluster:
         if isinstance(write, SetStatus):
             if live["metadata"]["uid"] != planned.uid:
                 return "it is another one by now", None
+            broken = self._broken_guard(state, number, write.guards)
+            if broken is not None:
+                return f"no longer so: {broken}", None
             return "", self._put(state, slot, self._merge(existing, number, {"status": write.status}))
         assert isinstance(write, Apply | Delete)
         if self.weakness.uid_preconditions and live["metadata"]["uid"] != write.uid:
@@ -707,6 +712,10 @@ def _empty(name: str) -> Manifest:
     """An object of which only the dependencies are asked: any spec has the same kinds."""
     reference = {"name": "any"}
     store = {"collect": {"enabled": True, "artifacts": True}}
-    spec = {"data": {"datasetRef": reference}, "modelRef": reference, "model": reference, "store": store, "training": 1}
-    spec |= {"modelVersionRef": reference, "versionHistoryLimit": 1, "workers": 2}
+    spec = {"data": {"datasetRef": reference}, "modelRef": reference, "model": reference, "store": store}
+    spec |= {"expose": reference, "autoscaling": {"cpuPercent": 70}}
+    spec |= {"modelVersionRef": reference, "versionHistoryLimit": 1, "workers": 2, "pipelineRef": reference}
+    spec |= {"training": {"maxParallel": 1}, "requirements": [{"dataFreshness": {"datasetRef": reference}}]}
+    spec |= {"useCaseRef": reference, "source": {"deployment": reference}}
+    spec["template"] = {"spec": {"data": {"datasetRef": reference}}}
     return {"metadata": {"name": name, "namespace": NAMESPACE, "uid": "any"}, "spec": spec}

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from modelmill.api.rollout import Analysis
-from modelmill.core import collection, evidence
+from modelmill.api.rollout import Agreement, Analysis
+from modelmill.core import collection, evidence, mirror
 from modelmill.core.conditions import timestamp
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.resources import MANAGED_BY, TYPES, Manifest
@@ -24,6 +24,7 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 AHEAD, JUST_NOW, LONG_AGO = (timestamp(NOW + timedelta(days=d)) for d in (1, 0, -1))
 NEW = "new"  # as a UID or a generation: one that nobody mentions
 
+_HALF_A_DAY_AGO = timestamp(NOW - timedelta(hours=12))
 _TIME = re.compile("|".join((AHEAD, JUST_NOW, LONG_AGO)))
 _LATER = {AHEAD: JUST_NOW, JUST_NOW: LONG_AGO, LONG_AGO: LONG_AGO}
 _EARLIER = {AHEAD: AHEAD, JUST_NOW: AHEAD, LONG_AGO: JUST_NOW}
@@ -31,13 +32,16 @@ _UID = re.compile(r"[A-Za-z]+/[-a-z0-9.]+#[0-9]+")
 
 # Conditions whose transition time the core reads; the others' times are for people.
 _TIMED = {
-    "Workspace": {"PreflightPassed"},
+    "Workspace": {"PreflightPassed", "Mirrored"},
     "Dataset": {"Available", "Valid"},
     "ModelVersion": {"Verified", "Tested"},
     "TrainingJob": {"Trained"},
+    "PipelineRun": {"Succeeded", "Failed"},
     "Job": {"Complete", "Failed"},
 }
+_TOLD = (collection.JOB, mirror.JOB)
 _SORTED_BY_AGE = {"Deployment", "Pod"}
+AGED = "aged"  # a label: when this one was made counts, too
 
 Slot = tuple[str, str]  # kind, name
 
@@ -174,8 +178,8 @@ class _Mapped(dict[int, int]):
 def _canonical(kind: str, manifest: Manifest) -> dict[str, Any]:
     whole = msgspec.json.decode(msgspec.json.encode(manifest))
     version: dict[str, Any] = TYPES[kind].project(whole)
-    if kind == "Job" and whole["metadata"]["name"] == collection.JOB and "template" in whole.get("spec", {}):
-        # The operator does not read it, but what becomes of the store depends on what it asked for.
+    if kind == "Job" and whole["metadata"]["name"] in _TOLD and "template" in whole.get("spec", {}):
+        # The operator does not read it, but what becomes of the store, or of MLflow, depends on what it asked for.
         (asked, *_) = whole["spec"]["template"]["spec"]["containers"][0]["env"]
         version["asked"] = asked["value"]
     elif kind == "Job" and "asked" in whole:
@@ -187,7 +191,7 @@ def _canonical(kind: str, manifest: Manifest) -> dict[str, Any]:
     metadata = version["metadata"]
     metadata["namespace"], metadata["resourceVersion"] = NAMESPACE, "1"
     metadata.setdefault("labels", {})
-    if kind not in _SORTED_BY_AGE:
+    if kind not in _SORTED_BY_AGE and AGED not in metadata["labels"]:
         metadata["creationTimestamp"] = LONG_AGO
     if kind not in CONTROLLERS:
         metadata.pop("generation", None)
@@ -201,25 +205,42 @@ def _canonical(kind: str, manifest: Manifest) -> dict[str, Any]:
 def _shorten(status: dict[str, Any]) -> None:
     """Evidence without end: what a gate has seen is as much as its verdict takes, and windows are even or odd."""
     status.pop("lastRollout", None)  # nothing is decided by it
+    _shorten_quality(status)
     candidate = status.get("candidate") or {}
     candidate.pop("passed", None)
     if "windows" in candidate:
         candidate |= {"windows": candidate["windows"] % 2, "failures": 0, "requests": min(candidate["requests"], 1)}
     if candidate.get("evidence"):
-        verdicts = [gate["verdict"] for gate in candidate["evidence"]]
-        candidate["evidence"] = [_PROVEN if verdict == "Promote" else _UNKNOWN for verdict in verdicts]
+        gates = [gate["gate"] for gate in candidate["evidence"]]
+        known = _EVIDENCE["agreement" in gates]
+        candidate["evidence"] = [known[gate["gate"], gate["verdict"] == "Promote"] for gate in candidate["evidence"]]
 
 
-def _errors(*windows: Window) -> dict[str, Any]:
-    """The gate errorRate after these windows, as a status has it."""
-    gates = evidence.gates(Analysis())
-    for window in windows:
-        gates = evidence.after(gates, window)
-    (finding,), states = evidence.findings(gates, Analysis()), dict(evidence.states(gates))
-    return evidence.status_of(finding, states[finding.gate])
+def _shorten_quality(status: dict[str, Any]) -> None:
+    """Windows of half a day: the last one ends just now; they are even or odd, and each begins without evidence."""
+    if "quality" not in status:
+        return
+    status |= msgspec.json.decode(as_text(status).replace(_HALF_A_DAY_AGO, JUST_NOW))
+    said = status["quality"]
+    windows = said["windows"] if said["windows"] < 3 else said["windows"] - 2
+    said |= {"windows": windows, "rows": min(said["rows"], 1), "alarms": min(said["alarms"], 1)}
+    said |= {"evidence": "0", "detector": [], "spread": "0"}
 
 
-_UNKNOWN, _PROVEN = _errors(), _errors(Window(ArmWindow(10**6), ArmWindow(10**6)))
+def _evidence(*, agreement: bool) -> dict[tuple[str, bool], dict[str, Any]]:
+    """What a status has of each gate, by whether it is proven."""
+    declared, found = Analysis(agreement=Agreement(min="0.9") if agreement else None), {}
+    for proven, windows in ((False, ()), (True, (Window(ArmWindow(10**6), ArmWindow(10**6), 10**6, 10**6),))):
+        gates = evidence.gates(declared)
+        for window in windows:
+            gates = evidence.after(gates, window)
+        states = dict(evidence.states(gates))
+        for finding in evidence.findings(gates, declared):
+            found[finding.gate, proven] = evidence.status_of(finding, states[finding.gate])
+    return found
+
+
+_EVIDENCE = {agreement: _evidence(agreement=agreement) for agreement in (False, True)}
 
 
 def _generations(slot: int, version: Mapping[str, Any]) -> frozenset[str]:

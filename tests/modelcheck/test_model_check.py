@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from modelcheck.cluster import Weakness
 from modelcheck.search import Explorer, Report
-from modelcheck.systems import collection, systems
+from modelcheck.systems import collection, mirror, systems
+from modelmill.core import admission
 from modelmill_contracts import task
 
 STATES = 1_000_000  # for each kind
@@ -20,26 +22,42 @@ SHARE = {
     "Model: same recipe": 100_000,
     "Model: retirement": 200_000,
     "Model: retirement by two": 20_000,
-    "ModelDeployment: rollout": 500_000,
-    "ModelDeployment: loss": 300_000,
-    "ModelDeployment: withdrawal": 200_000,
+    "ModelDeployment: rollout": 400_000,
+    "ModelDeployment: loss": 250_000,
+    "ModelDeployment: withdrawal": 150_000,
     "ModelDeployment: canary": 80_000,
     "ModelDeployment: canary and loss": 40_000,
     "ModelDeployment: two replicas": 15_000,
+    "ModelDeployment: copies": 20_000,
+    "ModelDeployment: canary and withdrawal": 20_000,
+    "ModelDeployment: canary and Prometheus": 20_000,
+    "ModelDeployment: every rollout ends": 20_000,
+    "ModelDeployment: scaled by requests": 30_000,
+    "ModelDeployment: scaled by CPU": 30_000,
+    "ModelDeployment: drift": 30_000,
+    "ModelDeployment: quality": 60_000,
     "ModelVersion": 500_000,
     "ModelVersion: approval": 200_000,
     "ModelVersion: tests": 300_000,
     "Dataset": 600_000,
     "Dataset: refresh": 200_000,
     "Dataset: derived": 100_000,
+    "Dataset: captured": 100_000,
     "Dataset: two replicas": 100_000,
     "TrainingJob": 600_000,
     "TrainingJob: another store": 50_000,
-    "TrainingJob: queue": 150_000,
+    "TrainingJob: queue": 100_000,
+    "TrainingJob: queue by rank": 50_000,
     "TrainingJob: workers": 50_000,
     "TrainingJob: reproduction": 150_000,
+    "Experiment": 40_000,
+    "UseCase": 100_000,
     "Workspace": 800_000,
     "Workspace: collection": 200_000,
+    "Workspace: mirror": 100_000,
+    "Pipeline: Forbid": 15_000,
+    "Pipeline: Replace": 15_000,
+    "Pipeline: Queue": 15_000,
 }  # of systems that share a kind
 
 
@@ -91,8 +109,9 @@ NO_GUARD_OF = {
 NO_GUARD_THAT = {
     words: Weakness(guards=lambda guard, words=words: words in guard.meaning)
     for words in (
-        "has no artifact", "was compared", "are gone", "is suspended", "is as it was read", "reaches", "says weight",
-        "send nothing to revision", "send nothing but to", "told of no candidate", "in status.retiring",
+        "has no artifact", "was compared", "are gone", "is suspended", "is as it was read",
+        "is gone", "reaches", "says weight", "send nothing to revision", "send nothing but to", "told of no candidate",
+        "in status.retiring", "status.quality of",
     )
 }  # fmt: skip
 WEAKENED = [
@@ -132,13 +151,26 @@ WEAKENED = [
         "ModelDeployment: two replicas",
         "the way to the candidate is taken away while pods go it",
     ),
+    (
+        NO_GUARD_THAT["is gone"],
+        "ModelDeployment: scaled by CPU",
+        "an autoscaler is there and not wanted, or wanted and not there",
+    ),
     (Weakness(version_preconditions=False), "ModelDeployment: canary", "it takes over without a verdict"),
+    (Weakness(version_preconditions=False), "ModelDeployment: drift", "what was counted before is counted again"),
+    (
+        Weakness(version_preconditions=False),
+        "ModelDeployment: quality",
+        "a window is counted twice, or not at all",
+    ),
+    (NO_GUARD_THAT["status.quality of"], "ModelDeployment: quality", "what was counted is measured again"),
     (NO_GUARD_OF["ModelDeployment"], "Model: retirement", "what is served or named is deleted"),
     (NO_GUARD_OF["ModelVersion"], "Model: retirement", "what is tested, or compared with, is deleted"),
     (NO_GUARD_OF["TrainingJob"], "Model: retirement", "what is trained again is deleted"),
     (NO_GUARD_THAT["is as it was read"], "Model: retirement", "a version is deleted though all are to stay"),
     (NO_GUARD_THAT["in status.retiring"], "Model: retirement by two", "a version is deleted that was not said to go"),
     (NO_GUARD_THAT["has no artifact"], "TrainingJob", "what was trained is trained again"),
+    (NO_GUARD_THAT["is as it was read"], "Experiment", "a trial is made while the search is suspended"),
     (NO_GUARD_THAT["was compared"], "TrainingJob: reproduction", "what ended is trained again"),
     (
         NO_GUARD_THAT["are gone"],
@@ -196,6 +228,15 @@ def test_a_violation_is_told_as_a_story() -> None:
     )
 
 
+def test_without_aging_what_has_no_rank_starves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_rank_alone(created: str, rank: int | None) -> str:
+        return f"{99 if rank is None else rank:02} {created}"
+
+    monkeypatch.setattr(admission, "turn_of", by_rank_alone)
+    report = Explorer(systems()["TrainingJob: queue by rank"]).explore(100)
+    assert report.violation == "it never comes to rest, however long one helps", report.line()
+
+
 def at_once(blobs: collection.Blobs, work: task.CollectTask) -> collection.Blobs:
     """A collection that sets nothing aside."""
     keep = {digest[-1] for digest in work.keep}
@@ -216,3 +257,15 @@ def test_a_collection_in_one_pass_loses_what_is_referred_to(wrong: Any, monkeypa
     report = Explorer(systems()["Workspace: collection"]).explore(20_000)
     assert report.violation is not None
     assert report.violation.endswith(", which a history refers to, is gone"), report.line()
+
+
+def without_a_look(runs: Counter[str], work: task.MirrorTask) -> Counter[str]:
+    """A mirror that makes every run that it is told of."""
+    return runs + Counter(run.uid for run in work.runs)
+
+
+def test_a_mirror_that_does_not_look_first_shows_runs_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "shown", without_a_look)
+    report = Explorer(systems()["Workspace: mirror"]).explore(20_000)
+    assert report.violation is not None
+    assert report.violation.endswith(" is in MLflow twice"), report.line()

@@ -35,8 +35,8 @@ def plain(write: Write) -> Any:
             return [manifest, _compared(guards)]
         case Apply(manifest=what, uid=uid, guards=guards) | Delete(name=what, uid=uid, guards=guards):
             return [what, uid, _compared(guards)]
-        case SetStatus(status):
-            return status
+        case SetStatus(status, guards=guards):
+            return [status, _compared(guards)]
         case Record(type_, reason, message):
             return [type_, reason, message]
     raise AssertionError(write)
@@ -44,7 +44,8 @@ def plain(write: Write) -> Any:
 
 def comparable(outcome: Outcome) -> Any:
     writes = [plain(write) for write in outcome.writes]
-    return writes, outcome.status, outcome.conditions, outcome.headline, outcome.requeue_after
+    guards = _compared(outcome.guards)
+    return writes, outcome.status, outcome.conditions, outcome.headline, outcome.requeue_after, guards
 
 
 def _compared(guards: Guards) -> list[Any]:

@@ -1,13 +1,13 @@
 """The mutants of the core: the operators are mutmut's, how a mutant gets into the code is not.
 
 mutmut copies the sources, starts pytest for each mutant, and leaves out constants, fields and properties.  Here a
-mutant of a function is its code, which replaces the original's in a process that has imported everything already: a
-tenth of the time.  A mutant of what runs at import is a module that is imported anew.
+mutant of a function or of a property is its code, which replaces the original's in a process that has imported
+everything already.  A mutant of what runs at import is a module that is imported anew.
 """
 
+import ast
 import difflib
 import hashlib
-import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,11 +37,22 @@ class Mutant:
     number: int  # among those of the module
     at_import: bool
     before: str  # the function, or the whole module
+    line: int  # of its file, where that begins
     mutate: Callable[[], str] = field(repr=False)
 
-    @cached_property
+    @property
     def after(self) -> str:
-        return self.mutate()
+        return _after(self)
+
+    @property
+    def path(self) -> Path:
+        file = CORE.joinpath(*self.module.split("."))
+        return file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+
+    @property
+    def subject(self) -> str:
+        """Where it is: the module, and in it the function or, of a field, the class."""
+        return f"{self.module}.{self.function}".rstrip(".")
 
     @property
     def id(self) -> str:
@@ -53,27 +64,51 @@ class Mutant:
         """What it is as long as the lines that it changes stay as they are: where, then - before, + after."""
         lines = difflib.unified_diff(self.before.splitlines(), self.after.splitlines(), n=0, lineterm="")
         changed = [f"    {line[0]} {line[1:].strip()}" for line in lines if re.match(r"[-+](?![-+]{2})", line)]
-        return "\n".join((f"{self.module}.{self.function}".rstrip("."), *changed))
+        return "\n".join((self.subject, *changed))
+
+    @property
+    def lines(self) -> set[int]:
+        """The lines of its file that it changes; what it inserts changes the line that stood there."""
+        before, after = self.before.splitlines(), self.after.splitlines()
+        changed: set[int] = set()
+        for tag, first, end, _, _ in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+            if tag != "equal":
+                changed |= set(range(first, max(end, first + 1)))
+        return {line + self.line for line in changed}
 
     def install(self) -> None:
         """From now on, this process runs the mutant."""
         if self.at_import:
-            for name in [name for name in sys.modules if name.startswith("modelmill.") and "modelmill.api" not in name]:
-                del sys.modules[name]
+            forget()
             sys.meta_path.insert(0, _Instead(f"modelmill.core.{self.module}", self.after))
             return
         module = sys.modules[f"modelmill.core.{self.module}"]
         made: dict[str, Any] = {}
         exec(compile(self.after, str(module.__file__), "exec"), vars(module), made)  # noqa: S102
+        (mutated,) = (_behind(found) for found in made.values())
         target: Any = module
         for part in self.function.split("."):
             target = getattr(target, part)
-        # Of a class method, that is the function behind it.
-        (mutated,) = (getattr(found, "__func__", found) for found in made.values())
-        target = getattr(target, "__func__", target)
+        target = _behind(target)
         # The function object stays the same one: others have imported it.
         for attribute in ("__code__", "__defaults__", "__kwdefaults__"):
             setattr(target, attribute, getattr(mutated, attribute))
+
+
+@lru_cache(maxsize=16)  # twenty thousand would make the process large that is forked
+def _after(mutant: Mutant) -> str:
+    return mutant.mutate()
+
+
+def _behind(found: Any) -> Any:
+    """The function behind a class method or a property."""
+    return found.fget if isinstance(found, property) else getattr(found, "__func__", found)
+
+
+def forget() -> None:
+    """From now on, this process imports the core anew."""
+    for name in [name for name in sys.modules if name.startswith("modelmill.") and "modelmill.api" not in name]:
+        del sys.modules[name]
 
 
 class _Instead(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
@@ -106,8 +141,8 @@ def of_module(path: Path) -> tuple[list[Mutant], int]:
     source = path.read_text().replace(_PROPERTY, _HIDDEN)
     module, mutations, _, _ = create_mutations(str(path), source)
     members = dict(_members(module))
-    properties = (name for member, name in members.items() if _HIDDEN.strip() in module.code_for_node(member))
-    early = {*_called_at_import(module), *properties}
+    early = {*_called_at_import(module)}
+    begins = _begins(ast.parse(source))
     texts: dict[cst.CSTNode, str] = {}
     found: list[Mutant] = []
     sentences = 0
@@ -122,7 +157,8 @@ def of_module(path: Path) -> tuple[list[Mutant], int]:
         if around not in texts:
             texts[around] = _text(module, around)
         mutate = partial(_mutated, module, around, mutation)
-        found.append(Mutant(name_of(path), name, len(found) + 1, whole, texts[around], mutate))
+        line = 1 if whole else begins[name] - _first(texts[around]) + 1
+        found.append(Mutant(name_of(path), name, len(found) + 1, whole, texts[around], line, mutate))
     return found, sentences
 
 
@@ -143,6 +179,23 @@ def _members(module: cst.Module) -> Iterator[tuple[cst.CSTNode, str]]:
             for member in statement.body.body:
                 method = f".{member.name.value}" if isinstance(member, cst.FunctionDef) else ""
                 yield member, f"{statement.name.value}{method}"
+
+
+def _begins(tree: ast.Module) -> dict[str, int]:
+    """The lines of `def`, by function."""
+    found: dict[str, int] = {}
+    for statement in tree.body:
+        of_class = statement.body if isinstance(statement, ast.ClassDef) else []
+        for member in (statement, *of_class):
+            if isinstance(member, ast.FunctionDef):
+                name = member.name if member is statement else f"{statement.name}.{member.name}"
+                found[name] = member.lineno
+    return found
+
+
+def _first(function: str) -> int:
+    """The line of `def` in a function's own text: comments and decorators may stand above."""
+    return cast("ast.FunctionDef", ast.parse(function).body[0]).lineno
 
 
 def _called_at_import(module: cst.Module) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """A real S3 server, as tests see it (the fixture `s3` of conftest.py runs one for all of them)."""
 
+import fcntl
 import os
 import re
 import socket
@@ -74,10 +75,12 @@ def _binary() -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelmill"
     cache = Path(os.environ.get("MODELMILL_CACHE") or home)
     path = cache / "bin" / f"versitygw-{version[1]}" / "versitygw"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        build = ["go", "build", "-trimpath", "-o", str(path), "github.com/versity/versitygw/cmd/versitygw"]
-        subprocess.run(build, cwd=_MODULE, env={**os.environ, "CGO_ENABLED": "0"}, check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("a") as lock:  # the processes of the tests need it at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            build = ["go", "build", "-trimpath", "-o", str(path), "github.com/versity/versitygw/cmd/versitygw"]
+            subprocess.run(build, cwd=_MODULE, env={**os.environ, "CGO_ENABLED": "0"}, check=True)
     return path
 
 

@@ -106,10 +106,8 @@ def _dispatch(asked: task.Task, place: Place | None) -> Report:
             from modelmill_trainer.fetching import fetch  # noqa: PLC0415
 
             return fetch(asked)
-        case task.CollectTask():
-            from modelmill_trainer.collect import collect  # noqa: PLC0415
-
-            return collect(asked)
+        case task.CollectTask() | task.CapturedTask():
+            return _keep(asked)
         case task.TrainingTask():
             return _train(asked, place)
         case task.PartsTask():
@@ -126,6 +124,33 @@ def _dispatch(asked: task.Task, place: Place | None) -> Report:
             from modelmill_trainer.model_tests import run_tests  # noqa: PLC0415
 
             return run_tests(asked)
+        case _:
+            return _search(asked)
+
+
+def _keep(asked: task.CollectTask | task.CapturedTask) -> Report:
+    if isinstance(asked, task.CollectTask):
+        from modelmill_trainer.collect import collect  # noqa: PLC0415
+
+        return collect(asked)
+    from modelmill_trainer.measuring import measure  # noqa: PLC0415
+
+    return measure(asked)
+
+
+def _search(asked: task.ProposalTask | task.SearchPageTask | task.MirrorTask) -> Report:
+    """What is about runs that ended."""
+    if isinstance(asked, task.MirrorTask):
+        from modelmill_trainer.mirroring import mirror  # noqa: PLC0415
+
+        return mirror(asked)
+    if isinstance(asked, task.ProposalTask):
+        from modelmill_trainer.proposing import propose  # noqa: PLC0415
+
+        return propose(asked)
+    from modelmill_trainer.search_page import write  # noqa: PLC0415
+
+    return write(asked)
 
 
 def _train(asked: task.TrainingTask, place: Place | None) -> Report:

@@ -118,6 +118,7 @@ def result(
         test_rows=rows.test.rows,
         cpu_seconds=cpu_seconds(),
         files=digests(written.files),
+        model_bytes=model_bytes(written.files, written.runtime),
     )
 
 
@@ -125,6 +126,12 @@ def cpu_seconds() -> int:
     """What this process took until now; processes that a parallel fit started count too."""
     times = os.times()
     return round(times.user + times.system + times.children_user + times.children_system)
+
+
+def model_bytes(files: tuple[File, ...], runtime: str) -> int:
+    """The size of the file that is served."""
+    served = artifact.ONNX if runtime == "onnx" else artifact.SKOPS
+    return sum(file.size for file in files if file.name == served)
 
 
 def digests(files: tuple[File, ...]) -> tuple[FileDigest, ...]:

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
+from modelmill_contracts import captured
 from modelmill_contracts.report import Problem
 from modelmill_contracts.store import Store
 from modelmill_contracts.task import PartsTask, TrainingTask
@@ -96,8 +97,10 @@ def _feature_names(task: TrainingTask, types: dict[str, str]) -> list[str]:
 
 def undeclared(task: TrainingTask | PartsTask, types: dict[str, str]) -> list[str]:
     """The columns that can be features where none are declared."""
-    # What rows are kept together or ordered by, such as a patient's number, is no property to learn from.
-    return [name for name in types if name not in (task.target, task.split.group, task.split.time)]
+    # What rows are kept together or ordered by, such as a patient's number, is no property to learn from; nor is what
+    # a model answered.
+    others = (task.target, task.split.group, task.split.time, *captured.NOT_FEATURES)
+    return [name for name in types if name not in others]
 
 
 def check_features(names: Sequence[str], field: str, target: str, types: dict[str, str]) -> None:

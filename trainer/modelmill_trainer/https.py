@@ -1,22 +1,20 @@
 """Downloads by https that cannot be led into the cluster's or the machine's own network.
 
 A URI in a manifest, or a redirect of the server that it names, may point at a loopback, link-local or
-metadata address, or at a name that resolves to one.  So each hop's name is resolved once, every address is
-judged, and the connection goes to the very address that was judged (no second look-up could differ).
+metadata address, or at a name that resolves to one.  So each hop's connection is a judged one.
 """
 
 import http.client
-import socket
 import ssl
 import string
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from modelmill_contracts.addresses import Address, is_denied
+from modelmill_trainer import judged
 from modelmill_trainer.failure import TaskError, too_large
 
 MAX_REDIRECTS = 5
@@ -83,24 +81,19 @@ def _connect(
 ) -> http.client.HTTPConnection:
     host = parts.hostname or ""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+        return judged.connect(host, port, denied, timeout=_TIMEOUT, tls=parts.scheme == "https", context=context)
+    except judged.UnresolvableError as error:
         raise TaskError(
             "SourceUnresolvable",
             f"source.uri {_shown(uri)}: the name {host!r} does not resolve; check its spelling, and the cluster's DNS",
             retryable=True,
         ) from error
-    addresses = [ip_address(str(info[4][0]).partition("%")[0]) for info in found]
-    if any(denied(address) for address in addresses):
+    except judged.DeniedError as error:
         raise TaskError(
             "SourceAddressDenied",
             f"source.uri {_shown(uri)}: {host!r} is a loopback, link-local or metadata address, which sources may"
             " not be read from; use the address of a real server",
-        )
-    try:
-        raw = socket.create_connection((str(addresses[0]), port), timeout=_TIMEOUT)
-        if parts.scheme == "https":
-            raw = (context or ssl.create_default_context()).wrap_socket(raw, server_hostname=host)
+        ) from error
     except ssl.SSLCertVerificationError as error:
         raise TaskError(
             "SourceCertificateInvalid",
@@ -108,9 +101,6 @@ def _connect(
         ) from error
     except OSError as error:
         raise _unreachable(uri, error) from error
-    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
-    connection.sock = raw
-    return connection
 
 
 def _ask(connection: http.client.HTTPConnection, parts: SplitResult, uri: str) -> http.client.HTTPResponse:

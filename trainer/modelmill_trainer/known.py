@@ -55,6 +55,8 @@ def _report(task: TrainingTask, known: contract.Known, metrics: Sequence[str]) -
         cpu_seconds=artifact.cpu_seconds(),
         slices=slicing.worst(evaluated.slices, list(metrics)),
         files=artifact.digests(manifest.files),
+        folds=folds.of(evaluated.folds, task.stopping),
+        model_bytes=artifact.model_bytes(manifest.files, manifest.runtime),
         known=True,
     )
     say("known recipe", artifact=known.artifact)

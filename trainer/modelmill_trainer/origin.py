@@ -1,4 +1,4 @@
-"""Where a Dataset's rows come from: files, a database, or a query over other Datasets."""
+"""Where a Dataset's rows come from: files, a database, a query over other Datasets, or what was captured."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +31,11 @@ def opened(task: SnapshotTask, folder: Path) -> Iterator[Opened]:
 
         with derivation.rows(task.derive, task.store, folder) as source:
             yield Opened(source)
+    elif task.captured is not None:
+        from modelmill_trainer import captured_rows  # noqa: PLC0415
+
+        with captured_rows.rows(task.captured, task.store, folder) as found:
+            yield Opened(found.source, found.newest)
     else:
         fetched = sources.fetch(task, folder)
         paths = unpacking.unpack(fetched.paths, folder, sources.MAX_BYTES)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet
 
-from modelmill_contracts import digest
+from modelmill_contracts import captured, digest
 from modelmill_contracts.report import Problem, Report, SnapshotResult
 from modelmill_contracts.store import Store, StoreError, blob_key
 from modelmill_contracts.task import SnapshotTask
@@ -167,8 +167,9 @@ def _drifted(effects: dict[str, float], task: SnapshotTask, asked: checks.Checks
     if most is None:
         return
     for name, effect in effects.items():
-        # A key numbers the rows: it moves with every row that is added.
-        if effect > Decimal(most) and name not in task.expectations.unique_key:
+        # A key numbers the rows: it moves with every row that is added; and versions come and go.
+        moving = (*task.expectations.unique_key, captured.CAPTURED_ID, captured.CAPTURED_VERSION)
+        if effect > Decimal(most) and name not in moving:
             words, column = asked.shown(name)
             message = (
                 f"{words} is distributed otherwise than in the previous version: an effect of {effect:.3f},"

@@ -9,10 +9,11 @@ import msgspec
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 
+from modelmill_contracts import evaluation as contract
 from modelmill_contracts import report
 from modelmill_contracts.evaluation import Evaluation
 from modelmill_contracts.report import Metric, Report
-from modelmill_contracts.task import TrainingTask
+from modelmill_contracts.task import Stopping, TrainingTask
 from modelmill_trainer import (
     artifact,
     calibration,
@@ -42,11 +43,12 @@ _FIT = 10.0  # about how long one takes, where fetching and evaluating take 1
 
 def train(task: TrainingTask, workers: Workers) -> Report:
     """Fetch the snapshot, train, evaluate, convert, publish, unless the recipe is known; TaskError, StoreError."""
-    METER.plan(*_phases(task.evaluation.folds))
+    METER.plan(*_phases(task))
     # Before any data is fetched: the declaration alone can be wrong.  The names of features are not known yet.
     draft = pipeline.build(task.estimator, pipeline.selected(task.estimator), task.seed, task.packages)
     classifier = is_classifier(draft)
     metrics = evaluation.check(task.metrics, draft)
+    folds.check(task.stopping, metrics)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with phase("fetch"):
@@ -61,6 +63,11 @@ def train(task: TrainingTask, workers: Workers) -> Report:
         parts = splitter.parts()
         turns = splitter.folds(parts.train, task.evaluation.folds) if task.evaluation.folds else []
         build = _builder(task, prepared)
+        validated: tuple[contract.Fold, ...] = ()
+        if task.stopping is not None:  # a hopeless one is not to be trained on all rows first
+            validated = folds.validate(build, prepared, turns, metrics, task.seed, workers.parallel, task.stopping)
+            if len(validated) < len(turns):
+                return _stopped(task.stopping, validated, metrics, len(turns), workers)
         estimator = build()
         with phase("fit", rows=len(parts.train), features=len(prepared.types)):
             notes = fitting.fit(estimator, prepared, parts.train, task.seed, workers.parallel)
@@ -77,7 +84,8 @@ def train(task: TrainingTask, workers: Workers) -> Report:
             slices, left_out = slicing.measured(predicted, metrics, tested)
         learned = {column: [values[row] for row in parts.train] for column, values in texts.items()}
         notes = (*notes, *slicing.notes(slices, left_out, learned, tested))
-        validated = folds.validate(build, prepared, turns, metrics, task.seed, workers.parallel)
+        if task.stopping is None:
+            validated = folds.validate(build, prepared, turns, metrics, task.seed, workers.parallel)
         evaluated = Evaluation(
             rows=len(parts.test),
             metrics={metric.name: metric.value for metric in measured},
@@ -95,10 +103,28 @@ def train(task: TrainingTask, workers: Workers) -> Report:
     return _report(task, trained, written, folds.summary(validated, metrics) or measured, workers)
 
 
-def _phases(folds: int) -> list[tuple[str, float]]:
+def _phases(task: TrainingTask) -> list[tuple[str, float]]:
     """What will be done, and about how long each takes."""
-    fold = _FIT * (folds - 1) / folds if folds else 0.0
-    return [("fetch", 1), ("fit", _FIT), ("evaluate", 1), *[("fold", fold)] * folds, ("convert", 2), ("publish", 1)]
+    count = task.evaluation.folds
+    turns = [("fold", _FIT * (count - 1) / count)] * count if count else []
+    before, after = (turns, []) if task.stopping is not None else ([], turns)
+    return [("fetch", 1), *before, ("fit", _FIT), ("evaluate", 1), *after, ("convert", 2), ("publish", 1)]
+
+
+def _stopped(
+    stopping: Stopping, validated: tuple[contract.Fold, ...], metrics: Sequence[str], of: int, workers: Workers
+) -> Report:
+    """A training that ended early: what its folds gave, and no model."""
+    done = len(validated)
+    result = report.StoppedResult(
+        metrics=folds.summary(validated, metrics),
+        folds=folds.of(validated, stopping),
+        cpu_seconds=artifact.cpu_seconds() + round(workers.cpu_seconds()),
+    )
+    bound = dict(stopping.bounds)[done]
+    worse = "less" if stopping.maximize else "more"
+    message = f"after {done} of {of} folds {stopping.metric} was {folds.mean(validated, stopping.metric)}, {worse} than"
+    return Report(True, "StoppedEarly", f"{message} {bound} (evaluation.stopping)", result=result)
 
 
 def _builder(task: TrainingTask, prepared: Data) -> Callable[[], Pipeline]:
@@ -124,6 +150,7 @@ def _report(
         result,
         cpu_seconds=result.cpu_seconds + round(workers.cpu_seconds()),
         slices=slicing.worst(evaluated.slices, list(evaluated.metrics)),
+        folds=folds.of(evaluated.folds, task.stopping),
     )
     message = (
         f"trained on {result.train_rows} rows, tested on {result.test_rows}: {_listed(evaluated.metrics)}"

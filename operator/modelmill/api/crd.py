@@ -17,22 +17,30 @@ import yaml
 from pydantic import BaseModel
 
 from modelmill.api.dataset import Dataset
+from modelmill.api.experiment import Experiment
 from modelmill.api.model import Model
 from modelmill.api.modelapproval import ModelApproval
 from modelmill.api.modeldeployment import ModelDeployment
 from modelmill.api.modelversion import ModelVersion
+from modelmill.api.pipeline import Pipeline
+from modelmill.api.pipelinerun import PipelineRun
 from modelmill.api.schema import CATEGORY, GROUP, NOT_OBSERVED, VERSION, Resource, Rule, Schema
 from modelmill.api.trainingjob import TrainingJob
+from modelmill.api.usecase import UseCase
 from modelmill.api.workspace import Workspace
 
 KINDS: tuple[type[Resource], ...] = (
     Workspace,
+    UseCase,
     Dataset,
     TrainingJob,
+    Experiment,
     Model,
     ModelVersion,
     ModelApproval,
     ModelDeployment,
+    Pipeline,
+    PipelineRun,
 )
 
 _KEPT = (
@@ -88,7 +96,7 @@ def _root(kind: type[Resource]) -> dict[str, Any]:
         **schema["properties"],
     }
     schema["properties"]["status"] = {
-        **_without_defaults(schema["properties"]["status"]),
+        **_said(schema["properties"]["status"]),
         # kstatus, and with it Flux and Helm, takes an object that says nothing for one that is done.
         "default": {"observedGeneration": NOT_OBSERVED},
     }
@@ -185,12 +193,13 @@ def _undescribed(node: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key != "description"}
 
 
-def _without_defaults(node: Any) -> Any:
-    """A status says what was found: the API server must not add to it."""
+def _said(node: Any) -> Any:
+    """A status says what was found: the API server must not add to it, and what it copies of a spec has passed the
+    rules there."""
     if isinstance(node, dict):
-        return {key: _without_defaults(value) for key, value in node.items() if key != "default"}
+        return {key: _said(value) for key, value in node.items() if key not in ("default", "x-kubernetes-validations")}
     if isinstance(node, list):
-        return [_without_defaults(value) for value in node]
+        return [_said(value) for value in node]
     return node
 
 

@@ -79,13 +79,37 @@ class Derive(Schema):
     container: DerivedContainer | None = None
 
 
-class Source(Schema):
-    """Where the data comes from: exactly one of uri, sql, derive and configMapRef."""
+class Captured(Schema):
+    """Rows that a ModelDeployment answered, with what it answered and the labels that came back: what its spec.capture
+    keeps in the Workspace's store."""
 
     rules: ClassVar = (
         Rule(
-            "[has(self.uri), has(self.sql), has(self.derive), has(self.configMapRef)].filter(x, x).size() == 1",
-            "give exactly one of uri, sql, derive, configMapRef",
+            "!self.target.startsWith('captured_')",
+            "columns captured_... are those of what was answered: give the labels another name",
+            ".target",
+        ),
+    )
+
+    name: Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, pattern=NAME_PATTERN)]
+    """Name of the ModelDeployment, in the same namespace."""
+    labels: Literal["Required", "Optional"] = "Required"
+    """Required: only rows whose label came back; Optional: the others, too, with none."""
+    since: Duration = "720h"
+    """How far back rows are taken: those that were answered within this time before the look. A duration such as 24h
+    or 168h (not 7d)."""
+    target: ColumnName = "label"
+    """Name of the labels' column: that of the target of what the model was trained on makes it the same data."""
+
+
+class Source(Schema):
+    """Where the data comes from: exactly one of uri, sql, derive, deployment and configMapRef."""
+
+    rules: ClassVar = (
+        Rule(
+            "[has(self.uri), has(self.sql), has(self.derive), has(self.deployment), has(self.configMapRef)]"
+            ".filter(x, x).size() == 1",
+            "give exactly one of uri, sql, derive, deployment, configMapRef",
         ),
         Rule(
             "has(self.uri) || !has(self.secretRef)",
@@ -153,6 +177,7 @@ class Source(Schema):
     Absent: the Workspace's credentials for a store of this kind, endpoint and account, else the pods' own identity."""
     sql: Sql | None = None
     derive: Derive | None = None
+    deployment: Captured | None = None
     config_map_ref: KeyReference | None = None
     """A key of a ConfigMap, for small examples: CSV, JSON lines or Parquet."""
 
@@ -257,7 +282,7 @@ class DatasetSpec(Schema):
     expectations: Expectations = Expectations.model_construct()
     refresh: Refresh | None = None
     """Absent: the source is read when its declaration changes, when a Dataset that it derives from has a new version,
-    and when the annotation modelmill.dev/refresh gets another value."""
+    when a PipelineRun asks for it, and when the annotation modelmill.dev/refresh gets another value."""
     resources: ResourceRequirements = ResourceRequirements.model_construct()
     """CPU and memory of the pod that reads and checks. Default: 250m of cpu and 512Mi of memory are requested, memory
     is limited to 2Gi."""
@@ -326,6 +351,7 @@ class Usage(Schema):
     """Size of the newest version's Parquet file."""
 
 
+MAX_REQUESTS = 64  # of PipelineRuns that ask for a look at the same time
 MAX_HISTORY = 200  # versionHistoryLimit is half of it at most: what is referred to has room beside it
 
 
@@ -349,6 +375,10 @@ class DatasetStatus(Status):
     last_handled_refresh: Annotated[str | None, Field(max_length=256)] = None
     """Value of the annotation modelmill.dev/refresh that was looked at last, whatever was found: its first 256
     characters."""
+    handled_runs: Annotated[
+        tuple[Annotated[str, Field(max_length=96)], ...], Field(max_length=MAX_REQUESTS, json_schema_extra=ATOMIC)
+    ] = ()
+    """The stages of PipelineRuns, as UID/STAGE, that still wait for a look which has ended, whatever it found."""
     last_run: Annotated[str | None, Field(max_length=64)] = None
     """UID of the Job whose answer was taken last."""
     history: Annotated[tuple[DatasetVersion, ...], Field(max_length=MAX_HISTORY, json_schema_extra=ATOMIC)] = ()

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from modelmill.api.requirement import MAX_LATENCIES, MAX_REQUIREMENTS, MetricName, MetricTest, RequirementName
 from modelmill.api.schema import (
     ATOMIC,
     INT64,
@@ -11,6 +12,7 @@ from modelmill.api.schema import (
     Decimal,
     Duration,
     Fraction,
+    ObjectName,
     ObjectReference,
     Positive,
     Resource,
@@ -21,24 +23,6 @@ from modelmill.api.schema import (
     Timestamp,
     listmap,
 )
-
-MetricName = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[a-z][a-z0-9_]*$")]
-
-
-class MetricTest(Schema):
-    """A bound of one metric on the artifact's frozen rows, which its training never saw."""
-
-    rules: ClassVar = (Rule("has(self.min) || has(self.max)", "give min, max or both", reason="FieldValueRequired"),)
-
-    name: MetricName
-    """The metric, by its name as in a TrainingJob's evaluation.metrics, such as roc_auc or rmse."""
-    min: Decimal | None = None
-    """The least that it may be."""
-    max: Decimal | None = None
-    """The most that it may be."""
-    every_slice: ColumnName | None = None
-    """A column of the TrainingJob's evaluation.slices: the bound holds for the rows of each of its values, and not for
-    all together. Values that fewer than 10 rows have are no slices."""
 
 
 class BaselineTest(Schema):
@@ -113,6 +97,10 @@ class ModelSpec(Schema):
 
     description: Annotated[str, Field(max_length=1024)] = ""
     """What the model is for, in words for people."""
+    use_case_ref: ObjectReference | None = None
+    """The UseCase whose requirements each version must meet, too. Its metrics and latencies are tested as if they stood
+    in tests; latency and availability bound the rollouts of this Model's ModelDeployments, and are measured there.
+    Absent: none."""
     tests: Tests | None = None
     """What each version must pass before it may serve. A change, but of resources, tests every version again; until
     the answer is there, the former one counts. Absent: nothing is tested."""
@@ -145,6 +133,62 @@ class Retiring(Schema):
     """When that was found. It is deleted ten minutes later, unless somebody needs it by then."""
 
 
+class RequiredMetric(Schema):
+    """A metric that the use case requires."""
+
+    requirement: RequirementName
+    """The requirement's name."""
+    name: MetricName
+    """The metric."""
+    min: Decimal | None = None
+    """The least that it may be."""
+    max: Decimal | None = None
+    """The most that it may be."""
+    every_slice: ColumnName | None = None
+    """The column whose every value must keep to it. Absent: all rows together."""
+
+
+class RequiredLatency(Schema):
+    """A latency that the use case requires."""
+
+    requirement: RequirementName
+    """The requirement's name."""
+    quantile: Fraction
+    """The share of the requests that must be as fast."""
+    max: Duration
+    """The most that they may take."""
+
+
+class RequiredAvailability(Schema):
+    """The availability that the use case requires."""
+
+    requirement: RequirementName
+    """The requirement's name."""
+    min: Fraction
+    """The least share of requests that do not fail."""
+    window: Duration
+    """The time that is looked back at."""
+
+
+class Governance(Schema):
+    """What the use case asks of this Model, as it was read last."""
+
+    name: ObjectName
+    """The UseCase's name."""
+    rank: Annotated[int | None, Field(ge=1, json_schema_extra=INT64)] = None
+    """Its rank: training runs of this Model are queued by it. Absent: it has none."""
+    metrics: Annotated[
+        tuple[RequiredMetric, ...], Field(max_length=MAX_REQUIREMENTS, json_schema_extra=listmap("requirement"))
+    ] = ()
+    """What each version is tested for."""
+    latency: Annotated[
+        tuple[RequiredLatency, ...], Field(max_length=MAX_LATENCIES, json_schema_extra=listmap("requirement"))
+    ] = ()
+    """What each version is tested for, and its ModelDeployments are held to."""
+    availability: RequiredAvailability | None = None
+    """What its ModelDeployments are held to. Absent: nothing."""
+
+
 class ModelStatus(Status):
     """The numbers given so far, and what is about to be deleted. Conditions: Ready, Reconciling, Stalled."""
 
@@ -152,6 +196,8 @@ class ModelStatus(Status):
     """The highest number ever given; 0 before the first. No number is given twice."""
     latest_ready: Annotated[int | None, Field(ge=1, json_schema_extra=INT64)] = None
     """The highest version that is Ready: what a ModelDeployment without a version serves. Absent: none is."""
+    use_case: Governance | None = None
+    """What the UseCase of spec.useCaseRef asks. Absent: there is none, or it was not read yet."""
     reservations: Annotated[tuple[Reservation, ...], Field(max_length=256, json_schema_extra=listmap("uid"))] = ()
     """Numbers given to training runs whose versions do not exist yet."""
     retiring: Annotated[tuple[Retiring, ...], Field(max_length=256, json_schema_extra=listmap("uid"))] = ()
@@ -166,6 +212,8 @@ class Model(Resource):
     columns: ClassVar = (
         ("Last", "integer", ".status.lastVersion"),
         ("Latest Ready", "integer", ".status.latestReady"),
+        ("Use Case", "string", ".spec.useCaseRef.name"),
+        ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
         ("Age", "date", ".metadata.creationTimestamp"),
     )
 

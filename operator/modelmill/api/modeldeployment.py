@@ -4,13 +4,17 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from modelmill.api.capture import Capture
 from modelmill.api.modelversion import MAX_NUMBER
+from modelmill.api.monitoring import DriftStatus, Monitoring, QualityStatus
 from modelmill.api.rollout import CandidateStatus, LastRollout, RolledBack, Rollout
 from modelmill.api.schema import (
     ATOMIC,
     INT64,
     SET,
     Digest,
+    Duration,
+    ObjectName,
     Resource,
     ResourceRequirements,
     Rule,
@@ -19,6 +23,7 @@ from modelmill.api.schema import (
     Timestamp,
     Uri,
 )
+from modelmill.api.servicelevel import ServiceLevelStatus
 from modelmill.api.trainingjob import Artifact, ModelName
 
 
@@ -113,18 +118,95 @@ class Access(Schema):
     """Namespaces whose pods may call it, besides its own. It takes a network plugin that knows NetworkPolicies."""
 
 
+MOST_PODS = 1000
+
+
+class Autoscaling(Schema):
+    """How many pods serve, by what they have to do: min, max, and one measure."""
+
+    rules: ClassVar = (
+        Rule("has(self.cpuPercent) != has(self.requestsPerSecond)", "give either cpuPercent or requestsPerSecond"),
+        Rule("self.min <= self.max", "min must not be more than max", ".min"),
+    )
+
+    min: Annotated[int, Field(ge=1, le=MOST_PODS)] = 1
+    """How many pods serve at least."""
+    max: Annotated[int, Field(ge=1, le=MOST_PODS)]
+    """How many pods serve at most."""
+    cpu_percent: Annotated[int | None, Field(ge=1, le=1000)] = None
+    """How much of the CPU that they request pods are to use on average, in percent: by a HorizontalPodAutoscaler, which
+    takes the cluster's metrics-server."""
+    requests_per_second: Annotated[int | None, Field(ge=1, le=1000000)] = None
+    """How many requests each pod is to answer per second on average. The operator counts them; nothing else is
+    needed."""
+    scale_down_after: Duration = "5m"
+    """How long fewer pods must have been enough before there are fewer; more are made at once. By CPU, longer than an
+    hour means an hour."""
+
+
+Hostname = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    ),
+]
+
+
+class GatewayReference(Schema):
+    """A Gateway of the Gateway API. It says itself which namespaces' routes it takes."""
+
+    name: ObjectName
+    """The Gateway's name."""
+    namespace: NamespaceName | None = None
+    """The Gateway's namespace, whose pods may then call the model. Absent: the same one."""
+    section_name: Annotated[
+        str | None, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    ] = None
+    """The one listener of the Gateway's by which requests come. Absent: by each that takes the route."""
+
+
+class Expose(Schema):
+    """How callers outside of the cluster reach the model: by an HTTPRoute to a Gateway. Who may call is said there."""
+
+    gateway: GatewayReference
+    hostnames: Annotated[tuple[Hostname, ...], Field(min_length=1, max_length=16, json_schema_extra=SET)]
+    """Host names whose requests are the model's, the one in status.url first; *.example.org for all below one."""
+    scheme: Literal["HTTPS", "HTTP"] = "HTTPS"
+    """What callers speak to the Gateway, for status.url: the listener says it, and whoever declared that."""
+
+
 class ModelDeploymentSpec(Schema):
     """What is to be served. A change brings up a new revision beside the one that serves, which takes over once all its
     pods are ready."""
 
+    rules: ClassVar = (
+        Rule(
+            "!has(self.capture) || !has(self.server.container)",
+            "Modelmill's own server captures: with server.container leave capture out",
+            ".capture",
+            "FieldValueForbidden",
+        ),
+    )
+
     model: ModelSelection
-    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
-    """How many pods serve; 0 serves nothing. kubectl scale and autoscalers may set it."""
+    replicas: Annotated[int, Field(ge=0, le=MOST_PODS)] = 1
+    """How many pods serve; 0 serves nothing. kubectl scale and autoscalers may set it. With autoscaling leave it out:
+    only 0 counts then."""
+    autoscaling: Autoscaling | None = None
+    """How many pods serve, by what they have to do. It begins with as many as there are. Absent: replicas says it."""
     server: Server = Server.model_construct()
     access: Access = Access.model_construct()
     """Who may call the model. Default: every pod in the same namespace."""
+    expose: Expose | None = None
+    """How callers outside of the cluster reach the model. Absent: they do not."""
     rollout: Rollout = Rollout()
     """How a new revision takes over. Default: once all its pods are ready."""
+    monitoring: Monitoring = Monitoring.model_construct()
+    """What is watched while it serves. Default: nothing."""
+    capture: Capture | None = None
+    """What is kept of predictions, and of the labels that come back. Absent: nothing, and no labels are taken."""
     revision_history_limit: Annotated[int, Field(ge=0, le=100)] = 10
     """How many former revisions are kept, scaled to zero, so that going back needs no new Deployment."""
 
@@ -154,11 +236,25 @@ class PromotedRevision(Schema):
     """When it took over."""
 
 
-class ModelDeploymentStatus(Status):
-    """What serves, and what is coming up. Conditions: Available, Ready, Reconciling, Stalled, RolledBack."""
+class AutoscalingStatus(Schema):
+    """How many pods an autoscaler wants, and what it waits for. A restart of the operator forgets nothing of it."""
 
-    url: Annotated[str | None, Field(max_length=256)] = None
-    """Where callers inside the cluster reach the model."""
+    replicas: Annotated[int, Field(ge=1, le=MOST_PODS)]
+    """How many pods the revision that serves is to have."""
+    changed_at: Timestamp
+    """When that changed last."""
+    lower: Annotated[int | None, Field(ge=1, le=MOST_PODS)] = None
+    """The most that was enough since lowerSince. Absent: so many are needed."""
+    lower_since: Timestamp | None = None
+    """Since when fewer may be enough; there are fewer once that was so for scaleDownAfter."""
+
+
+class ModelDeploymentStatus(Status):
+    """What serves, and what is coming up. Conditions: Available, Ready, Reconciling, Stalled, RolledBack, Exposed,
+    ScalingActive, DriftDetected, QualityDropped, RetentionKept."""
+
+    url: Annotated[str | None, Field(max_length=320)] = None
+    """Where callers reach the model: from outside, once a Gateway has taken its route, else inside of the cluster."""
     # What the scale subresource reads has 32 bits.
     replicas: Annotated[int, Field(ge=0, le=2147483647)] = 0
     """Number of pods of all revisions, for the scale subresource."""
@@ -172,8 +268,16 @@ class ModelDeploymentStatus(Status):
     """The revision that the spec asks for and that is not tried again by itself. Absent: there is none."""
     last_rollout: LastRollout | None = None
     """The rollout that ended last. Absent: none has."""
+    drift: DriftStatus | None = None
+    """What is known of drift. Absent: nobody looks, or no window has ended yet."""
+    quality: QualityStatus | None = None
+    """What is known of quality. Absent: nobody looks, or nothing can be measured."""
+    service_levels: ServiceLevelStatus | None = None
+    """What was measured of what serves. Absent: nobody asks."""
     last_handled_action: Annotated[str | None, Field(max_length=64)] = None
     """The annotation modelmill.dev/action, once it was handled: VERB@REVISION."""
+    autoscaling: AutoscalingStatus | None = None
+    """How many pods an autoscaler wants. Absent: spec.replicas says it."""
     history: Annotated[tuple[PromotedRevision, ...], Field(max_length=101, json_schema_extra=ATOMIC)] = ()
     """The revisions that took over, the newest first."""
 
@@ -196,6 +300,9 @@ class ModelDeployment(Resource):
     )
     wide: ClassVar = (
         ("URL", "string", ".status.url"),
+        ("Drift", "string", '.status.conditions[?(@.type=="DriftDetected")].status'),
+        ("Quality Dropped", "string", '.status.conditions[?(@.type=="QualityDropped")].status'),
+        ("Quality", "string", ".status.quality.window.value"),
         ("Message", "string", '.status.conditions[?(@.type=="Ready")].message'),
     )
     selectable: ClassVar = (".spec.model.name", ".spec.model.digest")

@@ -117,7 +117,7 @@ class TestResult(Schema):
     threshold: Annotated[str, Field(max_length=64)]
     """What is asked."""
     source: Annotated[str, Field(max_length=64)]
-    """Who asks it, such as model/triage."""
+    """Who asks it, such as model/triage or usecase/tumour-triage."""
     slice: Annotated[str | None, Field(max_length=128)] = None
     """The slice that it was found in, as column=value."""
     message: Annotated[str | None, Field(max_length=512)] = None
@@ -153,13 +153,15 @@ class ModelVersionStatus(Status):
     signature: Signature | None = None
     """Absent: nobody signed it whose signature counts."""
     tests: Annotated[tuple[TestResult, ...], Field(max_length=32, json_schema_extra=ATOMIC)] = ()
-    """What came of the Model's tests, in their order."""
+    """What came of the tests of the Model and of its use case, in their order."""
     tested: Digest | None = None
-    """Digest of the Model's spec.tests that status.tests is about. Absent: there is no answer yet."""
+    """Digest of these tests as status.tests is about them. Absent: there is no answer yet."""
     tested_image: Annotated[str | None, Field(max_length=512)] = None
     """Image of the server that status.tests is about. Absent: it was not written down."""
+    tested_at: Timestamp | None = None
+    """When these tests had been run. Absent: it was not written down."""
     testing: Digest | None = None
-    """Digest of the Model's spec.tests that are run now."""
+    """Digest of the tests that are run now."""
     baseline: Baseline | None = None
     approval: ApprovalStatus | None = None
     """The decision that counts, or counted. Absent: none ever did."""

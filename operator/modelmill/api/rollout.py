@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from modelmill.api.requirement import MAX_LATENCIES, LatencyBound
 from modelmill.api.schema import ATOMIC, INT64, Decimal, Duration, Fraction, Rule, Schema, Timestamp, listmap
 
 MANUAL = "Manual"
@@ -56,6 +57,27 @@ class Agreement(Schema):
     """The least share of copied requests to which both revisions give the same prediction."""
 
 
+class PrometheusQuery(Schema):
+    """A number that Prometheus knows, and the bound that it has to keep."""
+
+    rules: ClassVar = (
+        Rule("has(self.min) || has(self.max)", "give min, max or both"),
+        Rule("!(has(self.min) && has(self.max)) || double(self.min) <= double(self.max)", "min must not be above max"),
+    )
+
+    name: Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[a-zA-Z][-a-zA-Z0-9]*$")]
+    """What it is called in the status."""
+    query: Annotated[str, Field(min_length=1, max_length=2048)]
+    """PromQL that gives one number. It sees this namespace alone. As a matcher's value, $version, $revision,
+    $stableVersion and $stableRevision stand for the two revisions."""
+    min: Decimal | None = None
+    """The least that it may be."""
+    max: Decimal | None = None
+    """The most that it may be."""
+    failures: Annotated[int, Field(ge=1, le=100)] = 3
+    """How many answers in a row, an interval apart, outside of the bound are against the candidate."""
+
+
 class Analysis(Schema):
     """What evidence decides, and how much of it."""
 
@@ -70,8 +92,15 @@ class Analysis(Schema):
     """How much more often the candidate's requests may fail: 5xx, 429, time-outs, malformed answers."""
     latency: Latency | None = None
     """How much slower the candidate's model may be. Absent: it is not looked at."""
+    latency_bounds: Annotated[tuple[LatencyBound, ...], Field(max_length=MAX_LATENCIES, json_schema_extra=ATOMIC)] = ()
+    """How long the model may take in the end: the candidate's share of computations that take longer than max may
+    exceed the stable's by at most 1 - quantile. What a UseCase requires is among them by itself."""
     agreement: Agreement | None = None
     """How often predictions on copied requests must be the same. Absent: it is not looked at."""
+    prometheus: Annotated[tuple[PrometheusQuery, ...], Field(max_length=4, json_schema_extra=listmap("name"))] = ()
+    """What else has to be so, asked of the Prometheus that the operator was given. No step in which the candidate
+    answers requests, and no last one, ends unless each query is within its bound. It is no evidence: it promises
+    nothing of chance."""
     deadline: Duration = "24h"
     """How long a rollout may go on without a verdict, holds that wait for somebody left out."""
     on_inconclusive: Literal["Pause", "Rollback"] = "Pause"
@@ -161,6 +190,26 @@ class OpenEvidence(Evidence):
     """What the operator goes on from, so that its restart changes nothing; for programs."""
 
 
+class QueryVerdict(Schema):
+    """What a query of the analysis says, its number left out."""
+
+    name: Annotated[str, Field(max_length=32)]
+    """The query's name."""
+    verdict: Literal["Promote", "Hold", "Reject"]
+    """For the candidate, against it, or not yet."""
+    reason: Annotated[str, Field(max_length=64)]
+    """Why, in one CamelCase word."""
+
+
+class QueryStatus(QueryVerdict):
+    """What a query of a rollout that goes on says."""
+
+    failures: Annotated[int | None, Field(ge=0, le=100)] = None
+    """How many answers in a row were outside of the bound."""
+    counted_at: Timestamp | None = None
+    """When the last of them was given."""
+
+
 class PassedStep(Schema):
     """A step that a rollout has behind it, and what had been counted when it ended."""
 
@@ -204,8 +253,10 @@ class CandidateStatus(Schema):
     """How many requests it was given, copies included, as far as they have been weighed."""
     failures: Annotated[int | None, Field(ge=0, json_schema_extra=INT64)] = None
     """How many of them failed; users were answered by the stable revision."""
-    evidence: Annotated[tuple[OpenEvidence, ...], Field(max_length=8, json_schema_extra=listmap("gate"))] = ()
+    evidence: Annotated[tuple[OpenEvidence, ...], Field(max_length=12, json_schema_extra=listmap("gate"))] = ()
     """What each gate of the analysis knows."""
+    prometheus: Annotated[tuple[QueryStatus, ...], Field(max_length=4, json_schema_extra=listmap("name"))] = ()
+    """What each query of the analysis says."""
     message: Annotated[str | None, Field(max_length=1024)] = None
     """What it waits for."""
     state: Literal["Running", "Resumed", "Paused", "Rejected", "Inconclusive"] | None = None
@@ -268,7 +319,9 @@ class LastRollout(Schema):
     """How many requests the candidate was given, copies included."""
     failures: Annotated[int, Field(ge=0, json_schema_extra=INT64)]
     """How many of them failed; users were answered by the stable revision."""
-    evidence: Annotated[tuple[Evidence, ...], Field(max_length=8, json_schema_extra=listmap("gate"))] = ()
+    evidence: Annotated[tuple[Evidence, ...], Field(max_length=12, json_schema_extra=listmap("gate"))] = ()
     """What each gate of the analysis knew."""
+    prometheus: Annotated[tuple[QueryVerdict, ...], Field(max_length=4, json_schema_extra=listmap("name"))] = ()
+    """What each query of the analysis said."""
     passed: Passed = ()
     """The steps that it had behind it."""

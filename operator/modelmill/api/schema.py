@@ -46,6 +46,14 @@ class Schema(BaseModel):
 
     rules: ClassVar[tuple[Rule, ...]] = ()
 
+    def without_none(self) -> dict[str, Any]:
+        """As JSON by the API's names; what is absent is not in it."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def without_defaults(self) -> dict[str, Any]:
+        """As JSON by the API's names; defaults are not in it, also not those of a newer API."""
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
 
 class Resource(Schema):
     """What every kind declares of itself; its subclasses have `spec` and `status`."""
@@ -78,7 +86,8 @@ DATE_TIME: dict[str, Any] = {"format": "date-time"}
 
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
-Decimal = Annotated[str, Field(max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
+LONGEST_DECIMAL = 32
+Decimal = Annotated[str, Field(max_length=LONGEST_DECIMAL, pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
 Positive = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?$")]
 Fraction = Annotated[str, Field(max_length=16, pattern=r"^0\.[0-9]*[1-9][0-9]*$")]
 Duration = Annotated[str, Field(max_length=32, pattern=r"^([0-9]{1,6}(ms|s|m|h)){1,4}$")]

@@ -15,6 +15,7 @@ from modelmill.api.schema import (
     SET,
     AcceleratedResources,
     ColumnName,
+    Decimal,
     Digest,
     Duration,
     Fraction,
@@ -83,7 +84,9 @@ class Data(Schema):
     target: ColumnName
     """The column to predict."""
     features: Columns | None = None
-    """The columns to predict it from. Absent: those that estimator.columns select, else all but the target."""
+    """The columns to predict it from. Absent: those that estimator.columns select, else all but the
+    target, what data.split goes by, and captured_id, captured_at, captured_version, captured_prediction and
+    captured_score."""
     split: Split = Split.model_construct()
 
 
@@ -160,6 +163,26 @@ class Container(UsersContainer):
     """Environment variables."""
 
 
+class Bound(Schema):
+    """How good the mean over the first folds must be."""
+
+    folds: Annotated[int, Field(ge=1, le=19)]
+    """After how many folds."""
+    value: Decimal
+    """What the mean over them must not be worse than: a decimal in quotes."""
+
+
+class Stopping(Schema):
+    """When a training that is hopeless ends early."""
+
+    metric: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
+    """The metric that counts, one of metrics."""
+    direction: Literal["Maximize", "Minimize"] = "Maximize"
+    """Maximize: less of it is worse. Minimize: more."""
+    bounds: Annotated[tuple[Bound, ...], Field(max_length=19, json_schema_extra=ATOMIC)] = ()
+    """It ends after so many folds if their mean is worse than the value. Absent: it goes on to the end."""
+
+
 class Evaluation(Schema):
     """How the model is judged."""
 
@@ -175,6 +198,9 @@ class Evaluation(Schema):
     slices: Annotated[tuple[ColumnName, ...], Field(max_length=8, json_schema_extra=SET)] = ()
     """Columns of type String, Integer or Boolean, such as age_group: each metric is also computed for the test rows
     that have one value there, for each value with enough rows."""
+    stopping: Stopping | None = None
+    """When a training with crossValidation ends early, without a model: an Experiment sets it for its trials. Absent:
+    it goes on to the end."""
 
 
 class Reproduce(Schema):
@@ -203,6 +229,12 @@ class TrainingJobSpec(Schema):
         Rule(
             "!has(self.container) || !has(self.evaluation.crossValidation)",
             "crossValidation goes with an estimator: a container trains one model",
+            ".evaluation",
+        ),
+        Rule(
+            "!has(self.evaluation.stopping)"
+            " || (has(self.evaluation.crossValidation) && !has(self.modelRef) && !has(self.reproduce))",
+            "stopping goes with crossValidation, and with neither modelRef nor reproduce",
             ".evaluation",
         ),
         Rule(
@@ -291,6 +323,8 @@ class PublishedArtifact(Artifact):
 
     files: Annotated[tuple[ArtifactFile, ...], Field(max_length=16, json_schema_extra=listmap("name"))] = ()
     """Its files without the manifest."""
+    model_bytes: Annotated[int, Field(ge=0, json_schema_extra=INT64)] | None = None
+    """How large the model's own file is, in bytes. Absent: an older operator did not ask."""
 
 
 class Reproduction(Schema):
@@ -364,6 +398,16 @@ class Usage(Schema):
     there were none."""
 
 
+class MlflowRun(Schema):
+    """What became of the run in MLflow, where the Workspace's tracking names a server. Absent: it is not there yet."""
+
+    run: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Its id in MLflow. Absent: MLflow does not take it."""
+    refused: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Why MLflow does not take it: its own error code, such as INVALID_PARAMETER_VALUE, or EXPERIMENT_DELETED. Absent:
+    it did."""
+
+
 class TrainingJobStatus(Status):
     """How the run goes. Conditions: PreflightPassed, DataReady, Trained, Reproducible, Succeeded, Failed, Reconciling,
     Stalled."""
@@ -380,12 +424,18 @@ class TrainingJobStatus(Status):
     reproduction: Reproduction | None = None
     metrics: Annotated[tuple[Metric, ...], Field(max_length=32, json_schema_extra=listmap("name"))] = ()
     """The metrics on the test rows; with cross-validation, their means over the folds of the training rows."""
+    folds: Annotated[
+        tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=20, json_schema_extra=ATOMIC)
+    ] = ()
+    """What evaluation.stopping.metric was in each fold that was done, in order: decimals in quotes. Absent: stopping is
+    not declared."""
     slices: Annotated[tuple[WorstSlice, ...], Field(max_length=32, json_schema_extra=listmap("metric"))] = ()
     """Of each metric the slice of the test rows where it is worst, as far as there is room for them. All slices are in
     the artifact's evaluation.json."""
     model_version: Annotated[str | None, Field(max_length=63)] = None
     """Name of the ModelVersion that the run became, such as triage-7, or that was of its recipe before."""
     usage: Usage | None = None
+    mlflow: MlflowRun | None = None
 
 
 class TrainingJob(Resource):
@@ -402,7 +452,10 @@ class TrainingJob(Resource):
         ("Value", "string", ".status.metrics[0].value"),
         ("Age", "date", ".metadata.creationTimestamp"),
     )
-    wide: ClassVar = (("Message", "string", '.status.conditions[?(@.type=="Succeeded")].message'),)
+    wide: ClassVar = (
+        ("Parameters", "string", r".metadata.annotations.modelmill\.dev/parameters"),
+        ("Message", "string", '.status.conditions[?(@.type=="Succeeded")].message'),
+    )
     selectable: ClassVar = (
         ".spec.modelRef.name",
         ".spec.data.datasetRef.name",

@@ -139,11 +139,18 @@ MAX_PARALLEL = 256
 
 
 class Training(Schema):
-    """How much is trained at the same time."""
+    """How much is trained at the same time, and what comes first."""
 
-    max_parallel: Annotated[int, Field(ge=1, le=MAX_PARALLEL)]
-    """The most TrainingJobs that run in the namespace at the same time. The others are Queued and start in the order of
-    their creation."""
+    max_parallel: Annotated[int | None, Field(ge=1, le=MAX_PARALLEL)] = None
+    """The most TrainingJobs that run at the same time. The others are Queued, in the order of their creation; where
+    use cases have ranks, a run of rank R counts as created R hours later, others a day later. Absent: all start at
+    once."""
+    priority_classes: Annotated[tuple[ObjectName, ...], Field(max_length=16, json_schema_extra=ATOMIC)] = ()
+    """PriorityClasses of training pods by the rank of their use case: the first is that of rank 1, the last that of
+    all other runs. They must exist. Absent: pods have none but the cluster's default."""
+    queue_priority_classes: Annotated[tuple[ObjectName, ...], Field(max_length=16, json_schema_extra=ATOMIC)] = ()
+    """The same of Kueue's WorkloadPriorityClasses, for runs with spec.queueName. Absent: Kueue goes by the
+    PriorityClass."""
 
 
 class SigningKey(Schema):
@@ -171,6 +178,27 @@ class Signing(Schema):
     """The keys. A version whose signature is of a key that is taken away is verified again."""
 
 
+class Mlflow(Schema):
+    """An MLflow server that is shown every TrainingJob of the namespace that ended."""
+
+    uri: Annotated[
+        str,
+        Field(max_length=253, pattern=r"^https?://([-_.A-Za-z0-9]+|\[[.:0-9A-Fa-f]+\])(:[0-9]+)?(/[-_.A-Za-z0-9]+)*$"),
+    ]
+    """URL of the server, such as http://mlflow:5000, without a user or a password."""
+    secret_ref: ObjectReference | None = None
+    """Secret with the keys username and password, or token. Absent: the server asks for neither."""
+    prefix: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[-_.@/A-Za-z0-9]+$")] | None = None
+    """What the names of MLflow's experiments begin with, such as prod/. A name is NAMESPACE/EXPERIMENT, and NAMESPACE
+    for runs of no Experiment. Absent: nothing."""
+
+
+class Tracking(Schema):
+    """Where else runs are shown to people, beside this cluster's objects."""
+
+    mlflow: Mlflow
+
+
 class WorkspaceSpec(Schema):
     """The settings, for everything in the namespace."""
 
@@ -182,6 +210,8 @@ class WorkspaceSpec(Schema):
     """Absent: every TrainingJob starts at once, and the cluster's scheduler decides."""
     signing: Signing | None = None
     """Absent: nobody asks for signatures."""
+    tracking: Tracking | None = None
+    """Absent: runs are objects of this cluster, and nothing else."""
 
 
 class Admission(Schema):
@@ -208,8 +238,23 @@ class Collected(Schema):
     """How many bytes these had."""
 
 
+class MirroredRun(Schema):
+    """What MLflow answered about one TrainingJob."""
+
+    uid: Annotated[str, Field(max_length=64)]
+    """The TrainingJob's UID."""
+    run: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Id of its run in MLflow. Absent: it has none."""
+    refused: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Why MLflow does not take it. Absent: it did."""
+
+
+MAX_MIRRORED = 50
+
+
 class WorkspaceStatus(Status):
-    """What the trial of the store found. Conditions: PreflightPassed, Collected, Ready, Reconciling, Stalled."""
+    """What the trial of the store found. Conditions: PreflightPassed, Collected, Mirrored, Ready, Reconciling,
+    Stalled."""
 
     preflight: Digest | None = None
     """Digest of the store's settings that were tried and work; others are tried anew. Absent: they do not work, or are
@@ -221,6 +266,8 @@ class WorkspaceStatus(Status):
     """Absent: nothing was collected yet."""
     admitted: Annotated[tuple[Admission, ...], Field(max_length=2 * MAX_PARALLEL, json_schema_extra=ATOMIC)] = ()
     """The TrainingJobs that may run, where training.maxParallel is declared."""
+    mirrored: Annotated[tuple[MirroredRun, ...], Field(max_length=MAX_MIRRORED, json_schema_extra=ATOMIC)] = ()
+    """What MLflow answered last, until each TrainingJob has taken it over into its own status."""
 
 
 class Workspace(Resource):

@@ -70,6 +70,25 @@ class Cluster:
         except urllib3.exceptions.HTTPError as error:
             raise CommandError(f"the API server {self._host} does not answer: {error}") from error
 
+    def create(self, kind: type[Resource], manifest: dict[str, Any]) -> str:
+        """Create an object of ours; its name.  CommandError where that may not be."""
+        try:
+            made: Any = self._api.create_namespaced_custom_object(
+                *(GROUP, VERSION, self.namespace, kind.plural),
+                manifest,
+                field_manager="kubectl-mill",
+                _request_timeout=_TIMEOUT,
+            )
+        except ApiException as error:
+            if error.status == 403:
+                raise ForbiddenError(f"you may not create {kind.plural} in namespace {self.namespace}") from error
+            if error.status == 422:
+                raise CommandError(f"the API server does not take it: {_message(error)}") from error
+            raise _explained(error, kind, self.namespace) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise CommandError(f"the API server {self._host} does not answer: {error}") from error
+        return str(made["metadata"]["name"])
+
     def _pages(self, kind: type[Resource]) -> Iterator[Manifest]:
         following: str | None = None
         while True:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from modelmill.cli import lineage, rollout
+from modelmill.cli import experiments, lineage, rollout, run
 from modelmill.cli.actions import ACTIONS
 from modelmill.cli.cluster import Cluster, CommandError
 from modelmill.cli.tree import ASCII, UNICODE, Lines
@@ -30,7 +30,7 @@ class Verb(Protocol):
         """What is printed; CommandError where there is no answer."""
 
 
-VERBS: tuple[Verb, ...] = (lineage, rollout, *ACTIONS)
+VERBS: tuple[Verb, ...] = (lineage, experiments, rollout, run, *ACTIONS)
 
 
 def parser() -> argparse.ArgumentParser:

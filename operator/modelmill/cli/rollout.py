@@ -78,6 +78,8 @@ def drawn(deployment: Manifest, lines: Lines) -> Iterator[str]:
             yield f"  requests {counted}, weighed {times} times"
         for gate in candidate.get("evidence", ()):
             yield from _gate(gate, lines)
+        for query in candidate.get("prometheus", ()):
+            yield f"  {query['name']}: {query['verdict']} ({query['reason']})"
     last = status.get("lastRollout")
     if last and not candidate:
         ended = f"{last['outcome']} at {last['endedAt']}"

@@ -37,6 +37,7 @@ def page(deployment: Mapping[str, Any]) -> str | None:
         f"<p>{html.escape(shown['message'])}</p>" if shown.get("message") else "",
         _card("Steps", _steps(shown.get("passed") or ())),
         *(_card(gate["gate"], "".join(_gate(gate))) for gate in shown.get("evidence") or ()),
+        _queries(shown.get("prometheus") or ()),
         f"<p>{_EXPLAINED}</p>",
     ]
     heading = f"Rollout of {metadata['name']}: {_OUTCOMES.get(outcome, 'it goes on')}"
@@ -77,6 +78,17 @@ def _steps(passed: Sequence[Mapping[str, Any]]) -> str:
         rows.append("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>")
     head = "".join(f"<th>{title}</th>" for title in titles)
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+def _queries(said: Sequence[Mapping[str, Any]]) -> str:
+    """What Prometheus was asked, each query within its bound or not."""
+    if not said:
+        return ""
+    rows = [
+        f"<tr>{''.join(f'<td>{html.escape(q[part])}</td>' for part in ('name', 'verdict', 'reason'))}</tr>"
+        for q in said
+    ]
+    return _card("Prometheus", f"<table><tr><th>query</th><th>verdict</th><th>why</th></tr>{''.join(rows)}</table>")
 
 
 def _gate(gate: Mapping[str, Any]) -> Iterator[str]:

@@ -25,15 +25,15 @@ def explained(observed: Observed, claim: str | None, run: Run) -> Run:
         return run
     found = observed.get("PersistentVolumeClaim", claim)
     if found is None:
-        return replace(run, trouble=_absent(claim, why)) if about_it and "not found" in why.message else run
+        return replace(run, trouble=_absent(claim)) if about_it and "not found" in why.message else run
     if dig(found, "status", "phase") != "Pending":
         return run
-    return replace(run, trouble=Trouble("ClaimPending", _pending(claim, found), why.fatal))
+    return replace(run, trouble=Trouble("ClaimPending", _pending(claim, found)))
 
 
-def _absent(claim: str, why: Trouble) -> Trouble:
+def _absent(claim: str) -> Trouble:
     said = f"there is no PersistentVolumeClaim {claim} in this namespace; create it, or name another claim"
-    return Trouble("ClaimNotFound", said, why.fatal)
+    return Trouble("ClaimNotFound", said)
 
 
 def _pending(claim: str, found: Manifest) -> str:

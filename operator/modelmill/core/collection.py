@@ -21,7 +21,7 @@ JOB = "default-collect"
 PERIOD = timedelta(days=1)
 PAUSE = timedelta(hours=1)  # after a failure
 TIMEOUT = timedelta(hours=1)
-_KINDS = ("Dataset", "TrainingJob", "ModelVersion")
+_KINDS = ("Dataset", "TrainingJob", "ModelVersion", "Experiment")
 _SERVING = "ModelDeployment"
 MAX_KEPT = 10_000  # digests: what a Job is told is part of it, and etcd takes 1.5 MiB
 
@@ -111,6 +111,10 @@ def _blobs(observed: Observed) -> set[str] | Waiting:
         file = dig(job, "status", "datasetFile")
         if file is not None:
             keep.add(file)
+    for search in observed.find("Experiment", ALL_FIELD, YES):
+        page = dig(search, "status", "report")
+        if page is not None:
+            keep.add(page)
     for version in observed.find("ModelVersion", ALL_FIELD, YES):
         lineage = dig(version, "spec", "lineage", "dataset")
         if lineage is None:
@@ -174,7 +178,7 @@ def decide(facts: Facts, now: datetime) -> Decision:
     if run.state in ("Failed", "Lost"):
         trouble = run.trouble or pods.Trouble("ReportLost", "the pod went away before it could report")
         waiting = Waiting(trouble.reason, trouble.message, stalled=True, failed=True)
-        left = PAUSE - max(now - (run.ended or now), timedelta())
+        left = run.left(PAUSE, now)
         if left > timedelta():
             return replace(decision, waiting=waiting, requeue_after=left)
         return replace(decision, waiting=waiting, discard=True)

@@ -97,6 +97,11 @@ def is_true(manifest: Mapping[str, Any], type_: str) -> bool:
     return bool(condition.get("observedGeneration", 0) == manifest["metadata"].get("generation", 0))
 
 
+def has_ended(job: Mapping[str, Any]) -> bool:
+    """Whether a TrainingJob has succeeded or failed for good, or an Experiment as it is declared."""
+    return any((find(job, type_) or {}).get("status") == "True" for type_ in ("Succeeded", "Failed"))
+
+
 def timestamp(moment: datetime) -> str:
     """RFC 3339 with seconds, as the API server writes it."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -105,3 +110,11 @@ def timestamp(moment: datetime) -> str:
 def moment(text: str) -> datetime:
     """The time in an RFC 3339 timestamp."""
     return datetime.fromisoformat(text)
+
+
+def not_ahead(text: str, now: datetime) -> str:
+    """The time, or now where a clock that was set back makes it lie ahead.
+
+    Who writes it down like that waits once, and not until the clock is there again.
+    """
+    return text if moment(text) <= now else timestamp(now)

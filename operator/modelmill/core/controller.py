@@ -18,6 +18,7 @@ class Controller(Generic[Facts, Decision]):
 
     `depends` names, from the object alone, every key that `observe` may look up: a change of any object under
     one of them wakes the object.
+    `spared` are kinds without which it does its work, where they cannot be read: then nothing of them is there.
     """
 
     kind: str
@@ -25,6 +26,7 @@ class Controller(Generic[Facts, Decision]):
     observe: Callable[[Observed], Facts]
     decide: Callable[[Facts, datetime], Decision]
     render: Callable[[Facts, Decision], Outcome]
+    spared: frozenset[str] = frozenset()
 
     def reconcile(self, observed: Observed, now: datetime) -> Plan:
         """The writes that bring the object closer to what it declares; none when it is there."""

@@ -17,7 +17,18 @@ import msgspec
 
 from modelmill.api.dataset import DatasetSpec
 from modelmill.api.schema import GROUP, parse_duration
-from modelmill.core import claims, conditions, jobs, pods, retention, retry, schedule, source, workspace
+from modelmill.core import (
+    claims,
+    conditions,
+    jobs,
+    pipeline_runs,
+    pods,
+    retention,
+    retry,
+    schedule,
+    source,
+    workspace,
+)
 from modelmill.core.conditions import Condition, Waiting, false, moment, timestamp, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Unedited
@@ -26,6 +37,7 @@ from modelmill.core.resources import (
     DERIVED_FIELD,
     INPUT_FIELD,
     LINEAGE_FIELD,
+    REFRESHES_FIELD,
     YES,
     Key,
     Manifest,
@@ -33,7 +45,7 @@ from modelmill.core.resources import (
 )
 from modelmill.core.retention import Snapshot
 from modelmill.core.source import Asked
-from modelmill_contracts import digest, report
+from modelmill_contracts import captured, digest, report
 
 KIND = "Dataset"
 RESOURCES = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
@@ -42,6 +54,7 @@ MAX_PROBLEMS = 32
 REFRESH_ANNOTATION = f"{GROUP}/refresh"  # on the Dataset: any new value asks for a look
 MAX_REFRESH = 256
 NOT_READ = "NotRead"
+SETTLED = timedelta(seconds=captured.SETTLED_SECONDS)  # until what was captured is in the store
 OCCASION_ANNOTATION = f"{GROUP}/occasion"  # on the Job
 
 
@@ -52,11 +65,17 @@ class Occasion(msgspec.Struct, frozen=True, omit_defaults=True):
     schedule: str = ""  # the newest time of the schedule
     request: str = ""  # value of REFRESH_ANNOTATION
     inputs: tuple[tuple[str, str], ...] = ()  # (name, version) of the Datasets that it derives from
+    runs: tuple[str, ...] = ()  # the PipelineRuns that asked for it (`pipeline_runs.requests`)
+    until: str = ""  # of what a ModelDeployment captured: rows from before then, which are in the store by now
 
     @property
     def subject(self) -> tuple[str, str, tuple[tuple[str, str], ...]]:
         """What it is to look at, whatever was before."""
         return self.schedule, self.request, self.inputs
+
+    def covers(self, wanted: "Occasion") -> bool:
+        """Whether a look that was for this is one for that, too."""
+        return self.subject == wanted.subject and set(wanted.runs) <= set(self.runs)
 
 
 NOTHING = Occasion()
@@ -70,6 +89,7 @@ class Looked:
     at: str | None = None
     schedule: str = ""
     request: str = ""
+    runs: tuple[str, ...] = ()  # the PipelineRuns whose look has ended, as long as they ask
     usage: tuple[int, int] | None = None  # CPU seconds, bytes of the newest version
 
 
@@ -82,6 +102,7 @@ class Facts:
     asked: Asked | Waiting
     refresh: tuple[str, str] | None  # schedule and time zone
     request: str
+    runs: tuple[str, ...]  # the PipelineRuns that ask for a look
     max_age: str | None
     job: str
     run: jobs.Run
@@ -120,15 +141,19 @@ def job_name(name: str) -> str:
 def depends(manifest: Manifest) -> tuple[Key, ...]:
     metadata = manifest["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
-    inputs, claim = inputs_of(manifest), source.claim_of(manifest)
+    inputs, claim, deployment = inputs_of(manifest), source.claim_of(manifest), source.deployment_of(manifest)
     return (
         workspace.dependency(namespace),
         *jobs.dependencies(namespace, metadata["uid"], job_name(name)),
         *((Key("PersistentVolumeClaim", namespace, "metadata.name", claim),) if claim is not None else ()),
+        *((Key("ModelDeployment", namespace, "metadata.name", deployment),) if deployment is not None else ()),
         # Who refers to its versions.
         Key("ModelVersion", namespace, LINEAGE_FIELD, name),
         Key("TrainingJob", namespace, DATASET_FIELD, name),
+        Key("Experiment", namespace, DATASET_FIELD, name),
         Key(KIND, namespace, INPUT_FIELD, name),
+        # Who asks for a look.
+        Key("PipelineRun", namespace, REFRESHES_FIELD, name),
         *(Key(KIND, namespace, "metadata.name", input_) for input_ in inputs),
         *((Key(KIND, namespace, DERIVED_FIELD, YES),) if inputs else ()),  # a cycle may go through any of them
     )
@@ -145,6 +170,9 @@ def observe(observed: Observed) -> Facts:
     usage = status.get("usage")
     annotations = observed.object["metadata"].get("annotations") or {}
     store_failing = _store_failing(observed)
+    runs = pipeline_runs.requests(
+        observed.find("PipelineRun", REFRESHES_FIELD, observed.subject.name), observed.subject.name
+    )
     return Facts(
         subject=observed.subject,
         declared=workspace.declared(observed, KIND),
@@ -153,6 +181,7 @@ def observe(observed: Observed) -> Facts:
         asked=wanted,
         refresh=(spec.refresh.schedule, spec.refresh.time_zone) if spec.refresh else None,
         request=annotations.get(REFRESH_ANNOTATION, "")[:MAX_REFRESH],
+        runs=runs,
         max_age=spec.expectations.max_age,
         job=job,
         run=run,
@@ -162,6 +191,7 @@ def observe(observed: Observed) -> Facts:
             at=status.get("checkedAt"),
             schedule=status.get("lastSchedule", ""),
             request=status.get("lastHandledRefresh", ""),
+            runs=tuple(run for run in status.get("handledRuns", ()) if run in runs),
             usage=(usage.get("cpuSeconds", 0), usage.get("bytes", 0)) if usage else None,
         ),
         snapshot=status.get("snapshot"),
@@ -217,7 +247,7 @@ def _look(facts: Facts, now: datetime) -> Decision:
         if isinstance(result, report.SnapshotResult):
             return replace(_taken(facts, facts.asked, result, now), requeue_after=again)
         waiting = Waiting("ReportInvalid", "the Job's report is not that of a snapshot", stalled=True)
-        newer = facts.occasion.subject != wanted.subject
+        newer = not facts.occasion.covers(wanted)
         return replace(as_it_was, waiting=waiting, discard=newer, requeue_after=again)
     if state == "Failed":
         decision = _failed(facts, as_it_was, wanted, now)
@@ -259,7 +289,8 @@ def _wanted(facts: Facts, asked: Asked, now: datetime) -> tuple[Occasion, timede
             newest = timestamp(last)
         again = following - now if following is not None else None
     inputs = tuple((i.name, i.version) for i in asked.inputs)
-    return Occasion(facts.looked.run, newest, facts.request, inputs), again
+    until = timestamp(now - SETTLED) if asked.work.captured is not None else ""
+    return Occasion(facts.looked.run, newest, facts.request, inputs, facts.runs, until), again
 
 
 def _is_news(facts: Facts, wanted: Occasion) -> bool:
@@ -267,6 +298,8 @@ def _is_news(facts: Facts, wanted: Occasion) -> bool:
     if wanted.inputs and wanted.inputs != facts.history[0].inputs:
         return True
     if wanted.request and wanted.request != facts.looked.request:
+        return True
+    if not set(wanted.runs) <= set(facts.looked.runs):
         return True
     if not wanted.schedule or wanted.schedule == facts.looked.schedule:
         return False
@@ -279,7 +312,7 @@ def _failed(facts: Facts, as_it_was: Decision, wanted: Occasion, now: datetime) 
     run = facts.run
     waiting, pause = retry.after_failure(run, now, facts.failing)
     found = run.report.problems if run.report is not None else ()
-    newer = facts.occasion.subject != wanted.subject
+    newer = not facts.occasion.covers(wanted)
     return replace(
         as_it_was,
         looked=_looked(facts, now),
@@ -352,6 +385,7 @@ def _looked(facts: Facts, now: datetime) -> Looked:
         at=timestamp(facts.run.ended or now),
         schedule=occasion.schedule or before.schedule,
         request=occasion.request or before.request,
+        runs=tuple(run for run in facts.runs if run in occasion.runs or run in before.runs),
         usage=before.usage,
     )
 
@@ -399,6 +433,7 @@ def render(facts: Facts, decision: Decision) -> Outcome:
         "checkedAt": looked.at,
         "lastSchedule": looked.schedule or None,
         "lastHandledRefresh": looked.request or None,
+        "handledRuns": list(looked.runs) or None,
         "lastRun": looked.run or None,
         "history": [_version(s) for s in decision.history] or None,
         "problems": [_problem(problem) for problem in decision.problems] or None,
@@ -509,7 +544,7 @@ def _job(facts: Facts, asked: Asked, occasion: Occasion) -> Manifest:
         KIND,
         facts.job,
         asked.digest,
-        asked.of_now(previous),
+        asked.of_now(previous, occasion.until),
         asked.store,
         limits=pods.with_defaults(asked.resources, RESOURCES),
         timeout=TIMEOUT,
@@ -522,4 +557,5 @@ def _job(facts: Facts, asked: Asked, occasion: Occasion) -> Manifest:
     )
 
 
-CONTROLLER = Controller(KIND, depends, observe, decide, render)
+# Where there are no PipelineRuns, none asks.
+CONTROLLER = Controller(KIND, depends, observe, decide, render, spared=frozenset({"PipelineRun"}))

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from modelmill.api import rollout as api
-from modelmill.core import evidence, rollout
+from modelmill.core import evidence, queries, rollout
 from modelmill.core.conditions import timestamp
 from modelmill.core.revisions import Running, find
 from modelmill.core.rollout import Course, Progress
@@ -52,9 +52,10 @@ def last(
         evidence=tuple(
             api.Evidence.model_validate(evidence.shown(found)) for found in evidence.findings(gates, declared)
         ),
+        prometheus=tuple(api.QueryVerdict.model_validate(queries.shown(found)) for found in progress.prometheus),
         passed=progress.passed,
     )
 
 
 def status_of(ended: api.LastRollout | None) -> dict[str, Any] | None:
-    return ended.model_dump(mode="json", by_alias=True, exclude_defaults=True) if ended is not None else None
+    return ended.without_defaults() if ended is not None else None

@@ -7,17 +7,21 @@ from decimal import Decimal as Number
 import msgspec
 
 from modelmill.api.rollout import Analysis, OpenEvidence
+from modelmill.api.schema import parse_duration
+from modelmill.core import requirement
 from modelmill.stats import gates as stats_gates
 from modelmill.stats.agreement import Agreement
 from modelmill.stats.error_rate import ErrorRate
 from modelmill.stats.gates import Finding
 from modelmill.stats.latency import Latency
+from modelmill.stats.latency_bound import LatencyBound
 from modelmill.stats.record import RecordError
 from modelmill.stats.window import Window
 
 Gates = Mapping[str, stats_gates.Evidence]
 States = tuple[tuple[str, str], ...]  # by gate, what a status keeps of its evidence
 _SHOWN = Number("0.001")
+LATENCY_BOUND = "latencyBound"  # and the quantile
 
 
 def gates(analysis: Analysis, states: States = ()) -> Gates:
@@ -25,10 +29,13 @@ def gates(analysis: Analysis, states: States = ()) -> Gates:
     made: dict[str, stats_gates.Evidence] = {"errorRate": ErrorRate(float(analysis.error_rate.max_increase))}
     if analysis.latency is not None:
         made["latency"] = Latency(float(analysis.latency.quantile), float(analysis.latency.max_ratio))
+    for bound in requirement.strictest(*analysis.latency_bounds):
+        seconds = parse_duration(bound.max).total_seconds()
+        made[f"{LATENCY_BOUND}{bound.quantile}"] = LatencyBound(float(bound.quantile), seconds)
     if analysis.agreement is not None:
         made["agreement"] = Agreement(float(analysis.agreement.min))
     for gate, state in states:
-        if gate in made and state:
+        if gate in made:
             try:
                 made[gate] = made[gate].restored(msgspec.json.decode(state, type=list[int | str]))
             except (RecordError, msgspec.DecodeError):
@@ -71,7 +78,7 @@ def shown(finding: Finding) -> dict[str, str]:
 
 
 def _decimal(number: float) -> str:
-    return format(Number(number).quantize(_SHOWN, ROUND_FLOOR), "f")
+    return str(Number(number).quantize(_SHOWN, ROUND_FLOOR))
 
 
 def of_status(said: tuple[OpenEvidence, ...]) -> States:

@@ -22,6 +22,7 @@ DEFAULT_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {
 _ROOM = "48Gi"  # of a pod's scratch: a source packed, unpacked, and its snapshot, of at most 16 GiB each
 TASK_ANNOTATION = f"{GROUP}/task"  # on a Job: the digest of what it was asked
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"  # Kueue's, on a Job
+QUEUE_PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"  # the same
 # Reasons of a pod that does not start; every other one is about a Job that ended.
 _HOLDING_UP = (
     *("PodCreationRefused", "Unschedulable", "ClaimNotFound", "ClaimPending"),
@@ -71,6 +72,11 @@ class Run:
         if self.exhausted is None and self.faltering is not None and not self.patience(now):
             return self.faltering.trouble
         return self.exhausted
+
+    def left(self, pause: timedelta, now: datetime) -> timedelta:
+        """What is left of a pause since the Job ended; not above zero: it is over."""
+        # A clock that was set back makes the end lie ahead: then it has only just ended.
+        return pause - max(now - (self.ended or now), timedelta())
 
     def patience(self, now: datetime) -> timedelta | None:
         """How long a worker that failed is still left to the first one to be done without it; None: no time."""
@@ -222,19 +228,18 @@ def _exhausted(job: Manifest, newest: tuple[Manifest, ...]) -> Trouble | None:
     found = [_trouble(pod) for pod in newest if pods.index(pod) == 0 or not _done_without(_first(newest))]
     short = next((t for t in found if t is not None and t.fatal and t.reason == pods.OUT_OF_MEMORY), None)
     lost = _lost(job, newest)
-    if short is not None or all(pods.index(pod) != 0 for pod in lost):
+    if short is not None or all(pods.index(pod) != 0 for pod, _ in lost):
         return short
-    return _why_ended(min(lost, key=pods.ended))  # the first one may have failed for the end of another
+    return min(lost, key=_ended)[1]  # the first one may have failed for the end of another
 
 
 def _faltering(job: Manifest, newest: tuple[Manifest, ...]) -> Faltering | None:
     """Of a user's containers one does not go on without the others; what an estimator needs, its first pod knows."""
-    lost = [pod for pod in _lost(job, newest) if pods.has_users(pod)]
+    lost = [(pod, why) for pod, why in _lost(job, newest) if pods.has_users(pod)]
     if not lost or _done_without(_first(newest)):
         return None
-    culprit = min(lost, key=pods.ended)
-    why, at = _why_ended(culprit), pods.ended(culprit) or culprit["metadata"]["creationTimestamp"]
-    return Faltering(why, moment(at)) if why is not None else None
+    culprit, why = min(lost, key=_ended)
+    return Faltering(why, moment(pods.ended(culprit) or culprit["metadata"]["creationTimestamp"]))
 
 
 def _done_without(first: Manifest | None) -> bool:
@@ -242,11 +247,15 @@ def _done_without(first: Manifest | None) -> bool:
     return first is not None and (pods.users_ended_well(first) or pods.ended_well(first))
 
 
-def _lost(job: Manifest, newest: tuple[Manifest, ...]) -> list[Manifest]:
-    """The pods of workers that the Job tries no more, of which its status says `1,3-5`."""
+def _lost(job: Manifest, newest: tuple[Manifest, ...]) -> list[tuple[Manifest, Trouble]]:
+    """The pods of workers that the Job tries no more, of which its status says `1,3-5`, and why they ended."""
     spans = [span.split("-") for span in (dig(job, "status", "failedIndexes") or "").split(",") if span]
     given_up = {index for span in spans for index in range(int(span[0]), int(span[-1]) + 1)}
-    return [pod for pod in newest if pods.index(pod) in given_up and _why_ended(pod) is not None]
+    return [(pod, why) for pod in newest if pods.index(pod) in given_up and (why := _why_ended(pod)) is not None]
+
+
+def _ended(lost: tuple[Manifest, Trouble]) -> str:
+    return pods.ended(lost[0])
 
 
 def _culprit(newest: tuple[Manifest, ...]) -> Manifest | None:
@@ -295,7 +304,8 @@ def _refused(observed: Observed, job: Manifest) -> Trouble | None:
 _LATE = {
     "TrainingJob": "raise spec.limits.timeout, or ask for less",
     "Dataset": "read fewer rows or columns, or give the pod more cpu in spec.resources",
-    "Workspace": "look whether the store answers, and how fast",
+    "ModelDeployment": "look whether the store answers, or capture fewer rows in spec.capture.sample",
+    "Workspace": "look whether the store, or MLflow, answers, and how fast",
     "ModelVersion": "look whether the store answers, or ask for less in the Model's spec.tests",
 }
 
@@ -320,6 +330,17 @@ def _why_ended(pod: Manifest) -> Trouble | None:
     return _trouble(pod)
 
 
+@dataclass(frozen=True)
+class Priority:
+    """Which classes the pods and, for Kueue, the Job get."""
+
+    of_pods: str | None = None
+    of_queue: str | None = None
+
+
+NO_PRIORITY = Priority()
+
+
 def render(
     subject: Subject,
     kind: str,
@@ -338,7 +359,9 @@ def render(
     transform: Transform | None = None,
     beside: Beside | None = None,
     queue: str | None = None,
+    priority: Priority = NO_PRIORITY,
     workers: Workers | None = None,
+    kept_for: timedelta | None = None,
 ) -> Manifest:
     """The Job of one of our objects, of that kind, that does `work` in the trainer's image.
 
@@ -347,7 +370,8 @@ def render(
     Whoever is killed (137) is tried again, as its exit code does not tell a lack of memory from a node that was
     restarted; the pod's reason does, see `Run.exhausted`.  `config_map` is (name, key) of a file to mount, `claim` that
     of a volume to read from; `transform` runs before `work`, which reads what it wrote.
-    `beside` is of ours.  `queue` is where Kueue lets the Job wait.  Without `workers` it has one pod.
+    `beside` is of ours.  `queue` is where Kueue lets the Job wait, `priority` what comes first.  Without
+    `workers` it has one pod.  One that nobody may look for any more is `kept_for` so long after its end.
     """
     labels = pods.labels(subject, kind)
     mounts = {"tmp": (environment.WORK_FOLDER, False), **store.mounts()}
@@ -383,6 +407,7 @@ def render(
         **(store.pod if transform is None else {}),
         **({"initContainers": before} if before else {}),
         **({"subdomain": workers.service} if workers is not None else {}),
+        **({"priorityClassName": priority.of_pods} if priority.of_pods is not None else {}),
     )
     for volume in spec["volumes"]:
         if "emptyDir" in volume:
@@ -394,7 +419,11 @@ def render(
         "metadata": {
             "name": name,
             "namespace": subject.namespace,
-            "labels": {**labels, **({QUEUE_LABEL: queue} if queue is not None else {})},
+            "labels": {
+                **labels,
+                **({QUEUE_LABEL: queue} if queue is not None else {}),
+                **({QUEUE_PRIORITY_LABEL: priority.of_queue} if priority.of_queue is not None else {}),
+            },
             "annotations": {TASK_ANNOTATION: asked, **(annotations or {})},
             "ownerReferences": [subject.reference(kind)],
         },
@@ -402,6 +431,7 @@ def render(
             **(workers.of_job if workers is not None else {}),
             "backoffLimit" if workers is None else "backoffLimitPerIndex": retries,
             "activeDeadlineSeconds": max(1, int(timeout.total_seconds())),
+            **({"ttlSecondsAfterFinished": int(kept_for.total_seconds())} if kept_for is not None else {}),
             "podFailurePolicy": {
                 "rules": [
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},

@@ -4,7 +4,8 @@ A TrainingJob that has an artifact and no version gets the next number: it is wr
 reservation for the job's UID, and only then the job creates the ModelVersion.  This object alone numbers, so
 two jobs cannot get the same number, and a crash between the two steps finds the reservation again.  What a version
 is already (`core/known.py`), or is about to be, gets no number: its job says that version.  Versions beyond
-`versionHistoryLimit` go (`core/retirement.py`), their numbers do not come back.
+`versionHistoryLimit` go (`core/retirement.py`), their numbers do not come back.  What its use case asks of it, it
+writes down for all who serve, test and train it (`core/governance.py`).
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from datetime import datetime
 
 from modelmill.api.model import ModelSpec
 from modelmill.api.modelversion import MAX_NUMBER
-from modelmill.core import conditions, known, retirement
+from modelmill.core import conditions, governance, known, retirement
 from modelmill.core.conditions import false, true
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Observed, Outcome, Subject
@@ -56,6 +57,7 @@ class Facts:
     last: int
     reservations: tuple[Reservation, ...]
     retirement: retirement.Facts
+    governance: governance.Facts
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
         Key("TrainingJob", namespace, MODEL_FIELD, name),
         Key("ModelVersion", namespace, MODEL_FIELD, name),
         *retirement.dependencies(manifest),
+        *governance.dependencies(manifest),
     )
 
 
@@ -114,6 +117,7 @@ def observe(observed: Observed) -> Facts:
             Reservation(r["version"], r["trainingJob"], r["uid"]) for r in observed.status.get("reservations", ())
         ),
         retirement=retirement.observe(observed, spec.version_history_limit),
+        governance=governance.observe(observed, spec),
     )
 
 
@@ -145,18 +149,20 @@ def decide(facts: Facts, now: datetime) -> Decision:
 
 
 def render(facts: Facts, decision: Decision) -> Outcome:
-    ready, waiting = true("Ready", "Numbering", f"the last version given is {decision.last}"), None
+    ready, waiting = true("Ready", "Numbering", f"the last version given is {decision.last}"), facts.governance.waiting
     if decision.used_up:
         message = (
             f"version {decision.last} is the last number that there is, and numbers are never given again; train for"
             " another Model, and write no version with such a number by hand"
         )
         waiting = conditions.Waiting("NumbersUsedUp", message, stalled=True)
+    if waiting is not None:
         ready = false("Ready", waiting.reason, waiting.message)
     return Outcome(
         status={
             "lastVersion": decision.last,
             "latestReady": decision.latest_ready,
+            "useCase": governance.status(facts.governance),
             "reservations": [{"version": r.number, "trainingJob": r.job, "uid": r.uid} for r in decision.reservations]
             or None,
             "retiring": retirement.status(decision.retirement),

@@ -9,7 +9,8 @@ created once and afterwards only scaled.  A newer operator, with other defaults,
     no target (no model, not Ready ...) -> say so; what serves goes on
 
 Where a rollout has steps, `rollout` says when the target may take over, or that it must not; what was rolled back is
-not the goal any more.
+not the goal any more.  How many pods there are to be, `scaling` says where spec.replicas does not; how callers reach it
+from outside of the cluster, `exposure`.
 """
 
 from dataclasses import dataclass, replace
@@ -17,29 +18,41 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from modelmill.api import rollout as api
+from modelmill.api.model import Governance
 from modelmill.api.modeldeployment import ModelDeploymentSpec
 from modelmill.core import (
     actions,
+    autoscaling,
+    bounds,
     conditions,
+    drift,
     ended,
+    exposure,
+    governance,
     network,
+    quality,
+    queries,
     retry,
     revisions,
     rollout,
     routing,
+    scaling,
     selection,
+    servicelevels,
     serving,
     windows,
     workspace,
 )
 from modelmill.core.conditions import Condition, Waiting, false, moment, timestamp, true
 from modelmill.core.controller import Controller
+from modelmill.core.exposure import Exposure
 from modelmill.core.plan import Apply, Create, Delete, Guard, Guards, Observed, Outcome, Subject, Write, is_owned
 from modelmill.core.pods import StoreAccess
 from modelmill.core.resources import OWNER_LABEL, Key, Manifest, dig, model_dependencies
 from modelmill.core.revisions import Promotion, Running, find
 from modelmill.core.rollout import Course
 from modelmill.core.routing import Routing
+from modelmill.core.scaling import Scaling
 from modelmill.core.serving import Revision, deployment_name
 from modelmill.core.windows import Counted
 from modelmill.stats.window import Window
@@ -66,6 +79,7 @@ class RolloutFacts:
     window: Window | None
     counted: tuple[tuple[str, Counted], ...]  # what pods answered last, by UID
     last: api.LastRollout | None  # the one that ended before
+    heard: tuple[queries.Heard, ...]  # of Prometheus
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,7 @@ class Facts:
     target: Revision | Waiting
     running: tuple[Running, ...]  # oldest first
     routing: Routing | None
+    serves: str | None  # the revision that does
     policy: network.Policy
     callers: tuple[str, ...]  # namespaces
     store: StoreAccess | None  # the namespace's, where it has one
@@ -83,11 +98,16 @@ class Facts:
     history: tuple[Promotion, ...]  # newest first
     waiting_since: datetime | None  # for pods to become ready, as the status says
     rollout: RolloutFacts
+    levels: servicelevels.Facts
+    scaling: Scaling | None = None  # None: `replicas` says it
+    exposure: Exposure | None = None
+    drifting: drift.Facts | None = None  # None: nobody wants to know
+    measuring: quality.Facts | None = None  # None: nothing is captured, and nobody wants to know
 
 
 @dataclass(frozen=True)
 class Decision:
-    create: bool = False
+    create: int | None = None  # the target's Deployment, with so many replicas
     create_service: str | None = None  # the revision that it selects at first
     route: str | None = None  # the revision that the Service is moved, or mended, to
     scale: tuple[tuple[Running, int], ...] = ()
@@ -99,6 +119,10 @@ class Decision:
     course: Course | None = None  # None: there is nothing to be rolled out
     told: tuple[Write, ...] = ()  # what changes of what pods are told
     last: api.LastRollout | None = None  # the rollout that ends now
+    scaled: autoscaling.Scaled | None = None  # where not spec.replicas says how many pods there are to be
+    drifting: drift.Course | None = None
+    measuring: quality.Course | None = None
+    levels: servicelevels.Decision = servicelevels.NOTHING
 
 
 def depends(manifest: Manifest) -> tuple[Key, ...]:
@@ -109,6 +133,9 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
         *(Key(kind, namespace, OWNER_LABEL, uid) for kind in _CHILDREN),
         *model_dependencies(namespace, dig(manifest, "spec", "model", "name")),
         *selection.artifact_dependencies(namespace, dig(manifest, "spec", "model", "digest")),
+        *scaling.depends(manifest),
+        *exposure.depends(manifest),
+        *quality.depends(manifest),
     )
 
 
@@ -118,12 +145,15 @@ def observe(observed: Observed) -> Facts:
     owned = [d for d in observed.find("Deployment", OWNER_LABEL, uid) if is_owned(d, uid)]
     all_pods = observed.find("Pod", OWNER_LABEL, uid)
     settings = workspace.settings(observed)
-    callers = tuple(sorted(spec.access.namespaces))
+    callers = _callers(spec)
     running = tuple(sorted((revisions.running(d, all_pods) for d in owned), key=lambda r: (r.created, r.name)))
     service = routing.routing(observed, KIND)
-    selected = service.revision if service is not None else None
     history = revisions.history(observed.status)
+    serves = revisions.that_serves(service.revision if service is not None else None, running, history)
     before = retry.failing(observed, "Ready")
+    asks = governance.asked_of(observed.get("Model", spec.model.name)) if spec.model.name is not None else None
+    answers = {pod: answer.value for pod, answer in observed.measured.items()}
+    promise = servicelevels.promise(spec.monitoring, asks)
     # Without a Workspace the policy stays as it is: what serves goes on.
     policy, store = network.Policy("Unknown"), None
     if settings is not None:
@@ -133,32 +163,48 @@ def observe(observed: Observed) -> Facts:
         subject=observed.subject,
         replicas=spec.replicas,
         history_limit=spec.revision_history_limit,
-        target=selection.target(observed, spec, revisions.served(selected, running, history, spec.model.name)),
+        target=selection.target(observed, spec, revisions.served(serves, running, history, spec.model.name)),
         running=running,
         routing=service,
+        serves=serves,
         policy=policy,
         callers=callers,
         store=store,
         foreign=tuple(sorted(observed.foreign)),
         history=history,
         waiting_since=before.since if before is not None and before.waiting.reason == _FOR_PODS else None,
-        rollout=_rollout(observed, spec, revisions.that_serves(selected, running, history)),
+        rollout=_rollout(observed, spec, serves, asks),
+        levels=servicelevels.observe(observed.status, promise, answers, observed.levels),
+        scaling=scaling.observe(observed, KIND, spec, serves),
+        exposure=exposure.observe(observed, KIND, spec.expose),
+        drifting=_drift(observed, spec, history),
+        measuring=quality.observe(observed, spec.monitoring.quality),
     )
 
 
-def _rollout(observed: Observed, spec: ModelDeploymentSpec, serves: str | None) -> RolloutFacts:
+def _callers(spec: ModelDeploymentSpec) -> tuple[str, ...]:
+    """The namespaces whose pods may call it: a Gateway's are in its own."""
+    gateway = spec.expose.gateway.namespace if spec.expose is not None else None
+    return tuple(sorted({*spec.access.namespaces, *([gateway] if gateway is not None else [])}))
+
+
+def _rollout(
+    observed: Observed, spec: ModelDeploymentSpec, serves: str | None, asks: Governance | None
+) -> RolloutFacts:
     status = observed.status
     progress = rollout.progress_of(status.get("candidate"))
     back = api.RolledBack.model_validate(status["rolledBack"]) if "rolledBack" in status else None
     annotation = dig(observed.object, "metadata", "annotations", actions.ANNOTATION)
     asked = bool(rollout.steps(spec.rollout)) or back is not None or annotation is not None
     window, counted = None, {}
+    heard: tuple[queries.Heard, ...] = ()
     if progress is not None:
+        heard = queries.heard(observed, rollout.analysis(spec.rollout).prometheus)
         counted = {p: m.value for p, m in observed.measured.items() if isinstance(m.value, Counted)}
         copies = rollout.copies(spec.rollout, progress)
         window = windows.opened(progress.epoch, observed.baseline, counted, copies=copies)
     return RolloutFacts(
-        settings=spec.rollout,
+        settings=bounds.bounded(spec.rollout, asks),
         spec=rollout.digest_of(spec) if asked else "",
         progress=progress,
         rolled_back=back,
@@ -168,7 +214,24 @@ def _rollout(observed: Observed, spec: ModelDeploymentSpec, serves: str | None) 
         window=window,
         counted=tuple(sorted(counted.items(), key=lambda pod: pod[0])),
         last=api.LastRollout.model_validate(status["lastRollout"]) if "lastRollout" in status else None,
+        heard=heard,
     )
+
+
+def _drift(observed: Observed, spec: ModelDeploymentSpec, history: tuple[Promotion, ...]) -> drift.Facts | None:
+    return drift.observe(
+        spec.monitoring.drift,
+        observed.status,
+        _artifacts(history),
+        observed.drift_baseline,
+        {pod: measured.value for pod, measured in observed.measured.items()},
+        timedelta(seconds=observed.drift_seconds),
+    )
+
+
+def _artifacts(history: tuple[Promotion, ...]) -> dict[str, str]:
+    """Digests of artifacts by revision, where the history has them."""
+    return {p.revision: p.artifact[1] for p in history if p.artifact is not None}
 
 
 def policy_name(subject: Subject) -> str:
@@ -180,34 +243,55 @@ def _policy(subject: Subject, callers: tuple[str, ...], store: StoreAccess) -> M
 
 
 def decide(facts: Facts, now: datetime) -> Decision:
-    """Who serves, who comes up, who goes."""
-    selected = facts.routing.revision if facts.routing is not None else None
-    serving_id = revisions.that_serves(selected, facts.running, facts.history)
+    """Who serves, who comes up, who goes, and how many pods each has; and how well it was served."""
+    scaled, levels = _scaled(facts, now), servicelevels.decide(facts.levels, now)
+    decision = _decide(_at(facts, scaled), now)
+    again = _soonest(decision.requeue_after, levels.requeue_after, scaled.look_again if scaled is not None else None)
+    return replace(decision, scaled=scaled, levels=levels, requeue_after=again)
+
+
+def _scaled(facts: Facts, now: datetime) -> autoscaling.Scaled | None:
+    """How many pods what serves is to have, where not spec.replicas says it."""
+    if facts.scaling is None:
+        return None
+    stable = find(facts.running, facts.serves)
+    # A Service that was made a moment ago may not be seen yet, and what it selects serves.
+    runs = stable.wanted if stable is not None else max((r.wanted for r in facts.running), default=0)
+    return autoscaling.decide(facts.scaling.situation, runs, now)
+
+
+def _at(facts: Facts, scaled: autoscaling.Scaled | None) -> Facts:
+    """The facts, with the number of pods that was decided."""
+    return facts if scaled is None else replace(facts, replicas=scaled.replicas)
+
+
+def _decide(facts: Facts, now: datetime) -> Decision:
     target = facts.target
     if isinstance(target, Waiting):
-        return _told(facts, _hold(facts, serving_id, target), serving_id, now)
-    stable = find(facts.running, serving_id)
+        return _told(facts, _hold(facts, target), now)
+    stable = find(facts.running, facts.serves)
     course = rollout.course(_situation(facts, target, stable, now), now)
     wanted = course.goal
     candidate = find(facts.running, wanted)
     promoted = _takes_over(facts, candidate, stable, course)
     makes_service = _may_create_service(facts)
     # A Service that is made now selects what serves, or else what is wanted: nothing served before.
-    serves = wanted if promoted or (makes_service and serving_id is None) else serving_id
+    serves = wanted if promoted or (makes_service and facts.serves is None) else facts.serves
     history = _promoted(facts, serves, now)
     scale, delete, again = _others(facts, keep={wanted, serves}, history=history, now=now)
-    if candidate is not None and candidate.wanted != facts.replicas:
-        scale = ((candidate, facts.replicas), *scale)
+    arm = facts.replicas if serves == wanted else _arm(facts, course)
+    if candidate is not None and candidate.wanted != arm:
+        scale = ((candidate, arm), *scale)
     if stable is not None and stable.id != wanted and not promoted and stable.wanted != facts.replicas:
         scale = ((stable, facts.replicas), *scale)
-    waiting, look = _unfinished(facts, wanted, candidate, serves == wanted, now)
+    waiting, look = _unfinished(facts, wanted, candidate, arm, serves == wanted, now)
     if course.waiting is not None and (waiting is None or waiting.reason == _TAKING_OVER):
         waiting, look = course.waiting, course.look_again
     may_create = wanted == target.id(facts.subject) and _name_free(
         facts, "Deployment", deployment_name(facts.subject, wanted)
     )
     decision = Decision(
-        create=candidate is None and may_create,
+        create=arm if candidate is None and may_create else None,
         create_service=serves if makes_service else None,
         route=_route(facts, serves or wanted),
         scale=scale,
@@ -218,7 +302,14 @@ def decide(facts: Facts, now: datetime) -> Decision:
         requeue_after=_soonest(again, look, course.look_again),
         course=course,
     )
-    return _told(facts, decision, serving_id, now)
+    return _told(facts, decision, now)
+
+
+def _arm(facts: Facts, course: Course) -> int:
+    """How many pods the revision that is coming up is to have: with an autoscaler, as many as its share takes."""
+    if facts.scaling is None or not course.by_steps:
+        return facts.replicas
+    return rollout.pods_of_candidate(facts.rollout.settings, course.progress, facts.replicas)
 
 
 def _situation(facts: Facts, target: Revision, stable: Running | None, now: datetime) -> rollout.Situation:
@@ -226,7 +317,10 @@ def _situation(facts: Facts, target: Revision, stable: Running | None, now: date
     candidate, told = find(facts.running, wanted), facts.rollout.paths.told
     serves = stable.id if stable is not None else None
     former = (find(facts.running, p.revision) for p in facts.history if p.revision != serves)
-    complete = candidate is not None and min(candidate.available, candidate.wanted) >= facts.replicas
+    there = min(candidate.available, candidate.wanted) if candidate is not None else -1
+    first = facts.replicas
+    if facts.scaling is not None and rollout.steps(known.settings):
+        first = rollout.pods_of_candidate(known.settings, None, facts.replicas)
     handed_over = (
         told is not None
         and known.progress is not None
@@ -242,7 +336,8 @@ def _situation(facts: Facts, target: Revision, stable: Running | None, now: date
         stable=serves,
         stable_ready=stable is not None and stable.available > 0,
         previous=next((r.id for r in former if r is not None and not r.leaving), None),
-        ready=complete,
+        ready=there >= facts.replicas,
+        begins=there >= first,
         replicas=facts.replicas,
         handed_over=handed_over,
         progress=known.progress,
@@ -250,11 +345,12 @@ def _situation(facts: Facts, target: Revision, stable: Running | None, now: date
         annotation=known.annotation,
         handled=known.handled,
         window=known.window,
+        heard=known.heard,
     )
 
 
-def _told(facts: Facts, decision: Decision, serves: str | None, now: datetime) -> Decision:
-    """The decision, with what pods are to be told."""
+def _told(facts: Facts, decision: Decision, now: datetime) -> Decision:
+    """The decision, with what pods are to be told, and what is to be said of drift and quality."""
     known, course = facts.rollout, decision.course
     wanted = course.goal if course is not None else None
     told, again = routing.next_writes(
@@ -265,15 +361,32 @@ def _told(facts: Facts, decision: Decision, serves: str | None, now: datetime) -
         known.progress,
         course.progress if course is not None else None,
         find(facts.running, wanted),
-        serves,
-        all(r.pods == 0 for r in facts.running if r.id not in (serves, wanted)),
+        _least(facts),
+        facts.serves,
+        all(r.pods == 0 for r in facts.running if r.id not in (facts.serves, wanted)),
         now,
     )
     told = tuple(write for write in told if not _is_foreign(facts, write))
     # The Service may have moved already, and the status not been written then.
-    served = facts.history[0].revision if facts.history else serves
+    served = facts.history[0].revision if facts.history else facts.serves
     last = ended.last(known.settings, known.progress, course, facts.running, served, decision.serving, now)
-    return replace(decision, last=last, told=told, requeue_after=_soonest(decision.requeue_after, again))
+    drifting, measuring, artifacts = None, None, _artifacts((*facts.history, *decision.history))
+    if facts.drifting is not None:
+        drifting = drift.course(facts.drifting, decision.serving, artifacts, now)
+    if facts.measuring is not None:
+        compared = facts.drifting.tally if facts.drifting is not None and drifting and drifting.compared else None
+        measuring = quality.course(facts.measuring, decision.serving, artifacts, compared, now)
+    looks = (found.look_again for found in (drifting, measuring) if found is not None)
+    look = _soonest(decision.requeue_after, again, *looks)
+    return replace(decision, last=last, told=told, drifting=drifting, measuring=measuring, requeue_after=look)
+
+
+def _least(facts: Facts) -> int:
+    """How many pods of the candidate must be there before it gets the share that the status says."""
+    known = facts.rollout
+    if facts.scaling is None or known.progress is None:
+        return 1
+    return rollout.pods_of_candidate(known.settings, known.progress, facts.replicas)
 
 
 def _is_foreign(facts: Facts, write: Write) -> bool:
@@ -304,15 +417,15 @@ def _name_free(facts: Facts, kind: str, name: str) -> bool:
     return (kind, name) not in facts.foreign
 
 
-def _hold(facts: Facts, serving_id: str | None, waiting: Waiting) -> Decision:
+def _hold(facts: Facts, waiting: Waiting) -> Decision:
     """Nothing new to serve: what serves keeps its replicas, and nothing is taken away."""
-    stable = find(facts.running, serving_id)
+    stable = find(facts.running, facts.serves)
     scale = ((stable, facts.replicas),) if stable is not None and stable.wanted != facts.replicas else ()
     return Decision(
-        create_service=serving_id if _may_create_service(facts) else None,
-        route=_route(facts, serving_id) if serving_id is not None else None,
+        create_service=facts.serves if _may_create_service(facts) else None,
+        route=_route(facts, facts.serves) if facts.serves is not None else None,
         scale=scale,
-        serving=serving_id,
+        serving=facts.serves,
         history=facts.history,
         waiting=waiting,
     )
@@ -366,7 +479,7 @@ def _others(
 
 
 def _unfinished(
-    facts: Facts, wanted: str, candidate: Running | None, takes_traffic: bool, now: datetime
+    facts: Facts, wanted: str, candidate: Running | None, arm: int, takes_traffic: bool, now: datetime
 ) -> tuple[Waiting | None, timedelta | None]:
     """What is still to come until the declared state is reached, and when to look again though nothing happens."""
     subject = facts.subject
@@ -374,14 +487,14 @@ def _unfinished(
     if rollout.steps(facts.rollout.settings):
         names |= {serving.candidate_name(subject), serving.routes_name(subject)}
     for kind, name in facts.foreign:
-        if name in names:
+        if name in names and kind in _CHILDREN:  # of the others their own conditions tell
             return retry.name_taken(kind, name), retry.MAX
     available = candidate.available if candidate is not None else 0
-    if candidate is not None and candidate.trouble is not None and available < facts.replicas:
+    if candidate is not None and candidate.trouble is not None and available < arm:
         return Waiting(candidate.trouble.reason, candidate.trouble.message, stalled=True), None
-    if available < facts.replicas:
+    if available < arm:
         # What is said here before the Deployment exists is said in the same words once it does: one write less.
-        message = f"{available} of {facts.replicas} pods of revision {wanted} are ready"
+        message = f"{available} of {arm} pods of revision {wanted} are ready"
         left = _patience(facts, candidate, now)
         if left > timedelta():
             return Waiting(_FOR_PODS, message), left
@@ -407,29 +520,42 @@ def _patience(facts: Facts, candidate: Running | None, now: datetime) -> timedel
 
 
 def render(facts: Facts, decision: Decision) -> Outcome:
+    facts = _at(facts, decision.scaled)
     subject, target, course = facts.subject, facts.target, decision.course
     stable, coming = find(facts.running, decision.serving), None
     if isinstance(target, Revision):
         wanted = target.id(subject)
         newest = find(facts.running, wanted)
-        if newest is None and decision.create:
+        if newest is None and decision.create is not None:
             newest = revisions.to_be(subject, target, wanted)
         if wanted == decision.serving:
             stable = newest
         elif course is None or course.goal == wanted:
             coming = newest
     has_url = facts.routing is not None or decision.create_service is not None
+    inside = f"http://{subject.name}.{subject.namespace}.svc" if has_url else None
     status: dict[str, Any] = {
-        "url": f"http://{subject.name}.{subject.namespace}.svc" if has_url else None,
+        "url": (exposure.url(subject, facts.exposure) if has_url else None) or inside,
         "replicas": sum(r.pods for r in facts.running),
         "selector": f"{serving.NAME_LABEL}={subject.name}",
         "stable": revisions.status_of(stable),
         "candidate": _candidate(facts, decision, coming),
         **_said_of_rollout(facts, decision),
+        "autoscaling": autoscaling.status_of(decision.scaled.scale) if decision.scaled is not None else None,
+        "drift": drift.status_of(decision.drifting),
+        "quality": quality.status_of(decision.measuring),
+        "serviceLevels": servicelevels.status_of(decision.levels),
         "history": [revisions.promotion_status(p) for p in decision.history] or None,
     }
     ready, available = _conditions(facts, decision, stable)
     weighed = course is not None and course.weighed and course.progress is not None
+    drifting, measuring = decision.drifting, decision.measuring
+    compared = drifting is not None and drifting.compared
+    said = (
+        drifting.condition if drifting is not None else None,
+        *((measuring.condition, measuring.kept) if measuring is not None else ()),
+    )
+    watched = [condition for condition in said if condition is not None]
     return Outcome(
         status=status,
         conditions=(
@@ -437,13 +563,25 @@ def render(facts: Facts, decision: Decision) -> Outcome:
             available,
             *conditions.progress(ready, decision.waiting),
             *_rolled_back(facts, status["rolledBack"]),
+            *_told_of_surroundings(facts, decision),
+            *watched,
         ),
         headline=("Ready", "Available"),
         writes=_writes(facts, decision),
-        requeue_after=decision.requeue_after,
-        events=course.events if course is not None else (),
+        requeue_after=_soonest(decision.requeue_after, _looks_for_a_gateway(facts)),
+        events=tuple(event for found in (course, drifting, measuring) if found is not None for event in found.events),
         baseline=dict(facts.rollout.counted) if weighed else None,
+        drift_baseline=dict(facts.drifting.answers) if compared and facts.drifting is not None else None,
+        levels=dict(facts.levels.answers) if decision.levels.ended else None,
+        guards=_forgotten(facts),
     )
+
+
+def _forgotten(facts: Facts) -> Guards:
+    """What the status says no more of must be gone."""
+    by_cpu = scaling.forgotten(facts.subject, facts.scaling) if facts.scaling is not None else ()
+    routed = exposure.forgotten(facts.subject, facts.exposure) if facts.exposure is not None else ()
+    return (*by_cpu, *routed)
 
 
 def _candidate(facts: Facts, decision: Decision, coming: Running | None) -> dict[str, Any] | None:
@@ -457,7 +595,7 @@ def _said_of_rollout(facts: Facts, decision: Decision) -> dict[str, Any]:
     course = decision.course
     back = course.rolled_back if course is not None else facts.rollout.rolled_back
     return {
-        "rolledBack": back.model_dump(mode="json", by_alias=True, exclude_none=True) if back is not None else None,
+        "rolledBack": back.without_none() if back is not None else None,
         "lastRollout": ended.status_of(decision.last or facts.rollout.last),
         "lastHandledAction": course.handled if course is not None else facts.rollout.handled,
     }
@@ -470,6 +608,22 @@ def _rolled_back(facts: Facts, back: dict[str, Any] | None) -> tuple[Condition, 
     if not rollout.steps(facts.rollout.settings):
         return ()
     return (false("RolledBack", "NothingRolledBack"),)
+
+
+def _told_of_surroundings(facts: Facts, decision: Decision) -> tuple[Condition, ...]:
+    """What an autoscaler and a Gateway say; of no use to anybody who has neither."""
+    found: list[Condition | None] = []
+    if facts.exposure is not None:
+        found.append(exposure.condition(facts.subject, facts.exposure))
+    if facts.scaling is not None and decision.scaled is not None:
+        found.append(scaling.condition(facts.subject, facts.scaling, decision.scaled))
+    return tuple(condition for condition in found if condition is not None)
+
+
+def _looks_for_a_gateway(facts: Facts) -> timedelta | None:
+    """The Gateway API may be there by now."""
+    missing = facts.exposure is not None and facts.exposure.route.absent is not None
+    return exposure.LOOK_AGAIN if missing else None
 
 
 def _conditions(facts: Facts, decision: Decision, stable: Running | None) -> tuple[Condition, Condition]:
@@ -494,8 +648,8 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
     writes: list[Write] = []
     if facts.store is not None:
         writes += facts.policy.writes(_policy(subject, facts.callers, facts.store))
-    if isinstance(target, Revision) and decision.create:
-        writes.append(Create(serving.deployment(subject, KIND, target, facts.replicas)))
+    if isinstance(target, Revision) and decision.create is not None:
+        writes.append(Create(serving.deployment(subject, KIND, target, decision.create)))
     if decision.create_service is not None:
         writes.append(Create(serving.service(subject, KIND, decision.create_service)))
     service = facts.routing
@@ -505,9 +659,23 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
         writes.append(Apply(serving.service(subject, KIND, decision.route), service.uid, guards, unchanged=True))
     for running, replicas in decision.scale:
         guards = _may_end(facts, running) if replicas == 0 and running.id != decision.serving else ()
+        if running.id == decision.serving and replicas < running.wanted:
+            guards = _may_go_down(facts, decision)
         writes.append(Apply(serving.scaled(subject, running.name, replicas), running.uid, guards))
+    if facts.scaling is not None and decision.scaled is not None:
+        writes += scaling.writes(subject, KIND, facts.scaling, decision.scaled)
+    if facts.exposure is not None:
+        writes += exposure.writes(subject, KIND, facts.exposure)
+    if facts.measuring is not None and decision.measuring is not None:
+        writes += quality.writes(subject, facts.measuring, decision.measuring)
     writes += [Delete("Deployment", r.name, r.uid, _may_end(facts, r)) for r in decision.delete]
     return (*writes, *decision.told)
+
+
+def _may_go_down(facts: Facts, decision: Decision) -> Guards:
+    if facts.scaling is None or decision.scaled is None:
+        return ()
+    return scaling.may_go_down(facts.subject, KIND, facts.scaling, decision.scaled)
 
 
 def _may_end(facts: Facts, running: Running) -> Guards:

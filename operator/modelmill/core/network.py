@@ -67,11 +67,13 @@ def serving(subject: Subject, kind: str, name: str, namespaces: Iterable[str], s
     return _policy(subject, kind, name, selector, ingress, [_NAMES, {"to": _store(store)}, candidate])
 
 
-def jobs(subject: Subject, kind: str, name: str, store: StoreAccess) -> Manifest:
-    """What the pods of a namespace's Jobs may reach; the operator alone may talk to them."""
+def jobs(subject: Subject, kind: str, name: str, store: StoreAccess, tracking: str | None = None) -> Manifest:
+    """What the pods of a namespace's Jobs may reach, `tracking`'s server included; the operator alone talks to them."""
     selector = {"matchLabels": MANAGED_BY, "matchExpressions": [{"key": "job-name", "operator": "Exists"}]}
     world = _world(store)
-    egress = [_NAMES, {"to": [*(peer for peer in _store(store) if peer not in world), *world]}]
+    near = [*_store(store), *(_where(tracking, world) if tracking is not None else [])]
+    named = [peer for number, peer in enumerate(near) if peer not in world and peer not in near[:number]]
+    egress = [_NAMES, {"to": [*named, *world]}]
     ports = [{"protocol": "TCP", "port": environment.METRICS_PORT}]
     return _policy(subject, kind, name, selector, [{"from": [_operator(subject)], "ports": ports}], egress)
 
@@ -94,8 +96,11 @@ def _pods_of(namespace: str) -> dict[str, Any]:
 
 
 def _store(store: StoreAccess) -> list[dict[str, Any]]:
-    """Where a store is: `host` and `host.namespace[.svc...]` are Services, everything else may be anywhere."""
-    endpoint, world = store.location.endpoint, _world(store)
+    return _where(store.location.endpoint, _world(store))
+
+
+def _where(endpoint: str | None, world: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Where a server is: `host` and `host.namespace[.svc...]` are Services, everything else may be anywhere."""
     try:
         host = (urlsplit(endpoint).hostname or "") if endpoint else ""
     except ValueError:

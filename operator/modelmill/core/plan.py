@@ -17,6 +17,7 @@ class Settings:
     trainer_image: str
     server_image: str
     namespace: str = "modelmill-system"  # where the operator's own pods are, which ask others how they are doing
+    tenant_label: str | None = None  # what Prometheus calls a series' namespace; None: there is no Prometheus to ask
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Measurement:
     value: Any
     at: datetime
     asked: float = 0.0  # by the collector's monotonic clock, before the question was sent
+    before: "Measurement | None" = None  # an earlier answer, where it is what came since that counts
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ class Observed:
     children that exist and are not ours; `refused` are (kind, name, message) of children that the API server refused
     to have made, changed or deleted.
     `measured` has what pods of `related` answered last, by their UIDs; who never answered is not in it.  `baseline` has
-    what they had answered when the window that is open began.
+    what they had answered when the window of a rollout that is open began, `drift_baseline` the same of the window of
+    drift, which has been open for `drift_seconds`, and `levels` of the step of service levels.
+    `answers` has Prometheus' last ones, by query.
+    `absent` are the optional kinds that cannot be read, each with why: of those nothing is in `related`.
     """
 
     object: Manifest
@@ -68,6 +73,11 @@ class Observed:
     refused: tuple[tuple[str, str, str], ...] = ()
     measured: Mapping[str, Measurement] = field(default_factory=dict)
     baseline: Mapping[str, Any] = field(default_factory=dict)
+    answers: Mapping[str, Measurement] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+    drift_baseline: Mapping[str, Any] = field(default_factory=dict)
+    drift_seconds: float = 0.0  # by a clock that nobody sets
+    levels: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def namespace(self) -> str:
@@ -208,13 +218,17 @@ class Delete:
 
 @dataclass(frozen=True)
 class SetStatus:
-    """Replace the object's status, if nobody changed the object since the snapshot.
+    """Replace the object's status, if nobody changed the object since the snapshot, and every guard holds.
 
-    `baseline`: the next window begins with these answers of pods, by UID, as the status has what they counted before.
+    `baseline`: the next window of a rollout begins with these answers of pods, by UID, as the status has what they
+    counted before; `drift_baseline`: that of drift; `levels`: the next step of service levels.
     """
 
     status: Mapping[str, Any]
     baseline: Mapping[str, Any] | None = None
+    drift_baseline: Mapping[str, Any] | None = None
+    levels: Mapping[str, Any] | None = None
+    guards: Guards = ()
 
 
 @dataclass(frozen=True)
@@ -249,6 +263,7 @@ class Outcome:
     """What a kind's *render* gives: writes, and what the status should say.
 
     A change of a condition in `headline` is recorded as an Event; `events` are, too, where the status is written.
+    `guards` are the status': what it forgets must be gone.
     """
 
     status: Mapping[str, Any]
@@ -258,6 +273,9 @@ class Outcome:
     requeue_after: timedelta | None = None
     events: tuple[Record, ...] = ()
     baseline: Mapping[str, Any] | None = None  # see SetStatus
+    drift_baseline: Mapping[str, Any] | None = None
+    levels: Mapping[str, Any] | None = None
+    guards: Guards = ()
 
 
 def finish(observed: Observed, now: datetime, outcome: Outcome) -> Plan:
@@ -275,7 +293,7 @@ def finish(observed: Observed, now: datetime, outcome: Outcome) -> Plan:
     }
     tail: list[Write] = []
     if after != before:
-        tail.append(SetStatus(after, outcome.baseline))
+        tail.append(SetStatus(after, outcome.baseline, outcome.drift_baseline, outcome.levels, outcome.guards))
         tail.extend(outcome.events)
         tail.extend(_transitions(before.get("conditions", ()), outcome.conditions, outcome.headline))
     return Plan((*outcome.writes, *tail), outcome.requeue_after)
@@ -331,6 +349,15 @@ def is_owned(manifest: Manifest, uid: str) -> bool:
     """Whether the object with that UID is the manifest's controller."""
     references = dig(manifest, "metadata", "ownerReferences") or ()
     return any(r.get("controller") and r.get("uid") == uid for r in references)
+
+
+def gone(kind: str, subject: Subject) -> Guard:
+    """The subject has no child of that kind by its name, whatever the cache says: one may have been made unseen."""
+
+    def holds(live: Manifest | None) -> bool:
+        return live is None or not is_owned(live, subject.uid)
+
+    return Guard(kind, subject.name, holds, f"{kind} {subject.name} is gone")
 
 
 def is_former(manifest: Manifest, name: str, uid: str) -> bool:

@@ -179,6 +179,12 @@ def secret_variables(secret: str | None, location: task.StoreLocation | None, pr
     return [secret_variable(prefix + name, secret, key, optional=name == spare) for name, key in pairs]
 
 
+def store_variables(store: StoreAccess) -> list[dict[str, Any]]:
+    """The environment variables of a container that reaches the store."""
+    location = digest.canonical_json(store.location).decode()
+    return [variable(environment.STORE_LOCATION, location), *secret_variables(store.secret, store.location)]
+
+
 def secret_variable(name: str, secret: str, key: str, *, optional: bool = False) -> dict[str, Any]:
     """An environment variable with the value of a Secret's key; an optional one is not there where the key is not."""
     return {

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from modelmill.api.crd import KINDS
 from modelmill.api.schema import GROUP, VERSION
+from modelmill.core import conditions
 from modelmill_contracts import digest, routes
 
 Manifest = Mapping[str, Any]
@@ -18,6 +19,8 @@ MANAGED_BY = {"app.kubernetes.io/managed-by": "modelmill"}
 MANAGED_SELECTOR = "app.kubernetes.io/managed-by=modelmill"
 ROUTES_ANNOTATION = f"{GROUP}/routes"  # of a pod: which routes it was told of
 OWNER_LABEL = f"{GROUP}/owner-uid"  # on every child and on its pods: the UID of our object
+EXPERIMENT_LABEL = f"{GROUP}/experiment"  # of a trial, and of what somebody wants to stand beside the trials
+TRIAL_LABEL = f"{GROUP}/trial"  # its number
 
 
 class Key(NamedTuple):
@@ -43,7 +46,8 @@ class ResourceType:
     ]  # what it can be found by, next to its name
     label_selector: str | None = None  # on the server: what is not ours never gets here
     field_selector: str | None = None
-    owned: bool = False  # made by us for one of our objects
+    owned: bool = False  # made by us for one of our objects, where we make it
+    optional: bool = False  # watched only once an object of ours depends on it; its CRD may not be there
 
     @property
     def api_version(self) -> str:
@@ -160,6 +164,39 @@ def _config_map(manifest: Manifest) -> dict[str, Any]:
     return {"metadata": _metadata(manifest), "data": {routes.FILE: dig(manifest, "data", routes.FILE)}}
 
 
+def _autoscaler(manifest: Manifest) -> dict[str, Any]:
+    read = ("scaleTargetRef", "minReplicas", "maxReplicas", "metrics", "behavior")
+    said = dig(manifest, "status", "conditions") or ()
+    return {
+        "metadata": _metadata(manifest),
+        "spec": {key: dig(manifest, "spec", key) for key in read},
+        "status": {
+            "conditions": [
+                {key: c.get(key) for key in ("type", "status", "reason", "message")}
+                for c in said
+                if c.get("type") in ("AbleToScale", "ScalingActive")
+            ]
+        },
+    }
+
+
+def _route(manifest: Manifest) -> dict[str, Any]:
+    known = ("type", "status", "reason", "message", "observedGeneration")
+    return {
+        "metadata": _metadata(manifest),
+        "spec": {key: dig(manifest, "spec", key) for key in ("parentRefs", "hostnames", "rules")},
+        "status": {
+            "parents": [
+                {
+                    "parentRef": parent.get("parentRef"),
+                    "conditions": [{key: c.get(key) for key in known} for c in parent.get("conditions", ())],
+                }
+                for parent in dig(manifest, "status", "parents") or ()
+            ]
+        },
+    }
+
+
 def policy_digest(spec: Manifest | None) -> str:
     """What two NetworkPolicies' specs are compared by: the API server drops what is empty."""
     return digest.of_json({key: value for key, value in (spec or {}).items() if value != []})
@@ -210,10 +247,25 @@ def model_dependencies(namespace: str, model: str | None) -> tuple[Key, ...]:
     return Key("Model", namespace, "metadata.name", model), Key("ModelVersion", namespace, MODEL_FIELD, model)
 
 
+USE_CASE_FIELD = "spec.useCaseRef.name"
+GOVERNED_FIELD = "governed"  # of a Model: whether it has a use case
+TRAINS_FIELD = "trains"  # of a Pipeline: the Models that its stages train
+
+
+def trained_by(pipeline: Manifest) -> tuple[str, ...]:
+    """The Models that the stages of a Pipeline train, by themselves or by an Experiment."""
+    found = set()
+    for stage in dig(pipeline, "spec", "stages") or ():
+        job, template = dig(stage, "trainingJob", "spec"), dig(stage, "experiment", "spec", "template", "spec")
+        found |= {dig(spec, "modelRef", "name") for spec in (job, template)}
+    return tuple(sorted(name for name in found if name is not None))
+
+
 DATASET_FIELD = "spec.data.datasetRef.name"
 LINEAGE_FIELD = "spec.lineage.dataset.name"
 INPUT_FIELD = "input"  # of a Dataset: the Datasets that it is derived from, or that a version of it was
 DERIVED_FIELD = "derived"
+EXPERIMENT_FIELD = "experiment"  # of a TrainingJob: the UID of the Experiment that it is a trial of
 ALL_FIELD = "all"
 YES = "True"
 
@@ -235,6 +287,37 @@ def _ever_models(deployment: Manifest) -> tuple[str, ...]:
     return tuple(sorted(name for name in named if name is not None))
 
 
+def _experiment(job: Manifest) -> str | None:
+    owners = dig(job, "metadata", "ownerReferences") or ()
+    return next((o["uid"] for o in owners if o.get("controller") and o.get("kind") == "Experiment"), None)
+
+
+PIPELINE_FIELD = "spec.pipelineRef.name"
+REFRESHES_FIELD = "refreshes"  # of a PipelineRun: the Dataset that it waits for now
+
+
+def refreshing(run: Manifest) -> tuple[str, str] | None:
+    """The Dataset that a PipelineRun wants to be looked at now, and the name of its stage; None: it is not there."""
+    if "deletionTimestamp" in run["metadata"]:
+        return None
+    for stage in dig(run, "status", "stages") or ():
+        if stage["state"] == "Running" and dig(stage, "made", "kind") == "Dataset":
+            return stage["made"]["name"], stage["name"]
+    return None
+
+
+def _refreshes(run: Manifest) -> str | None:
+    found = refreshing(run)
+    return found[0] if found is not None else None
+
+
+UNTRACKED_FIELD = "untracked"  # of a TrainingJob: it has ended, and its status says nothing of MLflow
+
+
+def _untracked(job: Manifest) -> str | None:
+    return YES if conditions.has_ended(job) and dig(job, "status", "mlflow") is None else None
+
+
 def _all(_: Manifest) -> str:
     return YES
 
@@ -245,9 +328,21 @@ _OWN_FIELDS: dict[str, dict[str, Callable[[Manifest], str | tuple[str, ...] | No
         DERIVED_FIELD: lambda manifest: YES if inputs_of(manifest) else None,
         ALL_FIELD: _all,
     },
+    "UseCase": {ALL_FIELD: _all},
+    "Model": {
+        USE_CASE_FIELD: _path("spec", "useCaseRef", "name"),
+        GOVERNED_FIELD: lambda manifest: YES if dig(manifest, "spec", "useCaseRef") else None,
+    },
+    "Pipeline": {TRAINS_FIELD: trained_by},
     "TrainingJob": {
         MODEL_FIELD: _path("spec", "modelRef", "name"),
         DATASET_FIELD: _path("spec", "data", "datasetRef", "name"),
+        EXPERIMENT_FIELD: _experiment,
+        UNTRACKED_FIELD: _untracked,
+        ALL_FIELD: _all,
+    },
+    "Experiment": {
+        DATASET_FIELD: _path("spec", "template", "spec", "data", "datasetRef", "name"),
         ALL_FIELD: _all,
     },
     "ModelVersion": {
@@ -262,10 +357,22 @@ _OWN_FIELDS: dict[str, dict[str, Callable[[Manifest], str | tuple[str, ...] | No
         ALL_FIELD: _all,
     },
     "ModelApproval": {APPROVAL_FIELD: _path("spec", "modelVersionRef", "name")},
+    "PipelineRun": {PIPELINE_FIELD: _path("spec", "pipelineRef", "name"), REFRESHES_FIELD: _refreshes},
 }
 
+_CHILDREN_TOO = ("TrainingJob",)  # which we make, too: an Experiment its trials
+
 OWN: tuple[ResourceType, ...] = tuple(
-    ResourceType(kind.__name__, GROUP, VERSION, kind.plural, _own, _OWN_FIELDS.get(kind.__name__, {})) for kind in KINDS
+    ResourceType(
+        kind.__name__,
+        GROUP,
+        VERSION,
+        kind.plural,
+        _own,
+        _OWN_FIELDS.get(kind.__name__, {}),
+        owned=kind.__name__ in _CHILDREN_TOO,
+    )
+    for kind in KINDS
 )
 
 _BY_OWNER = {OWNER_LABEL: _label(OWNER_LABEL)}
@@ -290,4 +397,25 @@ CHILDREN: tuple[ResourceType, ...] = (
     ResourceType("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", _claim, {}),
 )  # fmt: skip
 
-TYPES: Mapping[str, ResourceType] = {resource.kind: resource for resource in (*OWN, *CHILDREN)}
+# Of those who ask for it: nobody else pays for a watch, and nobody at all where the API server does not know the kind.
+OPTIONAL: tuple[ResourceType, ...] = (
+    ResourceType(
+        "HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", _autoscaler, _BY_OWNER,
+        MANAGED_SELECTOR, owned=True, optional=True,
+    ),
+    ResourceType(
+        "HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", _route, _BY_OWNER, MANAGED_SELECTOR,
+        owned=True, optional=True,
+    ),
+)  # fmt: skip
+
+TYPES: Mapping[str, ResourceType] = {resource.kind: resource for resource in (*OWN, *CHILDREN, *OPTIONAL)}
+
+
+def covers(live: Any, wanted: Any) -> bool:
+    """Whether everything that is wanted is there; who defaults or admits objects may have added more."""
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(key in live and covers(live[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, list | tuple):
+        return isinstance(live, list | tuple) and len(live) == len(wanted) and all(map(covers, live, wanted))
+    return bool(live == wanted)

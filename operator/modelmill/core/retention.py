@@ -1,9 +1,9 @@
 """Retention: which versions of a Dataset stay in its history.
 
 The newest `versionHistoryLimit` do, and besides them each that somebody refers to: a ModelVersion that was trained on
-it, a TrainingJob that has not ended, a version of another Dataset that was derived from it.  A status has room for
-MAX_HISTORY: of more, the newest stay.  Whatever is not listed is still the file that a TrainingJob or a ModelVersion
-names by its digest.
+it, a TrainingJob or an Experiment that has not ended, a version of another Dataset that was derived from it.  A status
+has room for MAX_HISTORY: of more, the newest stay.  Whatever is not listed is still the file that a TrainingJob or a
+ModelVersion names by its digest.
 """
 
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ class Snapshot:
     file: str
     rows: int
     observed_at: str
-    profile: str | None = None
-    page: str | None = None
-    inputs: tuple[tuple[str, str], ...] = ()  # (name, version) of the Datasets that it was derived from
-    store: str | None = None  # StoreAccess.place of the store that it was written to; None: nobody said
+    profile: str | None
+    page: str | None
+    inputs: tuple[tuple[str, str], ...]  # (name, version) of the Datasets that it was derived from
+    store: str | None  # StoreAccess.place of the store that it was written to; None: nobody said
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -63,20 +63,14 @@ def referred(observed: Observed) -> frozenset[str]:
         for version in observed.find("ModelVersion", LINEAGE_FIELD, name)
     }
     for job in observed.find("TrainingJob", DATASET_FIELD, name):
-        if not has_ended(job):
+        if not conditions.has_ended(job):
             versions |= {dig(job, "spec", "data", "version"), dig(job, "status", "datasetVersion")}
+    for search in observed.find("Experiment", DATASET_FIELD, name):
+        if not conditions.has_ended(search):
+            versions.add(dig(search, "status", "datasetVersion"))
     for derived in observed.find("Dataset", INPUT_FIELD, name):
         versions |= {version for snapshot in history(derived) for of, version in snapshot.inputs if of == name}
     return frozenset(version for version in versions if version is not None)
-
-
-def has_ended(job: Manifest) -> bool:
-    """Whether a TrainingJob has succeeded or failed for good."""
-    for type_ in ("Succeeded", "Failed"):
-        condition = conditions.find(job, type_)
-        if condition is not None and condition["status"] == "True":
-            return True
-    return False
 
 
 def kept(versions: tuple[Snapshot, ...], referred_to: frozenset[str], limit: int) -> tuple[Snapshot, ...]:

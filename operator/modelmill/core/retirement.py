@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from modelmill.core import conditions, retention
+from modelmill.core import conditions
 from modelmill.core.conditions import moment, timestamp
 from modelmill.core.plan import Delete, Guard, Guards, Listed, Observed, Record, Unedited
 from modelmill.core.resources import MANAGED_BY, MODEL_FIELD, MODELS_FIELD, Key, Manifest, dig
@@ -113,7 +113,7 @@ def _refers(deployment: Manifest, model: str, number: int) -> bool:
 def is_awaited(candidate: Candidate, jobs: tuple[Manifest, ...]) -> bool:
     """Whether a TrainingJob that has not ended made it, names it, or would make the same again."""
     return any(
-        not retention.has_ended(job)
+        not conditions.has_ended(job)
         and (
             job["metadata"]["uid"] == candidate.maker
             or dig(job, "status", "modelVersion") == candidate.name

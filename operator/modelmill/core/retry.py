@@ -50,8 +50,7 @@ def after_failure(run: jobs.Run, now: datetime, before: Failing | None) -> tuple
     else:
         waiting = Waiting("ReportLost", "the pod went away before it could report; trying again")
         pause = jobs.REPORT_GRACE
-    # A clock that was set back makes the end lie ahead: then it has only just ended.
-    left = pause - max(now - (run.ended or now), timedelta())
+    left = run.left(pause, now)
     return waiting, left if left > timedelta() else None
 
 

@@ -43,6 +43,12 @@ def history(status: Manifest) -> tuple[Promotion, ...]:
     )
 
 
+def promoted(status: Manifest) -> Manifest | None:
+    """What the history says of the revision that serves, as far as the status says."""
+    serves = dig(status, "stable", "revision")
+    return next((p for p in status.get("history", ()) if p["revision"] == serves), None)
+
+
 def find(running: tuple[Running, ...], revision: str | None) -> Running | None:
     return next((r for r in running if r.id == revision), None)
 
@@ -100,10 +106,10 @@ def _artifact(promoted: Manifest) -> tuple[str, str] | None:
 
 
 def served(
-    selected: str | None, running: tuple[Running, ...], history: tuple[Promotion, ...], model: str | None
+    revision: str | None, running: tuple[Running, ...], history: tuple[Promotion, ...], model: str | None
 ) -> int | None:
-    """The number of the version of this model that serves; None where none does."""
-    serves = find(running, that_serves(selected, running, history))
+    """The number of the version of this model that serves, by that revision; None where none does."""
+    serves = find(running, revision)
     if serves is None:
         return None
     promoted = next((p for p in history if p.revision == serves.id), None)

@@ -18,8 +18,8 @@ from typing import Any
 from modelmill.api import rollout as api
 from modelmill.api.modeldeployment import ModelDeploymentSpec
 from modelmill.api.schema import parse_duration
-from modelmill.core import actions, evidence, verdicts
-from modelmill.core.conditions import MAX_MESSAGE, Waiting, moment, timestamp
+from modelmill.core import actions, evidence, queries, verdicts
+from modelmill.core.conditions import MAX_MESSAGE, Waiting, moment, not_ahead, timestamp
 from modelmill.core.plan import Record
 from modelmill.core.resources import Manifest
 from modelmill.core.strategies import STRATEGIES
@@ -29,7 +29,9 @@ from modelmill.stats.window import Window
 from modelmill_contracts import digest
 
 RUNNING, RESUMED, PAUSED, REJECTED, INCONCLUSIVE = "Running", "Resumed", "Paused", "Rejected", "Inconclusive"
-_HOLD = "5m"
+_HOLD = timedelta(minutes=5)
+# How many pods there are, which autoscalers set, and who reaches and watches them.
+_OF_NO_ROLLOUT = {"replicas", "autoscaling", "expose", "monitoring"}
 # Requests of the candidate: with fewer a window stays open, as short ones would waste what the other arm had.
 LEAST_IN_A_WINDOW = 10
 
@@ -43,12 +45,13 @@ class Progress:
     state: str
     started_at: str
     step_at: str
-    windows: int = 0
-    weighed_at: str = ""
-    requests: int = 0
-    failures: int = 0
-    states: evidence.States = ()
-    passed: tuple[api.PassedStep, ...] = ()
+    windows: int
+    weighed_at: str
+    requests: int
+    failures: int
+    states: evidence.States
+    prometheus: tuple[queries.Found, ...]
+    passed: tuple[api.PassedStep, ...]
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Situation:
     stable_ready: bool
     previous: str | None  # the revision that served before and has its Deployment still
     ready: bool  # all pods of the wanted one
+    begins: bool  # as many of them as its first step takes
     replicas: int
     handed_over: bool  # pods have been told, for a while, to send everything to the wanted one
     progress: Progress | None
@@ -71,6 +75,7 @@ class Situation:
     annotation: str | None
     handled: str | None
     window: Window | None
+    heard: tuple[queries.Heard, ...]  # of Prometheus; empty while it is not asked
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,8 @@ class Course:
 
 
 def digest_of(spec: ModelDeploymentSpec) -> str:
-    """Digits that stand for everything in a spec but replicas, which autoscalers set."""
-    return digest.hex_of(digest.of_json(spec.model_dump(mode="json", exclude={"replicas"}, exclude_defaults=True)))[:8]
+    """Digits that stand for everything in a spec but what no rollout depends on."""
+    return digest.hex_of(digest.of_json(spec.model_dump(exclude=_OF_NO_ROLLOUT, exclude_defaults=True)))[:8]
 
 
 def strategy(settings: api.Rollout) -> Strategy:
@@ -109,8 +114,8 @@ def steps(settings: api.Rollout) -> tuple[Step, ...]:
 def _step(step: api.Step) -> Step:
     if step.shadow is not None:
         return Step(0, COPIES, parse_duration(step.shadow))
-    hold = step.hold or _HOLD
-    return Step(step.weight or 0, 0, None if hold == api.MANUAL else parse_duration(hold))
+    hold = _HOLD if step.hold is None else None if step.hold == api.MANUAL else parse_duration(step.hold)
+    return Step(step.weight or 0, 0, hold)
 
 
 def shares(settings: api.Rollout, progress: Progress) -> tuple[int, int]:
@@ -121,6 +126,16 @@ def shares(settings: api.Rollout, progress: Progress) -> tuple[int, int]:
     if progress.step > len(known):
         return 100, 0
     return known[progress.step - 1].weight, known[progress.step - 1].shadow
+
+
+def pods_of_candidate(settings: api.Rollout, progress: Progress | None, replicas: int) -> int:
+    """How many of so many pods the candidate's share takes: of requests, or of copies; before the first step, its."""
+    if progress is None:
+        first = steps(settings)[0]
+        share = max(first.weight, first.shadow)
+    else:
+        share = max(shares(settings, progress))
+    return min(replicas, max(1, -(-replicas * share // 100)))
 
 
 def copies(settings: api.Rollout, progress: Progress) -> bool:
@@ -138,7 +153,7 @@ def _epoch(situation: Situation, now: datetime) -> str:
 
 
 def _settings(situation: Situation) -> str:
-    settings = situation.settings.model_dump(mode="json", exclude_defaults=True)
+    settings = situation.settings.model_dump(exclude_defaults=True)
     return digest.hex_of(digest.of_json(settings))[:8]
 
 
@@ -203,14 +218,14 @@ def _do(situation: Situation, action: actions.Action, now: datetime) -> Situatio
                 return None
             return replace(situation, progress=replace(progress, state=state, started_at=shifted, step_at=at))
         case "promote" if coming and situation.rolled_back is None and _by_steps(situation):
-            begun = progress or Progress(_epoch(situation, now), 1, RUNNING, at, at, weighed_at=at)
+            begun = progress or _begun(situation, now)
             last = len(steps(situation.settings)) + 1
             return replace(situation, progress=replace(begun, step=last, state=RUNNING, step_at=at))
         case "abort" if coming and situation.rolled_back is None and _by_steps(situation):
             back = _back(situation, "Aborted", "somebody aborted it", now)
-            return replace(situation, rolled_back=back, progress=None)
+            return replace(situation, rolled_back=back)
         case "retry" if situation.rolled_back is not None and action.revision == situation.wanted:
-            return replace(situation, rolled_back=None, progress=None)
+            return replace(situation, rolled_back=None)
         case "undo" if action.revision == situation.stable == situation.wanted and situation.previous is not None:
             back = _back(situation, "Undone", "somebody went back to the revision before", now)
             return replace(situation, rolled_back=back)
@@ -257,7 +272,7 @@ def _after_rollback(situation: Situation, back: api.RolledBack) -> Course:
 
 
 def _beginning(situation: Situation, now: datetime) -> Course:
-    if not situation.ready:
+    if not situation.begins:
         return Course(situation.wanted, by_steps=True)  # who waits for pods says so
     if not situation.stable_ready:
         message = (
@@ -265,8 +280,7 @@ def _beginning(situation: Situation, now: datetime) -> Course:
             f" it with; kubectl mill promote {situation.name} lets it take over as it is"
         )
         return Course(situation.wanted, by_steps=True, waiting=Waiting("NothingToCompareWith", message, stalled=True))
-    at = timestamp(now)
-    begun = Progress(_epoch(situation, now), 1, RUNNING, at, at, weighed_at=at)
+    begun = _begun(situation, now)
     message = f"step 1 of {len(steps(situation.settings))} begins"
     return Course(
         situation.wanted, by_steps=True, progress=begun, waiting=Waiting("RollingOut", message),
@@ -274,8 +288,18 @@ def _beginning(situation: Situation, now: datetime) -> Course:
     )  # fmt: skip
 
 
+def _begun(situation: Situation, now: datetime) -> Progress:
+    """At the first step, with nothing counted."""
+    at = timestamp(now)
+    return Progress(
+        _epoch(situation, now), 1, RUNNING, started_at=at, step_at=at, windows=0, weighed_at=at, requests=0, failures=0,
+        states=(), prometheus=(), passed=(),
+    )  # fmt: skip
+
+
 def _going_on(situation: Situation, progress: Progress, now: datetime) -> Course:
     known, declared = steps(situation.settings), analysis(situation.settings)
+    progress = _by_this_clock(progress, now)
     gates = evidence.gates(declared, progress.states)
     progress, gates, weighed, due = _weighed(situation, progress, gates, declared, now)
     found = evidence.findings(gates, declared)
@@ -289,11 +313,14 @@ def _going_on(situation: Situation, progress: Progress, now: datetime) -> Course
             waiting=waiting, look_again=SETTLE, weighed=weighed,
         )  # fmt: skip
     step = known[progress.step - 1]
-    # A clock that was set back makes the beginning lie ahead: then it has only just begun.
+    if situation.heard:
+        interval = parse_duration(declared.interval)
+        said = queries.found(declared.prometheus, situation.heard, progress.prometheus, interval, now)
+        progress = replace(progress, prometheus=said)
     hold, left = step.hold, timedelta()
     if hold is not None:
-        left = hold - max(now - moment(progress.step_at), timedelta())
-    deadline = parse_duration(declared.deadline) - max(now - moment(progress.started_at), timedelta())
+        left = hold - (now - moment(progress.step_at))
+    deadline = parse_duration(declared.deadline) - (now - moment(progress.started_at))
     ruling = verdicts.ruled(
         strategy(situation.settings).policies,
         verdicts.Input(
@@ -307,6 +334,7 @@ def _going_on(situation: Situation, progress: Progress, now: datetime) -> Course
             requests=progress.requests,
             min_requests=declared.min_requests,
             findings=found,
+            queries=progress.prometheus if situation.heard else (),
         ),
     )
     if progress.state == INCONCLUSIVE and ruling.verdict is not Verdict.REJECT:
@@ -314,6 +342,16 @@ def _going_on(situation: Situation, progress: Progress, now: datetime) -> Course
         return _standing(situation, progress, Waiting("Inconclusive", message, stalled=True), weighed)
     look = min((t for t in (left, deadline, due) if t > timedelta()), default=None)
     return replace(_ruled(situation, progress, ruling, now), weighed=weighed, look_again=look)
+
+
+def _by_this_clock(progress: Progress, now: datetime) -> Progress:
+    """The progress, nothing of which began later than now: a clock that was set back makes all of it begin anew."""
+    return replace(
+        progress,
+        started_at=not_ahead(progress.started_at, now),
+        step_at=not_ahead(progress.step_at, now),
+        weighed_at=not_ahead(progress.weighed_at, now),
+    )
 
 
 def _ways_out(situation: Situation) -> str:
@@ -330,7 +368,7 @@ def _weighed(
 ) -> tuple[Progress, evidence.Gates, bool, timedelta]:
     """The progress with the open window weighed, where its time has come; whether it was, and when it will be."""
     window = situation.window
-    due = parse_duration(declared.interval) - max(now - moment(progress.weighed_at), timedelta())
+    due = parse_duration(declared.interval) - (now - moment(progress.weighed_at))
     if window is None or due > timedelta() or not window.filled(LEAST_IN_A_WINDOW):
         return progress, gates, False, due
     gates = evidence.after(gates, window)
@@ -406,6 +444,7 @@ def progress_of(candidate: Manifest | None) -> Progress | None:
         requests=said.requests or 0,
         failures=said.failures or 0,
         states=evidence.of_status(said.evidence),
+        prometheus=queries.of_status(said.prometheus),
         passed=said.passed,
     )
 
@@ -424,6 +463,7 @@ def status_of(settings: api.Rollout, progress: Progress, waiting: Waiting | None
         "requests": progress.requests,
         "failures": progress.failures,
         "evidence": [evidence.status_of(f, states[f.gate]) for f in evidence.findings(gates, declared)],
+        **({"prometheus": queries.status_of(progress.prometheus)} if progress.prometheus else {}),
         **({"message": waiting.message[:MAX_MESSAGE]} if waiting is not None else {}),
         "state": progress.state,
         "startedAt": progress.started_at,
@@ -431,5 +471,5 @@ def status_of(settings: api.Rollout, progress: Progress, waiting: Waiting | None
         "windows": progress.windows,
         "weighedAt": progress.weighed_at,
         "epoch": progress.epoch,
-        **({"passed": [s.model_dump(mode="json", by_alias=True) for s in progress.passed]} if progress.passed else {}),
+        **({"passed": [s.without_none() for s in progress.passed]} if progress.passed else {}),
     }

@@ -108,7 +108,7 @@ def observe(observed: Observed, kind: str, serves: str | None) -> Paths:
             if dig(pod, "metadata", "labels", serving.REVISION_LABEL) == serves
             and not pod["metadata"].get("deletionTimestamp")
             and pods.address(pod) is not None
-            and dig(pod, "metadata", "annotations", ROUTES_ANNOTATION) != _mark(told.text)
+            and dig(pod, "metadata", "annotations", ROUTES_ANNOTATION) != mark_of(told.text)
         )
     return Paths(found, told, untouched)
 
@@ -140,7 +140,7 @@ def _read(text: str) -> tuple[str, int, int]:
     return found.epoch, found.weight, found.shadow
 
 
-def _mark(text: str) -> str:
+def mark_of(text: str) -> str:
     """What the annotation says of a routes file."""
     return digest.hex_of(digest.of_json(text))[:16]
 
@@ -153,6 +153,7 @@ def next_writes(
     committed: Progress | None,
     goes_on: Progress | None,
     candidate: Running | None,
+    least: int,
     serves: str | None,
     drained: bool,
     now: datetime,
@@ -160,19 +161,17 @@ def next_writes(
     """What brings pods to do what the status says, and when to look again.
 
     `committed` is the progress in the status, `goes_on` the one that is decided now: pods get the smaller share of
-    both.  `drained`: no pod of another revision than `serves` is left.
+    both, and more than before only once `least` pods of the candidate are available.  `drained`: no pod of another
+    revision than `serves` is left.
     """
     # Without them kubelet brings the ConfigMap a minute later: nothing waits for that.
     touches = tuple(Apply(_touched(subject, name, paths.told), uid, spared=True) for name, uid in paths.untouched)
-    running = (
-        committed is not None and goes_on is not None and candidate is not None and committed.epoch == goes_on.epoch
-    )
-    if not running or committed is None or goes_on is None or candidate is None:
+    if committed is None or goes_on is None or candidate is None or committed.epoch != goes_on.epoch:
         writes, again = _without(subject, kind, paths, serves, drained, now)
     else:
         weight, shadow = map(min, rollout.shares(settings, committed), rollout.shares(settings, goes_on))
         wanted = _wanted(subject, settings, committed, paths.service, weight, shadow)
-        writes, again = _with(subject, kind, paths, wanted, candidate, now)
+        writes, again = _with(subject, kind, paths, wanted, candidate, least, now)
     return writes or touches, again  # what is edited now is brought afterwards
 
 
@@ -195,24 +194,24 @@ def _wanted(
 
 
 def _with(
-    subject: Subject, kind: str, paths: Paths, wanted: Routes, candidate: Running, now: datetime
+    subject: Subject, kind: str, paths: Paths, wanted: Routes, candidate: Running, least: int, now: datetime
 ) -> tuple[tuple[Write, ...], timedelta | None]:
     """During a rollout: first the way to the candidate, then the pods are told of it."""
     service, told = paths.service, paths.told
     changed = {_CHANGED: timestamp(now)}
     if service is None:
         return (Create(serving.candidate_service(subject, kind, candidate.id, changed)),), None
-    if service.revision != candidate.id or not service.current:
+    if service.revision != candidate.id or not service.current or _lies_ahead(service.changed_at, now):
         if told is not None and told.on and rollout.revision_in(told.epoch) != candidate.id:
             return (_off(subject, kind, told, now),), None
         manifest = serving.candidate_service(subject, kind, candidate.id, changed)
         return (Apply(manifest, service.uid, (_points_only_at(subject, candidate.id),)),), None
     text = routes.encode(wanted).decode()
-    if told is not None and told.text == text:
+    if told is not None and told.text == text and not _lies_ahead(told.changed_at, now):
         return (), None
     manifest = serving.routes(subject, kind, text, changed)
-    guards = _guards(subject, wanted, candidate, told)
-    if guards and candidate.available == 0:
+    guards = _guards(subject, wanted, candidate, least, told)
+    if guards and candidate.available < least:
         return (), None  # it gets no more than it has; that it fails with that is counted
     left = _unsettled(service.changed_at, now)
     if guards and left > timedelta():
@@ -220,12 +219,17 @@ def _with(
     return ((Create(manifest, guards),) if told is None else (Apply(manifest, told.uid, guards),)), None
 
 
+def _lies_ahead(changed_at: str, now: datetime) -> bool:
+    """Whether a clock was set back since: it is written anew then, and waited for from now on."""
+    return bool(changed_at) and moment(changed_at) > now
+
+
 def _unsettled(changed_at: str, now: datetime) -> timedelta:
     """How long it takes until a change is known everywhere; nothing, where that is over."""
     return rollout.SETTLE - max(now - moment(changed_at), timedelta()) if changed_at else timedelta()
 
 
-def _guards(subject: Subject, wanted: Routes, candidate: Running, told: Told | None) -> Guards:
+def _guards(subject: Subject, wanted: Routes, candidate: Running, least: int, told: Told | None) -> Guards:
     """What must be so before the candidate gets more than before, whatever the cache says."""
     same = told is not None and told.epoch == wanted.epoch
     if same and told is not None and wanted.weight <= told.weight and wanted.shadow <= told.shadow:
@@ -239,7 +243,7 @@ def _guards(subject: Subject, wanted: Routes, candidate: Running, told: Told | N
         return (
             deployment is not None
             and deployment["metadata"]["uid"] == uid
-            and (dig(deployment, "status", "availableReplicas") or 0) > 0
+            and (dig(deployment, "status", "availableReplicas") or 0) >= least
         )
 
     def reached(service: Manifest | None) -> bool:
@@ -254,7 +258,7 @@ def _guards(subject: Subject, wanted: Routes, candidate: Running, told: Told | N
         )
 
     return (
-        Guard("Deployment", name, ready, f"Deployment {name} has available pods"),
+        Guard("Deployment", name, ready, f"Deployment {name} has {least} available pods"),
         Guard("Service", way, reached, f"Service {way} reaches {id_}"),
         Guard(
             "ModelDeployment", subject.name, said,
@@ -281,6 +285,8 @@ def _without(
     if told.on:
         if rollout.revision_in(told.epoch) == serves and not drained:
             return (), None
+        return (_off(subject, kind, told, now),), None
+    if _lies_ahead(told.changed_at, now) and not told.leaving:
         return (_off(subject, kind, told, now),), None
     left = _unsettled(told.changed_at, now)
     if left > timedelta() or told.leaving:
@@ -345,7 +351,7 @@ def _of_routes(subject: Subject, holds: Callable[[Manifest | None], bool], meani
 
 
 def _touched(subject: Subject, pod: str, told: Told | None) -> Manifest:
-    mark = _mark(told.text) if told is not None else ""
+    mark = mark_of(told.text) if told is not None else ""
     return {
         "apiVersion": "v1",
         "kind": "Pod",

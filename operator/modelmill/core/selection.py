@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from modelmill.api.modeldeployment import ModelDeploymentSpec
 from modelmill.core import conditions, pods, workspace
+from modelmill.core.capture import Chosen
 from modelmill.core.conditions import Waiting
 from modelmill.core.plan import Observed
 from modelmill.core.resources import ARTIFACT_FIELD, MODEL_FIELD, Key, Manifest, dig
@@ -41,6 +42,7 @@ def target(observed: Observed, spec: ModelDeploymentSpec, served: int | None) ->
         resources=resources,
         container=spec.server.container,
         workers=spec.server.workers,
+        capture=Chosen.of(spec.capture),
         model=spec.model.name,
     )
 

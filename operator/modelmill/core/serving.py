@@ -6,7 +6,8 @@ from typing import Any
 
 from modelmill.api.modeldeployment import Container
 from modelmill.api.schema import GROUP
-from modelmill.core import pods
+from modelmill.core import capture, pods
+from modelmill.core.capture import Chosen
 from modelmill.core.plan import Subject
 from modelmill.core.pods import Resources, StoreAccess
 from modelmill.core.resources import Manifest
@@ -25,6 +26,7 @@ FRONT_RESOURCES: Resources = (
 )
 _PORTS = {"http": environment.HTTP_PORT, "grpc": environment.GRPC_PORT, "metrics": environment.METRICS_PORT}
 _PORTS_OF_A_FRONT = {"http": environment.HTTP_PORT, "metrics": environment.METRICS_PORT}
+SERVICE_PORT = 80  # of the one that callers know, for HTTP
 CANDIDATE_PORT = 80  # of the Service that leads to a rollout's candidate
 DRAIN_SECONDS = 10  # a stopping pod still answers while every node's proxy learns that it goes
 GRACE_SECONDS = DRAIN_SECONDS + 35
@@ -41,6 +43,7 @@ class Revision:
     resources: Resources  # as declared: defaults may change with the operator
     container: Container | None  # the user's own server
     workers: int = 1
+    capture: Chosen | None = None
     model: str | None = None  # that it is a version of; which files are served does not depend on it
 
     def id(self, subject: Subject) -> str:
@@ -57,6 +60,8 @@ class Revision:
         }
         if self.workers != 1:  # what had one before there was a choice is the same revision
             chosen["workers"] = self.workers
+        if self.capture is not None:
+            chosen["capture"] = [self.capture.sample, self.capture.columns]
         if self.container is not None:
             # What a later version of the kind may add, with a default, must not change what is declared today.
             chosen["container"] = self.container.model_dump(exclude_defaults=True)
@@ -114,10 +119,19 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
     limits = pods.with_defaults(revision.resources, _resources(revision.workers))
     fetch = fetching(subject, revision.uri, revision.digest, revision.store, limits)
     model = {"model": (environment.MODEL_FOLDER, True)}
+    grace = GRACE_SECONDS
     if revision.container is None:
         first, volumes = [fetch], ["model"]
-        several = [f"--workers={revision.workers}"] if revision.workers > 1 else []
-        server = _server(subject, revision, ["serve", environment.MODEL_FOLDER, *several], model, limits, _PORTS)
+        command = ["serve", environment.MODEL_FOLDER]
+        command += [f"--workers={revision.workers}"] if revision.workers > 1 else []
+        if revision.capture is not None:
+            first, volumes = [fetch, capture.sidecar(subject, revision.store)], ["model", capture.VOLUME]
+            command, model, grace = (
+                command + revision.capture.arguments,
+                model | capture.MOUNT,
+                grace + capture.GRACE_SECONDS,
+            )
+        server = _server(subject, revision, command, model, limits, _PORTS)
     else:
         # Beside the server in front of it, and not among it: so kubelet stops it only when that one has drained.
         own = {**_own(subject, revision, revision.container, limits), "restartPolicy": "Always"}
@@ -135,7 +149,7 @@ def _pod_spec(subject: Subject, revision: Revision) -> dict[str, Any]:
             {"name": "routes", "configMap": routes},
         ],
         initContainers=first,
-        terminationGracePeriodSeconds=GRACE_SECONDS,
+        terminationGracePeriodSeconds=grace,
         **revision.store.pod,
     )
 
@@ -164,11 +178,9 @@ def fetching(
         name,
         subject.settings.server_image,
         ["fetch", uri, expected, folder],
-        # Only this container has the store's credentials: what parses requests has none.
-        variables=[
-            pods.variable(environment.STORE_LOCATION, digest.canonical_json(store.location).decode()),
-            *pods.secret_variables(store.secret, store.location),
-        ],
+        # Only this container, and the one that writes what is captured, have the store's credentials: what parses
+        # requests has none.
+        variables=pods.store_variables(store),
         mounts={
             "tmp": (environment.WORK_FOLDER, False),
             **store.mounts(read_only=True),
@@ -261,7 +273,7 @@ def service(subject: Subject, kind: str, revision: str) -> Manifest:
         "spec": {
             "selector": {NAME_LABEL: subject.name, REVISION_LABEL: revision},
             "ports": [
-                {"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"},
+                {"name": "http", "port": SERVICE_PORT, "protocol": "TCP", "targetPort": "http"},
                 {
                     "name": "grpc",
                     "port": environment.GRPC_PORT,

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from modelmill.api.dataset import DatasetSpec, Derive, Refresh, Source
+from modelmill.api.dataset import Captured, DatasetSpec, Derive, Refresh, Source
+from modelmill.api.schema import parse_duration
 from modelmill.api.workspace import WorkspaceSpec
 from modelmill.core import conditions, pods, retention, schedule, workspace
 from modelmill.core.conditions import Waiting
@@ -19,8 +20,12 @@ from modelmill.core.resources import DERIVED_FIELD, YES, Manifest, dig, inputs_o
 from modelmill_contracts import digest, environment, task
 
 CYCLE = "DerivationCycle"
+NO_DEPLOYMENT, NOT_CAPTURED = "ModelDeploymentNotFound", "NotCaptured"
 # Why the source may not, or cannot, be read any more, whatever was read before.
-REFUSED = (CYCLE, "SourceNotAllowed", "ImageNotAllowed", "IdentityExposed", "InputNotFound")
+REFUSED = (
+    *(CYCLE, "SourceNotAllowed", "ImageNotAllowed", "IdentityExposed", "InputNotFound"),
+    *(NO_DEPLOYMENT, NOT_CAPTURED),
+)
 _URI_SCHEMES = ("s3", "gs", "az", "https")
 _DATABASE = "postgresql"
 _VOLUME = "pvc"
@@ -66,9 +71,13 @@ class Asked:
         asked = [task.encode(work), self.store.secret, self.secret, self.config_map, *self.store.more]
         return digest.of_json([*asked, more] if more else asked)
 
-    def of_now(self, previous: str | None) -> task.SnapshotTask:
-        """The work with the inputs' newest versions, and the profile that drift is measured against."""
+    def of_now(self, previous: str | None, until: str = "") -> task.SnapshotTask:
+        """The work with the inputs' newest versions, the profile that drift is measured against, and the end of what
+        was captured.
+        """
         work = msgspec.structs.replace(self.work, previous=previous)
+        if work.captured is not None:
+            return msgspec.structs.replace(work, captured=msgspec.structs.replace(work.captured, until=until))
         if work.derive is None:
             return work
         return msgspec.structs.replace(work, derive=task.Derivation(self.snapshot_inputs, work.derive.sql))
@@ -91,6 +100,12 @@ def claim_of(dataset: Manifest) -> str | None:
     return rest.partition("/")[0] if scheme == _VOLUME else None
 
 
+def deployment_of(dataset: Manifest) -> str | None:
+    """The ModelDeployment whose captured rows a Dataset is declared to be."""
+    name: str | None = dig(dataset, "spec", "source", "deployment", "name")
+    return name
+
+
 def asked(observed: Observed, spec: DatasetSpec) -> Asked | Waiting:
     """The snapshot that the declaration and the Workspace ask for, or why there can be none."""
     store = workspace.working_store(observed)
@@ -107,6 +122,8 @@ def _asked(observed: Observed, spec: DatasetSpec, settings: WorkspaceSpec, store
     work = _work(spec, store, tuple(scheme for scheme in allowed if scheme in _URI_SCHEMES))
     if source.derive is not None:
         return _derived(observed, source.derive, settings, Asked(work, store, resources))
+    if source.deployment is not None:
+        return _captured(observed, source.deployment, Asked(work, store, resources))
     if source.sql is not None:
         if _DATABASE not in allowed:
             return _not_allowed(f"spec.source.sql reads from {_DATABASE}", allowed)
@@ -178,6 +195,30 @@ def _source_store(source: Source, store: task.StoreLocation) -> task.StoreLocati
     endpoint = source.endpoint or store.endpoint
     region = source.region or (store.region if endpoint == store.endpoint else None)
     return task.StoreLocation(f"{scheme}://{rest.partition('/')[0]}", endpoint, region, account)
+
+
+# What was captured.
+
+
+def _captured(observed: Observed, wanted: Captured, plain: Asked) -> Asked | Waiting:
+    """It is in the Workspace's own store, so there is nothing to allow."""
+    deployment = observed.get("ModelDeployment", wanted.name)
+    if deployment is None:
+        said = f"there is no ModelDeployment {wanted.name} in this namespace yet; create it"
+        return Waiting(NO_DEPLOYMENT, said)
+    if dig(deployment, "spec", "capture") is None:
+        said = (
+            f'ModelDeployment {wanted.name} captures nothing; give it a spec.capture, such as {{sample: "0.1"}}: rows'
+            " are kept from then on"
+        )
+        return Waiting(NOT_CAPTURED, said, stalled=True, failed=True)
+    rows = task.CapturedRows(
+        of=deployment["metadata"]["uid"],
+        since=int(parse_duration(wanted.since).total_seconds()),
+        labelled=wanted.labels == "Required",
+        target=wanted.target,
+    )
+    return Asked(msgspec.structs.replace(plain.work, captured=rows), plain.store, plain.resources)
 
 
 # Derivation.

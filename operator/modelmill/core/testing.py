@@ -5,6 +5,8 @@ it; and a second one with what serves now, where that is compared with.  The ans
 tests, what was compared with, and the server's image.
 
 the Model's tests change          -> each version is tested again; the former answer counts until then
+                                     (what its use case requires is among them)
+nobody knows what is required     -> nothing is tested until somebody does; the former answer counts until then
 what serves, or the image changes -> so is the newest version, unless it is served; older ones keep their answers, or a
                                      new release of the operator would test every version that there is
 """
@@ -13,11 +15,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from modelmill.api.model import ModelSpec, Tests
+from msgspec import structs
+
+from modelmill.api.model import Governance, LatencyTest, ModelSpec, RequiredLatency, Tests
 from modelmill.api.modelversion import ModelVersionSpec
 from modelmill.api.schema import ResourceRequirements, parse_duration
-from modelmill.core import jobs, pods, retry, serving, workspace
-from modelmill.core.conditions import Condition, Waiting, true
+from modelmill.core import governance, jobs, pods, requirement, retry, serving, workspace
+from modelmill.core.conditions import Condition, Waiting, timestamp, true
 from modelmill.core.plan import Create, Delete, Observed, Subject, Unedited
 from modelmill.core.pods import Resources, StoreAccess
 from modelmill.core.resources import SERVES_FIELD, Key, Manifest, dig
@@ -26,6 +30,7 @@ from modelmill_contracts import digest, environment, report, task
 FAILED = "TestFailed"
 TIMEOUT = timedelta(minutes=30)
 _OTHER_IMAGE, _OTHER_BASELINE = "the server's image has changed since", "what serves has changed since"
+_OF_MODEL = "model/"
 _URL = f"http://127.0.0.1:{environment.HTTP_PORT}"
 _BASELINE_PORT, _BASELINE_METRICS_PORT = 8180, 9190
 _BASELINE_URL = f"http://127.0.0.1:{_BASELINE_PORT}"
@@ -51,22 +56,32 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Result:
+    """What came of one test."""
+
+    outcome: report.Outcome
+    source: str = ""  # who asked, besides the Model
+
+
+@dataclass(frozen=True)
 class Answer:
     """What came of tests."""
 
     of: str  # digest of the tests
-    outcomes: tuple[report.Outcome, ...]
+    results: tuple[Result, ...]
     image: str | None = None  # of the server; None: nobody wrote it down
+    at: str | None = None  # when it was given
 
     @property
-    def failure(self) -> report.Outcome | None:
-        return next((outcome for outcome in self.outcomes if not outcome.passed), None)
+    def failure(self) -> Result | None:
+        return next((result for result in self.results if not result.outcome.passed), None)
 
 
 @dataclass(frozen=True)
 class Facts:
     model: str
     wanted: task.Tests | None  # None: the Model asks for none
+    refused: Waiting | None  # why nobody knows what is wanted
     of: str  # their digest
     declared: tuple[Unedited, ...]  # the Model, whose tests they are
     limits: Resources  # of the server that is tested
@@ -117,9 +132,13 @@ def dependencies(namespace: str, uid: str, version: str, model: str) -> tuple[Ke
 def observe(observed: Observed, spec: ModelVersionSpec, store: StoreAccess | Waiting) -> Facts:
     name, model = observed.subject.name, observed.get("Model", spec.model_ref.name)
     declared = ModelSpec.model_validate(model["spec"]).tests if model is not None else None
-    wanted = _task_of(declared) if declared is not None else None
+    asks = governance.for_tests(model)
+    refused = asks if isinstance(asks, Waiting) else None
+    wanted = _wanted(declared, None if isinstance(asks, Waiting) else asks) if refused is None else None
     of = digest.of_json(wanted) if wanted is not None else ""
-    limits = pods.resources(declared.resources, serving.RESOURCES) if declared is not None else ()
+    limits: Resources = ()
+    if declared is not None or wanted is not None:
+        limits = pods.resources(declared.resources if declared else ResourceRequirements(), serving.RESOURCES)
     known, image = _known(observed.status), observed.subject.settings.server_image
     said, testing = _baseline(observed.status.get("baseline")), observed.status.get("testing")
     serves = _serves(observed, spec, wanted)
@@ -136,6 +155,7 @@ def observe(observed: Observed, spec: ModelVersionSpec, store: StoreAccess | Wai
     return Facts(
         model=spec.model_ref.name,
         wanted=wanted,
+        refused=refused,
         of=of,
         declared=(Unedited.of("Model", model),) if model is not None else (),
         limits=limits,
@@ -151,6 +171,24 @@ def observe(observed: Observed, spec: ModelVersionSpec, store: StoreAccess | Wai
     )
 
 
+def _wanted(declared: Tests | None, asks: Governance | None) -> task.Tests | None:
+    """What the Model and its use case ask; what both ask is asked once, for the use case."""
+    own = _task_of(declared) if declared is not None else task.Tests()
+    if asks is None:
+        return own if declared is not None else None
+    required = tuple(requirement.test_of(metric, asks.name) for metric in asks.metrics)
+    twice = {(test.name, test.min, test.max, test.every_slice) for test in required}
+    metrics = tuple(t for t in own.metrics if (t.name, t.min, t.max, t.every_slice) not in twice)
+    source = requirement.source(asks.name)
+    latencies = tuple(_latency(latency, source) for latency in asks.latency)
+    wanted = structs.replace(own, metrics=(*metrics, *required), required_latencies=latencies)
+    return wanted if wanted != task.Tests() else None
+
+
+def _latency(bound: LatencyTest | RequiredLatency, source: str = "") -> task.LatencyTest:
+    return task.LatencyTest(bound.quantile, parse_duration(bound.max) // timedelta(milliseconds=1), source)
+
+
 def _task_of(tests: Tests) -> task.Tests:
     return task.Tests(
         metrics=tuple(task.MetricTest(m.name, m.min, m.max, m.every_slice) for m in tests.metrics),
@@ -163,9 +201,7 @@ def _task_of(tests: Tests) -> task.Tests:
             task.BehaviourTest(b.name, tuple(task.Perturbation(p.column, p.by) for p in b.perturb), b.expect)
             for b in tests.behaviour
         ),
-        latency=None
-        if tests.latency is None
-        else task.LatencyTest(tests.latency.quantile, parse_duration(tests.latency.max) // timedelta(milliseconds=1)),
+        latency=None if tests.latency is None else _latency(tests.latency),
     )
 
 
@@ -233,24 +269,50 @@ def _known(status: Any) -> Answer | None:
     of = status.get("tested")
     if of is None:
         return None
-    outcomes = tuple(
-        report.Outcome(t["name"], t["passed"], t["threshold"], t.get("observed"), t.get("slice"), t.get("message"))
+    results = tuple(
+        Result(
+            report.Outcome(t["name"], t["passed"], t["threshold"], t.get("observed"), t.get("slice"), t.get("message")),
+            "" if t["source"].startswith(_OF_MODEL) else t["source"],
+        )
         for t in status.get("tests", ())
     )
-    return Answer(of, outcomes, status.get("testedImage"))
+    return Answer(of, results, status.get("testedImage"), status.get("testedAt"))
+
+
+def _results(wanted: task.Tests, outcomes: tuple[report.Outcome, ...]) -> tuple[Result, ...]:
+    """The outcomes with who asked; one for each test, in their order, unless the model answered none of them."""
+    tests = wanted.in_order
+    if len(outcomes) != len(tests):
+        return tuple(Result(outcome) for outcome in outcomes)
+    return tuple(
+        Result(
+            structs.replace(outcome, name=outcome.name or test.title, threshold=outcome.threshold or test.threshold),
+            getattr(test, "source", ""),
+        )
+        for test, outcome in zip(tests, outcomes, strict=True)
+    )
 
 
 def decide(facts: Facts, store: StoreAccess | Waiting, now: datetime, *, verified: bool) -> Verdict:
+    if facts.refused is not None:
+        return _as_it_was(facts, facts.refused)
     if facts.wanted is None:
         return Verdict(true("Tested", "NotRequired", "the Model asks for no tests (spec.tests)"))
     if facts.known is not None and not facts.changed:
         return _answered(facts.known, facts)
     if isinstance(facts.baseline, Waiting):
         return _not_yet(facts, facts.baseline)
+    return _run(facts, store, now, verified=verified)
+
+
+def _run(facts: Facts, store: StoreAccess | Waiting, now: datetime, *, verified: bool) -> Verdict:
+    """What came of the Job, or what is to be done with it."""
     run = facts.run
     if run.state == "Succeeded" and run.report is not None:
         if isinstance(run.report.result, report.ModelTestResult):
-            return _answered(Answer(facts.of, run.report.result.outcomes, facts.image), facts)
+            at = timestamp(run.ended or now)
+            results = _results(facts.wanted or task.Tests(), run.report.result.outcomes)
+            return _answered(Answer(facts.of, results, facts.image, at), facts)
         return _not_yet(facts, Waiting("ReportInvalid", "the Job's report is not that of tests", stalled=True))
     if not verified:
         return _not_yet(facts, Waiting("WaitingForVerification", "it is tested once it is verified"))
@@ -280,17 +342,29 @@ def _begun_with(facts: Facts) -> Baseline | None:
 def _judged(answer: Answer, baseline: Baseline | None) -> Condition | Waiting:
     failure = answer.failure
     if failure is None:
-        said = f"{len(answer.outcomes)} tests are passed, see status.tests"
+        said = f"{len(answer.results)} tests are passed, see status.tests"
         if baseline is not None and baseline.artifact is None:
             said += f"; ModelDeployment {baseline.deployment} served nothing that it could be compared with"
         return true("Tested", "Passed", said)
     return Waiting(FAILED, _words(failure), stalled=True, failed=True)
 
 
-def _words(failure: report.Outcome) -> str:
-    where = f" in the slice {failure.slice}" if failure.slice is not None else ""
-    found = f"is {failure.observed}{where}, and must be {failure.threshold}" if failure.observed is not None else ""
-    return f"{failure.name} " + "; ".join(text for text in (found, failure.message) if text)
+def _as_it_was(facts: Facts, refused: Waiting) -> Verdict:
+    """Nobody knows what is to be tested: what was said before stays said."""
+    former, tested = facts.known, refused
+    if former is None:
+        return Verdict(tested)
+    if former.failure is not None:
+        return Verdict(_judged(former, _begun_with(facts)), former, _begun_with(facts))
+    return Verdict(true("Tested", "Passed", f"former tests are passed; {refused.message}"), former, _begun_with(facts))
+
+
+def _words(failure: Result) -> str:
+    outcome = failure.outcome
+    where = f" in the slice {outcome.slice}" if outcome.slice is not None else ""
+    found = f"is {outcome.observed}{where}, and must be {outcome.threshold}" if outcome.observed is not None else ""
+    asked_by = f" ({failure.source} requires it)" if failure.source else ""
+    return f"{outcome.name} " + "; ".join(text for text in (found, outcome.message) if text) + asked_by
 
 
 def _not_yet(facts: Facts, waiting: Waiting) -> Verdict:
@@ -306,19 +380,22 @@ def _not_yet(facts: Facts, waiting: Waiting) -> Verdict:
 def status(facts: Facts, verdict: Verdict) -> dict[str, Any]:
     """What the ModelVersion's status says of the tests."""
     answer, baseline = verdict.answer, verdict.baseline
-    source = f"model/{facts.model}"
+    source = f"{_OF_MODEL}{facts.model}"
     return {
-        "tests": [_result(outcome, source) for outcome in answer.outcomes] if answer is not None else None,
+        "tests": [_result(result, source) for result in answer.results] if answer is not None else None,
         "tested": answer.of if answer is not None else None,
         "testedImage": answer.image if answer is not None else None,
+        "testedAt": answer.at if answer is not None else None,
         "testing": facts.of if verdict.testing else None,
         "baseline": None if baseline is None else _as_status(baseline),
     }
 
 
-def _result(outcome: report.Outcome, source: str) -> dict[str, Any]:
+def _result(result: Result, model: str) -> dict[str, Any]:
+    outcome = result.outcome
     more = {"observed": outcome.observed, "slice": outcome.slice, "message": outcome.message}
-    said = {"name": outcome.name, "passed": outcome.passed, "threshold": outcome.threshold, "source": source}
+    said = {"name": outcome.name, "passed": outcome.passed, "threshold": outcome.threshold}
+    said["source"] = result.source or model
     return {**said, **{key: value for key, value in more.items() if value is not None}}
 
 

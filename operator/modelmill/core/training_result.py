@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelmill.api.schema import API_VERSION
-from modelmill.core import conditions, jobs, lineage, reproduction
+from modelmill.core import conditions, jobs, lineage, reproduction, tracked
 from modelmill.core.plan import Subject
 from modelmill.core.resources import Manifest, dig
 from modelmill.core.training_data import Snapshot
 from modelmill_contracts import report
 
 PUBLISHED = ("ArtifactPublished", "the artifact is in the store")
+STOPPED = tracked.STOPPED
 KNOWN = ("RecipeKnown", "the artifact was made by this very recipe before; nothing was trained")
 
 
@@ -27,11 +28,52 @@ class Result:
     cpu_seconds: int
     accelerator_seconds: int
     known: bool  # it was there before, and nothing was trained; the condition Trained remembers it
+    folds: tuple[str, ...] = ()  # of the metric that stopping is about
+    model_bytes: int | None = None
 
     @property
     def trained(self) -> tuple[str, str]:
         """What the condition Trained says of it: reason and message."""
         return KNOWN if self.known else PUBLISHED
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A training that was hopeless: what its folds gave until then."""
+
+    message: str
+    metrics: tuple[report.Metric, ...]
+    folds: tuple[str, ...]
+    cpu_seconds: int
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """As the status has it."""
+        return {
+            "metrics": _metrics(self.metrics),
+            "folds": list(self.folds),
+            "usage": {"cpuSeconds": self.cpu_seconds},
+        }
+
+
+def stopped(run: jobs.Run) -> Stopped | None:
+    """What the Job's pod said, if it is that."""
+    said = run.report
+    if run.state != "Succeeded" or said is None or not isinstance(said.result, report.StoppedResult):
+        return None
+    return Stopped(said.message, said.result.metrics, said.result.folds, said.result.cpu_seconds)
+
+
+def stopped_before(manifest: Manifest) -> Stopped | None:
+    """What the status of a TrainingJob holds, if it is that."""
+    succeeded = conditions.find(manifest, "Succeeded")
+    if succeeded is None or succeeded["status"] != "True" or succeeded["reason"] != STOPPED:
+        return None
+    status = manifest["status"]
+    metrics = tuple(report.Metric(m["name"], m["value"], m.get("stddev")) for m in status.get("metrics", ()))
+    return Stopped(
+        succeeded["message"], metrics, tuple(status.get("folds", ())), dig(status, "usage", "cpuSeconds") or 0
+    )
 
 
 def said(manifest: Manifest) -> Result | None:
@@ -53,6 +95,8 @@ def said(manifest: Manifest) -> Result | None:
         dig(status, "usage", "cpuSeconds") or 0,
         dig(status, "usage", "acceleratorSeconds") or 0,
         known=trained is not None and trained["reason"] == KNOWN[0],
+        folds=tuple(status.get("folds", ())),
+        model_bytes=status["artifact"].get("modelBytes"),
     )
 
 
@@ -66,8 +110,9 @@ def reported(run: jobs.Run, accelerators: int) -> Result | None:
     files = tuple({file.name: file.digest for file in result.files}.items())
     taken = accelerators * run.seconds
     return Result(
-        result.recipe, result.uri, result.artifact, files, metrics, slices, result.cpu_seconds, taken, result.known
-    )
+        result.recipe, result.uri, result.artifact, files, metrics, slices, result.cpu_seconds, taken, result.known,
+        result.folds, result.model_bytes or None,
+    )  # fmt: skip
 
 
 def status_of(result: Result) -> dict[str, Any]:
@@ -75,17 +120,21 @@ def status_of(result: Result) -> dict[str, Any]:
     return {
         "recipe": result.recipe,
         "artifact": _artifact(result),
-        "metrics": [
-            {"name": m.name, "value": m.value, **({"stddev": m.stddev} if m.stddev else {})} for m in result.metrics
-        ],
+        "metrics": _metrics(result.metrics),
+        "folds": list(result.folds) or None,
         "slices": [_worst(found) for found in result.slices] or None,
         "usage": _usage(result),
     }
 
 
+def _metrics(found: tuple[report.Metric, ...]) -> list[dict[str, Any]]:
+    return [{"name": m.name, "value": m.value, **({"stddev": m.stddev} if m.stddev else {})} for m in found]
+
+
 def _artifact(result: Result) -> dict[str, Any]:
     files = [{"name": name, "digest": digest} for name, digest in result.files]
-    return {"uri": result.uri, "digest": result.digest, **({"files": files} if files else {})}
+    size = {"modelBytes": result.model_bytes} if result.model_bytes is not None else {}
+    return {"uri": result.uri, "digest": result.digest, **({"files": files} if files else {}), **size}
 
 
 def _usage(result: Result) -> dict[str, Any]:

@@ -57,6 +57,11 @@ def _by_an_estimator(observed: Observed, spec: TrainingJobSpec) -> task.Training
         image=observed.settings.trainer_image,
     )
     evaluation = task.Evaluation(spec.evaluation.cross_validation or 0, spec.evaluation.slices)
+    if spec.evaluation.stopping is not None:
+        declared_bounds = spec.evaluation.stopping
+        bounds = tuple((bound.folds, bound.value) for bound in declared_bounds.bounds)
+        stopping = task.Stopping(declared_bounds.metric, declared_bounds.direction == "Maximize", bounds)
+        work = replace(work, stopping=stopping)
     # What is the default is not written, so that a task without new wishes reads as it always did.
     return work if evaluation == work.evaluation else replace(work, evaluation=evaluation)
 

@@ -2,7 +2,7 @@
 
     store works -> data is valid (its version is pinned now) -> Job runs -> artifact
         -> reproduce: a second Job runs, and the bytes of both are compared (see `reproduction`)
-        -> no modelRef: Succeeded
+        -> no modelRef: Succeeded; so is one that was hopeless (evaluation.stopping), without an artifact
         -> modelRef: a version has this recipe and these bytes (see `known`) -> Succeeded
         -> modelRef: the Model exists -> it reserves a number for us -> ModelVersion is created -> Succeeded
 
@@ -18,9 +18,11 @@ from modelmill.api.trainingjob import TrainingJobSpec
 from modelmill.core import (
     admission,
     conditions,
+    governance,
     jobs,
     known,
     lineage,
+    mirror,
     pods,
     progress,
     reproduction,
@@ -38,7 +40,7 @@ from modelmill.core.pods import Resources, StoreAccess, Trouble
 from modelmill.core.reproduction import Verdict
 from modelmill.core.resources import MODEL_FIELD, Key, Manifest, dig, model_dependencies
 from modelmill.core.training_data import FILE_ANNOTATION, VERSION_ANNOTATION, Snapshot
-from modelmill.core.training_result import Result
+from modelmill.core.training_result import Result, Stopped
 from modelmill_contracts import environment, task
 
 KIND = "TrainingJob"
@@ -91,11 +93,13 @@ class Facts:
     work: str  # the task as JSON without the snapshot: hashable
     limits: Resources
     queue: str | None
+    priority: jobs.Priority
     timeout_text: str
     retries: int
     between: workers.Between | None  # what several workers need besides their Job; None: there is one
     first: Round
     result: Result | None
+    stopped: Stopped | None
     reproduces: bool
     second: Round
     verdict: Verdict | None
@@ -107,6 +111,7 @@ class Facts:
     commit: str | None  # that asked for it when it began, if somebody said so
     so_far: progress.Progress | None  # how far it is, where it runs; nothing is decided by it
     ended: Ended | None
+    mirrored: mirror.Answer | None  # what MLflow says of it, see `mirror`; nothing is decided by it
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,9 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
         keys += workers.dependencies(namespace, metadata["uid"])
     if "reproduce" in spec:
         keys += jobs.dependencies(namespace, metadata["uid"], reproduction.job_name(metadata["name"]))
+    like = _annotations(manifest).get(known.LIKE_ANNOTATION)
+    if like is not None:
+        keys.append(Key(KIND, namespace, "metadata.name", like))
     model = dig(spec, "modelRef", "name")
     return tuple(dict.fromkeys((*keys, *model_dependencies(namespace, model))))
 
@@ -178,32 +186,45 @@ def observe(observed: Observed) -> Facts:
         work=task.encode(training_task.declared(observed, spec)),
         limits=limits,
         queue=spec.queue_name,
+        priority=_priority(observed, found, spec.queue_name),
         timeout_text=spec.limits.timeout,
         retries=spec.limits.retries,
         between=workers.observe(observed, KIND, spec.workers, _ports(spec)) if spec.workers > 1 else None,
         first=Round(job, run),
         result=result,
+        stopped=training_result.stopped_before(observed.object) or training_result.stopped(run),
         reproduces=spec.reproduce is not None,
         second=Round(second_job, second, again=True),
         verdict=reproduction.said(observed.object) or (_compared(second, result) if result else None),
         queued=_queued(observed),
         reserved=_reserved(found, observed.uid, {v["spec"]["version"] for v in versions}),
         version_name=mine[0]["metadata"]["name"] if mine else observed.status.get("modelVersion"),
-        known=_known(spec, versions, snapshot, store) if run.state == "Absent" else (),
+        known=_known(spec, versions, snapshot, store, _like(observed)) if run.state == "Absent" else (),
         same=known.version_of(versions, (result.recipe, result.digest)) if result is not None else None,
         commit=lineage.commit_of(dict(run.annotations)) or lineage.commit_of(_annotations(observed.object)),
         so_far=progress.observe(observed, run if result is None else second),
         ended=_end_said(observed.object),
+        mirrored=mirror.taken_over(observed.object, observed.get(workspace.KIND, workspace.NAME)),
     )
 
 
+def _like(observed: Observed) -> Manifest | None:
+    """The trial of an Experiment that the run is said to be like."""
+    name = _annotations(observed.object).get(known.LIKE_ANNOTATION)
+    return observed.get(KIND, name) if name is not None else None
+
+
 def _known(
-    spec: TrainingJobSpec, versions: tuple[Manifest, ...], snapshot: Snapshot | Waiting, store: StoreAccess | Waiting
+    spec: TrainingJobSpec,
+    versions: tuple[Manifest, ...],
+    snapshot: Snapshot | Waiting,
+    store: StoreAccess | Waiting,
+    like: Manifest | None,
 ) -> tuple[task.Known, ...]:
     """Who asks whether it reproduces wants it to be trained."""
     if spec.reproduce is not None or isinstance(snapshot, Waiting) or isinstance(store, Waiting):
         return ()
-    return known.told(versions, snapshot, store)
+    return known.told(versions, snapshot, store, like)
 
 
 def _ports(spec: TrainingJobSpec) -> tuple[int, ...]:
@@ -218,7 +239,7 @@ def _annotations(manifest: Manifest) -> dict[str, str]:
 def _queued(observed: Observed) -> Waiting | None:
     """Why it has to wait for its turn, if it has to."""
     settings = workspace.settings(observed)
-    if settings is None or settings.training is None:
+    if settings is None or settings.training is None or settings.training.max_parallel is None:
         return None
     if _admits(observed.get(workspace.KIND, workspace.NAME), observed.uid):
         return None
@@ -228,6 +249,20 @@ def _queued(observed: Observed) -> Waiting | None:
         f"Workspace {workspace.NAME} has {most} TrainingJobs run at the same time (spec.training.maxParallel); this one"
         " starts when it is its turn",
     )
+
+
+def _priority(observed: Observed, model: Manifest | None, queue: str | None) -> jobs.Priority:
+    """The classes that the Workspace names for the rank of the Model's use case."""
+    settings, asks = workspace.settings(observed), governance.asked_of(model)
+    training, rank = settings.training if settings is not None else None, asks.rank if asks is not None else None
+
+    def of_rank(classes: tuple[str, ...]) -> str | None:
+        return None if not classes else classes[-1] if rank is None else classes[min(rank, len(classes)) - 1]
+
+    if training is None:
+        return jobs.Priority()
+    queued = of_rank(training.queue_priority_classes) if queue is not None else None
+    return jobs.Priority(of_rank(training.priority_classes), queued)
 
 
 def _admits(live: Manifest | None, uid: str) -> bool:
@@ -266,6 +301,8 @@ def decide(facts: Facts, now: datetime) -> Decision:
         stage = "Succeeded" if facts.ended.succeeded else "Failed"
         waiting = None if facts.ended.succeeded else Waiting(facts.ended.reason, facts.ended.message, stalled=True)
         return Decision(stage, waiting, discard=_left_over(facts, facts.ended), version_name=facts.version_name)
+    if facts.stopped is not None:
+        return Decision("Succeeded")
     if facts.result is not None and (facts.verdict is not None or not facts.reproduces):
         return _number(facts)
     # The artifact exists: what is left is to be seen whether it is made a second time.
@@ -362,7 +399,10 @@ def render(facts: Facts, decision: Decision) -> Outcome:
         status |= {"datasetVersion": snapshot.version, "datasetFile": snapshot.file}
     if result is not None:
         status |= training_result.status_of(result)
+    elif facts.stopped is not None:
+        status |= facts.stopped.status
     status["reproduction"] = reproduction.status_of(verdict)
+    status["mlflow"] = facts.mirrored.status if facts.mirrored is not None else None
     if decision.stage in ("Training", reproduction.RUNNING):
         status["progress"] = progress.status_of(facts.so_far)
     return Outcome(
@@ -383,11 +423,14 @@ def _conditions(facts: Facts, decision: Decision) -> tuple[Condition, ...]:
     gates = _GATES if facts.result is None else {**_GATES, "Trained": facts.result.trained}
     if stage == "Succeeded":
         reason, message = _success(facts, decision)
+        if facts.stopped is not None:
+            gates = {type_: passed for type_, passed in gates.items() if type_ != "Trained"}
         succeeded = true("Succeeded", reason, message)
         return (
             succeeded,
             false("Failed", reason),
             *(true(type_, *passed) for type_, passed in gates.items()),
+            *((false("Trained", reason, message),) if facts.stopped is not None else ()),
             reproducible(Waiting(reason, "")),
             *conditions.progress(succeeded, None),
         )
@@ -445,6 +488,8 @@ def _success(facts: Facts, decision: Decision) -> tuple[str, str]:
     """Why it succeeded, for good."""
     if facts.ended is not None:
         return facts.ended.reason, facts.ended.message
+    if facts.stopped is not None:
+        return training_result.STOPPED, facts.stopped.message
     name = decision.version_name
     if not decision.exists or facts.result is None:
         return "TrainingSucceeded", f"ModelVersion {name}" if name else training_result.PUBLISHED[1]
@@ -557,6 +602,7 @@ def _job(facts: Facts, this: Round, store: StoreAccess, snapshot: Snapshot) -> M
         },
         transform=_transform(work, snapshot, several) if isinstance(work, task.OwnTrainingTask) else None,
         queue=facts.queue,
+        priority=facts.priority,
         workers=several,
     )
 

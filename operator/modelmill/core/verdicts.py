@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from modelmill.core.conditions import MAX_MESSAGE
+from modelmill.core.queries import Found
 from modelmill.stats.gates import Finding
 from modelmill.stats.gates import Verdict as OfGate
 
@@ -35,6 +37,7 @@ class Input:
     requests: int  # that the candidate was given so far
     min_requests: int
     findings: tuple[Finding, ...]
+    queries: tuple[Found, ...] = ()  # empty while Prometheus is not asked
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,9 @@ def rejected(found: Input) -> Ruling | None:
         if finding.verdict is OfGate.REJECT:
             message = f"{finding.gate}: ln E against it is {finding.against:.2f}, and {finding.reject_at:.2f} is enough"
             return Ruling("EvidenceAgainst", message, Verdict.REJECT)
+    for query in found.queries:
+        if query.verdict is OfGate.REJECT:
+            return Ruling("PrometheusAgainst", f"{query.name} {query.message}", Verdict.REJECT)
     return None
 
 
@@ -95,6 +101,15 @@ def held(found: Input) -> Ruling | None:
     return None
 
 
+def unbounded(found: Input) -> Ruling | None:
+    """Where Prometheus is asked, each query must be answered, and within its bound: silence lets nothing pass."""
+    for query in found.queries:
+        if query.verdict is not OfGate.PROMOTE:
+            message = f"{_step(found)}: {query.name} {query.message}"
+            return Ruling("WaitingForPrometheus", message[:MAX_MESSAGE], Verdict.HOLD)
+    return None
+
+
 def unlike(found: Input) -> Ruling | None:
     """Predictions are compared on copies: after the last step with copies there would never be more evidence."""
     for finding in found.findings if found.last_copies else ():
@@ -125,7 +140,9 @@ def passed(found: Input) -> Ruling:
 
 
 # Of the strategies that promote without a person.
-BY_EVIDENCE: tuple[Policy, ...] = (rejected, paused, overdue, too_few_requests, held, unlike, unproven, passed)
+BY_EVIDENCE: tuple[Policy, ...] = (
+    rejected, paused, overdue, too_few_requests, held, unbounded, unlike, unproven, passed,
+)  # fmt: skip
 
 
 def _unproven(found: Input, finding: Finding) -> Ruling:

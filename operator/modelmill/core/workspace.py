@@ -6,6 +6,7 @@ such a Job finds that it fails -> no longer passed; what keeps it from trying sa
 the Job failed                 -> not passed, and why; try again, at first soon and then ever more seldom
 collect is enabled             -> collect what nobody refers to, once a day (core/collection.py)
 training.maxParallel is given  -> admit TrainingJobs in their order (core/admission.py)
+tracking.mlflow is given       -> show runs that ended in MLflow, whatever the store does (core/mirror.py)
 """
 
 import re
@@ -16,7 +17,7 @@ from typing import Any
 
 from modelmill.api.schema import ResourceRequirements
 from modelmill.api.workspace import WorkspaceSpec
-from modelmill.core import admission, claims, collection, conditions, jobs, network, pods, retry
+from modelmill.core import admission, claims, collection, conditions, jobs, mirror, network, pods, retry
 from modelmill.core.conditions import Condition, Waiting, false, moment, true, unknown
 from modelmill.core.controller import Controller
 from modelmill.core.plan import Create, Delete, Observed, Outcome, Subject, Unedited, Write
@@ -149,7 +150,8 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
             if collect.get("enabled")
             else ()
         ),
-        *((admission.dependency(namespace),) if dig(manifest, "spec", "training") else ()),
+        *(admission.dependencies(namespace) if dig(manifest, "spec", "training", "maxParallel") is not None else ()),
+        *(mirror.dependencies(namespace, uid) if dig(manifest, "spec", "tracking") is not None else ()),
     )
 
 
@@ -173,6 +175,7 @@ class Facts:
     parallel: int | None
     candidates: tuple[admission.Candidate, ...]
     admitted: frozenset[str]  # UIDs
+    mirroring: mirror.Facts | None
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,7 @@ class Decision:
     owned: bool = False
     collected: collection.Decision | None = None
     admitted: tuple[admission.Candidate, ...] = ()
+    mirrored: mirror.Decision | None = None
     requeue_after: timedelta | None = None
 
 
@@ -192,12 +196,14 @@ def observe(observed: Observed) -> Facts:
     asked, collect = asked_of(access), spec.store.collect
     parallel = spec.training.max_parallel if spec.training else None
     known = _said(observed, "PreflightPassed", "True")
+    mirroring = mirror.observe(observed, spec.tracking.mlflow) if spec.tracking is not None else None
+    tracking = mirroring.uri if mirroring is not None else None
     return Facts(
         subject=observed.subject,
         declared=Unedited.of(KIND, observed.object),
         access=access,
         asked=asked,
-        policy=network.Policy.observe(observed, _policy(observed.subject, access)),
+        policy=network.Policy.observe(observed, _policy(observed.subject, access, tracking)),
         unusable=_unusable(observed, access),
         run=claims.explained(observed, access.claim, jobs.observe(observed, JOB, asked)),
         passed=observed.status.get("preflight") == asked,
@@ -209,6 +215,7 @@ def observe(observed: Observed) -> Facts:
         parallel=parallel,
         candidates=admission.candidates(observed) if parallel is not None else (),
         admitted=frozenset(a["uid"] for a in observed.status.get("admitted", ())),
+        mirroring=mirroring,
     )
 
 
@@ -245,20 +252,28 @@ def _without_volume(observed: Observed, claim: str) -> Waiting | None:
     return None
 
 
-def _policy(subject: Subject, access: StoreAccess) -> Manifest:
-    return network.jobs(subject, KIND, POLICY, access)
+def _policy(subject: Subject, access: StoreAccess, tracking: str | None) -> Manifest:
+    return network.jobs(subject, KIND, POLICY, access, tracking)
 
 
 def decide(facts: Facts, now: datetime) -> Decision:
     decision = _trial(facts, now)
     if facts.collecting is not None and decision.waiting is None and decision.owned:
         collected = collection.decide(facts.collecting, now)
-        again = [pause for pause in (decision.requeue_after, collected.requeue_after) if pause is not None]
-        decision = replace(decision, collected=collected, requeue_after=min(again, default=None))
+        again = _sooner(decision.requeue_after, collected.requeue_after)
+        decision = replace(decision, collected=collected, requeue_after=again)
     if facts.parallel is not None:
         admitted = admission.admitted(facts.candidates, facts.admitted, facts.parallel)
         decision = replace(decision, admitted=admitted)
+    if facts.mirroring is not None:
+        mirrored = mirror.decide(facts.mirroring, now)
+        again = _sooner(decision.requeue_after, mirrored.requeue_after)
+        decision = replace(decision, mirrored=mirrored, requeue_after=again)
     return decision
+
+
+def _sooner(*pauses: timedelta | None) -> timedelta | None:
+    return min((pause for pause in pauses if pause is not None), default=None)
 
 
 def _trial(facts: Facts, now: datetime) -> Decision:
@@ -335,13 +350,22 @@ def render(facts: Facts, decision: Decision) -> Outcome:
         "owned": facts.asked if decision.waiting is None and decision.owned else None,
         "collected": asdict(done) if done is not None else None,
         "admitted": [{"name": c.name, "uid": c.uid} for c in decision.admitted] or None,
+        "mirrored": mirror.status_of(facts.mirroring),
     }
     return Outcome(
         status=status,
-        conditions=(ready, tried, _collected(facts, decision), *conditions.progress(ready, waiting)),
+        conditions=(
+            ready,
+            tried,
+            _collected(facts, decision),
+            mirror.condition(facts.mirroring, decision.mirrored),
+            *conditions.progress(ready, waiting),
+        ),
         headline=("Ready",),
         writes=_writes(facts, decision),
-        requeue_after=retry.MAX if facts.policy.state == "Taken" else decision.requeue_after,
+        requeue_after=_sooner(retry.MAX, decision.requeue_after)
+        if facts.policy.state == "Taken"
+        else decision.requeue_after,
     )
 
 
@@ -363,7 +387,8 @@ def _collected(facts: Facts, decision: Decision) -> Condition:
 
 
 def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
-    writes: tuple[Write, ...] = facts.policy.writes(_policy(facts.subject, facts.access))
+    tracking = facts.mirroring.uri if facts.mirroring is not None else None
+    writes: tuple[Write, ...] = facts.policy.writes(_policy(facts.subject, facts.access, tracking))
     if decision.start:
         timeout, retries = _AGAIN if facts.passed else _FIRST
         job = jobs.render(
@@ -383,6 +408,8 @@ def _writes(facts: Facts, decision: Decision) -> tuple[Write, ...]:
     if facts.collecting is not None and decision.collected is not None:
         collected = (facts.subject, KIND, facts.collecting, decision.collected, facts.access, facts.declared)
         writes = (*writes, *collection.writes(*collected))
+    if facts.mirroring is not None and decision.mirrored is not None:
+        writes = (*writes, *mirror.writes(facts.subject, KIND, facts.mirroring, decision.mirrored, facts.declared))
     return writes
 
 

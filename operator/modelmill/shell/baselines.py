@@ -10,7 +10,7 @@ from typing import Any
 
 from modelmill.core.plan import Measurement
 
-Window = tuple[str, int]  # epoch, and how many were weighed before it
+Window = tuple[str, int]  # its name, and how many were weighed before it
 
 
 class _Open:
@@ -21,7 +21,7 @@ class _Open:
 
 
 class Baselines:
-    """Of each ModelDeployment that is rolled out, by UID."""
+    """Of each ModelDeployment that has a window open, by UID."""
 
     def __init__(self) -> None:
         self._open: dict[str, _Open] = {}
@@ -52,6 +52,11 @@ class Baselines:
     def gone(self, owner: str | None, pod: str) -> None:
         if owner in self._open:
             self._open[owner].answers.pop(pod, None)
+
+    def seconds(self, owner: str) -> float:
+        """How long the window has been open."""
+        known = self._open.get(owner)
+        return monotonic() - known.since if known is not None else 0.0
 
     def of(self, owner: str) -> Mapping[str, Any]:
         known = self._open.get(owner)

@@ -4,14 +4,18 @@ It also knows which of our objects depends on which keys, so that a change can b
 be reconciled.
 """
 
-from collections import defaultdict
+import asyncio
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
+from modelmill.core import queries
 from modelmill.core.controller import Controller
 from modelmill.core.measurement import Asked, Source, asked_of, source_of
-from modelmill.core.plan import Measurement, Observed, Settings
-from modelmill.core.resources import OWNER_LABEL, TYPES, Key, Manifest, dig
+from modelmill.core.plan import Measurement, Observed, SetStatus, Settings
+from modelmill.core.resources import OPTIONAL, OWNER_LABEL, TYPES, Key, Manifest, dig
 from modelmill.shell.baselines import Baselines
 
 ObjectKey = tuple[str, str, str]  # kind, namespace, name
@@ -39,8 +43,14 @@ class Cache:
         self._refused: dict[ObjectKey, dict[tuple[str, str], str]] = {}
         self._askable: dict[ObjectKey, Source] = {}  # pods; a look at all of them each second would cost too much
         self._measured: dict[str, Measurement] = {}  # by the UID of a pod that is known
-        self._rollouts: dict[str, Asked] = {}  # by the UID of a ModelDeployment, during its steps
-        self._baselines = Baselines()
+        # By the UID of a ModelDeployment whose pods are asked what they count.
+        self._serving: dict[str, Asked] = {}
+        # Of rollouts, of drift, of service levels.
+        self._baselines, self._drift_baselines, self._levels = Baselines(), Baselines(), Baselines()
+        self._queries: dict[ObjectKey, queries.Asked] = {}  # what Prometheus is asked, by ModelDeployment
+        self._answers: dict[ObjectKey, dict[str, Measurement]] = {}  # what it said last, by query
+        self._earlier: dict[str, deque[Measurement]] = {}  # by pod: answers before the last, where the demand is asked
+        self._wanted = {resource.kind: asyncio.Event() for resource in OPTIONAL}
         self._newest: dict[str, int] = {}  # resource version of each kind
         # UIDs of ours that are gone, until the kind is listed anew: a list that began before may still show them.  (A
         # child may come back with its UID, as it goes out of sight without its label.)
@@ -56,6 +66,21 @@ class Cache:
     def askable(self) -> list[tuple[Source, Manifest]]:
         """The pods that can be asked how they are doing, each with what it is asked."""
         return [(source, self._objects[key]) for key, source in self._askable.items()]
+
+    def inquiries(self) -> Mapping[ObjectKey, queries.Asked]:
+        """What Prometheus is to be asked, by the ModelDeployment that it is for."""
+        return self._queries
+
+    def answered(self, key: ObjectKey, answers: Mapping[str, Measurement]) -> set[ObjectKey]:
+        """Remember what Prometheus said; who is to be reconciled for it.
+
+        The same once more is news, too: it is another answer.
+        """
+        asked = self._queries.get(key)
+        if asked is None:
+            return set()
+        self._answers[key] = {query: answer for query, answer in answers.items() if query in asked.queries}
+        return {key}
 
     def newest(self, kind: str) -> int:
         """The newest resource version of that kind's objects that was seen."""
@@ -81,11 +106,13 @@ class Cache:
             return set()
         self._objects[key] = new
         if kind == "Pod":
-            self._ask(key, source_of(new, self._rollouts))
+            self._ask(key, source_of(new, self._serving))
         if kind == "ModelDeployment":
-            self._follow_rollout(metadata["namespace"], metadata["uid"], asked_of(new))
+            self._follow(metadata["namespace"], metadata["uid"], asked_of(new))
+            self._inquire(key, queries.asked_of(new, self._settings))
         if old is not None and old["metadata"]["uid"] != metadata["uid"]:
             self._measured.pop(old["metadata"]["uid"], None)
+            self._earlier.pop(old["metadata"]["uid"], None)
         if old is not None and _without_version(old) == _without_version(new):
             return set()
         woken = self._wake(self._unindex(key, old) if old is not None else set())
@@ -111,11 +138,14 @@ class Cache:
         self._foreign.pop(key, None)
         self._refused.pop(key, None)
         self._measured.pop(old["metadata"]["uid"], None)
+        self._earlier.pop(old["metadata"]["uid"], None)
         self._ask(key, None)
         if kind == "ModelDeployment":
-            self._follow_rollout(namespace, old["metadata"]["uid"], None)
+            self._follow(namespace, old["metadata"]["uid"], None)
+            self._inquire(key, None)
         if kind == "Pod":
-            self._baselines.gone(dig(old, "metadata", "labels", OWNER_LABEL), old["metadata"]["uid"])
+            for baselines in (self._baselines, self._drift_baselines, self._levels):
+                baselines.gone(dig(old, "metadata", "labels", OWNER_LABEL), old["metadata"]["uid"])
         return self._wake(self._unindex(key, old))
 
     def keep_only(
@@ -145,42 +175,75 @@ class Cache:
         else:
             self._askable.pop(key, None)
 
-    def _follow_rollout(self, namespace: str, uid: str, asked: Asked | None) -> None:
-        """Its pods are asked what they count for as long as its steps go on, from the window on that is open."""
-        before = self._rollouts.get(uid)
+    def _follow(self, namespace: str, uid: str, asked: Asked | None) -> None:
+        """Its pods are asked what they count while somebody wants to know, from the windows on that are open."""
+        before = self._serving.get(uid)
         if asked == before:
             return
         if asked is not None:
-            self._rollouts[uid] = asked
-            self._baselines.opened(uid, asked.window)
+            self._serving[uid] = asked
         else:
-            del self._rollouts[uid]
-            self._baselines.closed(uid)
+            del self._serving[uid]
+        for baselines, window in (
+            (self._baselines, asked.window if asked is not None else None),
+            (self._drift_baselines, asked.drift if asked is not None else None),
+            (self._levels, asked.levels if asked is not None else None),
+        ):
+            if window is not None:
+                baselines.opened(uid, window)
+            else:
+                baselines.closed(uid)
         if before is None or asked is None or before[:2] != asked[:2]:
             for pod in self._index.get(Key("Pod", namespace, OWNER_LABEL, uid), ()):
-                self._ask(pod, source_of(self._objects[pod], self._rollouts))
+                self._ask(pod, source_of(self._objects[pod], self._serving))
 
-    def weighed(self, deployment: Manifest, baseline: Mapping[str, Any]) -> None:
-        """This status of ours was written: its next window begins with these answers of pods, by UID."""
-        asked = asked_of(deployment)
+    def _inquire(self, key: ObjectKey, asked: queries.Asked | None) -> None:
         if asked is not None:
-            self._baselines.weighed(deployment["metadata"]["uid"], asked.window, baseline)
+            self._queries[key] = asked
+        else:
+            self._queries.pop(key, None)
+            self._answers.pop(key, None)
+
+    def weighed(self, deployment: Manifest, write: SetStatus) -> None:
+        """This status of ours was written: the next windows begin with its answers of pods, where it has some."""
+        asked, uid = asked_of(deployment), deployment["metadata"]["uid"]
+        if asked is None:
+            return
+        for baselines, window, answers in (
+            (self._baselines, asked.window, write.baseline),
+            (self._drift_baselines, asked.drift, write.drift_baseline),
+            (self._levels, asked.levels, write.levels),
+        ):
+            if window is not None and answers is not None:
+                baselines.weighed(uid, window, answers)
 
     def measured(self, namespace: str, owner: str, answers: Mapping[str, Measurement]) -> set[ObjectKey]:
         """Remember what pods of the object with that UID answered, by their UIDs; who is to be reconciled for it.
 
-        What is the same as before wakes nobody, and a pod that is gone by now is left out.
+        What is the same as before wakes nobody, nor does what is only asked for drift, whose windows last; and a pod
+        that is gone by now is left out.
         """
         key = Key("Pod", namespace, OWNER_LABEL, owner)
         known = {self._objects[pod]["metadata"]["uid"] for pod in self._index.get(key, ())}
-        news = {
-            uid: answer
-            for uid, answer in answers.items()
-            if uid in known and (uid not in self._measured or self._measured[uid].value != answer.value)
-        }
-        self._measured |= news
-        self._baselines.answered(owner, {uid: answer for uid, answer in answers.items() if uid in known})
-        return self._wake([key]) if news else set()
+        given, asked = {uid: answer for uid, answer in answers.items() if uid in known}, self._serving.get(owner)
+        if asked is not None and asked.span is not None:
+            span = asked.span
+            given = {uid: replace(answer, before=self._before(uid, answer, span)) for uid, answer in given.items()}
+        news = {uid for uid, answer in given.items() if _differs(self._measured.get(uid), answer)}
+        # Where it is what came since that counts, the same answer at another time is another one, though no news.
+        self._measured |= {uid: answer for uid, answer in given.items() if uid in news or answer.before is not None}
+        for baselines in (self._baselines, self._drift_baselines, self._levels):
+            baselines.answered(owner, given)
+        return self._wake([key]) if news and (asked is None or asked.follows) else set()
+
+    def _before(self, pod: str, answer: Measurement, span: timedelta) -> Measurement | None:
+        """The newest answer of that pod that was asked for so long before this one."""
+        earlier, seconds = self._earlier.setdefault(pod, deque()), span.total_seconds()
+        while len(earlier) > 1 and answer.asked - earlier[1].asked >= seconds:
+            earlier.popleft()
+        found = earlier[0] if earlier and answer.asked - earlier[0].asked >= seconds else None
+        earlier.append(answer)
+        return found
 
     def set_foreign(self, key: ObjectKey, kind: str, name: str, *, taken: bool) -> bool:
         """Remember whether a child's name is taken by somebody else's object; whether that is new."""
@@ -223,8 +286,20 @@ class Cache:
         refused = tuple((kind, name, text) for (kind, name), text in sorted(self._refused.get(key, {}).items()))
         pods = (pod["metadata"]["uid"] for k, found in related.items() if k.kind == "Pod" for pod in found)
         measured = {uid: self._measured[uid] for uid in pods if uid in self._measured} if self._measured else {}
-        baseline = self._baselines.of(manifest["metadata"]["uid"])
-        return Observed(manifest, related, self._settings, self.foreign(key), refused, measured, baseline)
+        uid = manifest["metadata"]["uid"]
+        return Observed(
+            manifest,
+            related,
+            self._settings,
+            self.foreign(key),
+            refused,
+            measured,
+            baseline=self._baselines.of(uid),
+            drift_baseline=self._drift_baselines.of(uid),
+            drift_seconds=self._drift_baselines.seconds(uid),
+            levels=self._levels.of(uid),
+            answers=self._answers.get(key, {}),
+        )
 
     def _depend(self, key: ObjectKey, manifest: Manifest) -> None:
         wanted = self._controllers[key[0]].depends(manifest)
@@ -232,7 +307,17 @@ class Cache:
             self._dependents[dependency].discard(key)
         for dependency in wanted:
             self._dependents[dependency].add(key)
+            if dependency.kind in self._wanted:
+                self._wanted[dependency.kind].set()
         self._dependencies[key] = wanted
+
+    async def wanted(self, kind: str) -> None:
+        """Return once any object depends on that optional kind."""
+        await self._wanted[kind].wait()
+
+    def dependents(self, kind: str) -> set[ObjectKey]:
+        """Who depends on any object of that kind."""
+        return {dependent for key, found in self._dependents.items() if key.kind == kind for dependent in found}
 
     def _keys(self, key: ObjectKey, manifest: Manifest) -> Iterable[Key]:
         kind, namespace, name = key
@@ -258,6 +343,14 @@ class Cache:
 
     def _wake(self, keys: Iterable[Key]) -> set[ObjectKey]:
         return {dependent for key in keys for dependent in self._dependents.get(key, ())}
+
+
+def _differs(known: Measurement | None, answer: Measurement) -> bool:
+    """Whether an answer says something new, or what came since the one before it."""
+    if known is None or known.value != answer.value:
+        return True
+    before, since = (m.before.value if m.before is not None else None for m in (known, answer))
+    return bool(before != since)
 
 
 def _number(manifest: Manifest) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import groupby
 
 from modelmill.api.schema import API_VERSION
@@ -220,6 +220,8 @@ class Executor:
 
     async def _set_status(self, key: ObjectKey, owner: Manifest, write: SetStatus) -> None:
         kind, namespace, name = key
+        with suppress(Refused):  # who may not read whether something is left has made nothing
+            await self._check(key, write.guards)
         # What was decided from an old version of the object must not replace what was said of a newer one.
         same = {field: owner["metadata"][field] for field in ("uid", "resourceVersion")}
         manifest = {
@@ -240,8 +242,8 @@ class Executor:
             raise
         self._hindered(kind, None)
         self._wake(self._cache.store(kind, applied))
-        if write.baseline is not None:
-            self._cache.weighed(applied, write.baseline)
+        if kind == "ModelDeployment":
+            self._cache.weighed(applied, write)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ STUCK_SECONDS = 300.0
 
 def _does_without(watched: Watched) -> bool:
     """Whether the other kinds can go on while this one cannot be read."""
-    return watched.resource in OWN or watched.absent
+    return watched.resource in OWN or watched.resource.optional or watched.absent
 
 
 class Health:
@@ -68,6 +68,8 @@ class Health:
             age = monotonic() - watched.last_contact
             if watched.problem is not None:
                 found.append(f"{name}: {watched.problem}")
+            elif watched.resource.optional and not watched.synced.is_set():
+                continue  # nobody asks for it, or somebody does since a moment ago
             elif not watched.synced.is_set():
                 found.append(f"{name}: not listed yet")
             elif age > 2 * WATCH_SECONDS:

@@ -19,7 +19,7 @@ import kopf
 from modelmill.api.schema import GROUP, VERSION
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import Settings
-from modelmill.core.resources import CHILDREN, OWN, ResourceType
+from modelmill.core.resources import CHILDREN, OPTIONAL, OWN, TYPES, ResourceType
 from modelmill.shell import intake, login, watch
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache, InvalidObjectError, ObjectKey
@@ -29,6 +29,7 @@ from modelmill.shell.executor import Executor
 from modelmill.shell.health import Health
 from modelmill.shell.lease import Elector, Fence, NotLeader
 from modelmill.shell.metrics import Metrics
+from modelmill.shell.prometheus import Inquirer
 from modelmill.shell.queue import WorkQueue
 from modelmill.shell.reconciler import Reconciler, run_workers, utc_now
 from modelmill.shell.watch import Watched
@@ -54,6 +55,7 @@ class Options:
     host: str
     port: int
     workers: int
+    prometheus: str | None = None  # where rollouts' queries are asked
 
 
 class Process:
@@ -71,7 +73,12 @@ class Process:
             for resource in CHILDREN
             for namespace in options.namespaces
         }
-        everything = [*self.watched.values(), *self._children.values()]
+        self._optional = {
+            (resource.kind, namespace): Watched(resource, namespace)
+            for resource in OPTIONAL
+            for namespace in options.namespaces
+        }
+        everything = [*self.watched.values(), *self._children.values(), *self._optional.values()]
         self._fence = fence
         self._elector = Elector(api, self._fence, options.lease_namespace, options.lease_name, self.identity)
         self._metrics = metrics
@@ -80,8 +87,13 @@ class Process:
         self.health = Health(self.queue, everything, metrics, lambda: self._elector.problem)
         self._events = Recorder(api, fence, identity, lambda: self.queue.busy)
         executor = Executor(api, self.cache, fence, self.wake_behind, self._events, self.health.hindered)
-        self._reconciler = Reconciler(CONTROLLERS, api, self.cache, self.queue, executor, metrics, usable=self._usable)
+        self._reconciler = Reconciler(
+            CONTROLLERS, api, self.cache, self.queue, executor, metrics, usable=self._usable, absent=self._absent
+        )
         self._collector = Collector(self.cache, self.wake_soon, metrics, utc_now)
+        self._inquirer = (
+            Inquirer(self.cache, self.wake_soon, metrics, utc_now, options.prometheus) if options.prometheus else None
+        )
         metrics.watch(self.cache, self.queue, CONTROLLERS)
 
     def wake(self, keys: set[ObjectKey]) -> None:
@@ -104,7 +116,13 @@ class Process:
     def _usable(self, kind: str) -> bool:
         if kind in self.watched:
             return self.watched[kind].usable
-        return all(self._children[kind, namespace].usable for namespace in self._options.namespaces)
+        children = self._optional if TYPES[kind].optional else self._children
+        return all(children[kind, namespace].usable for namespace in self._options.namespaces)
+
+    def _absent(self, kind: str) -> str | None:
+        """Why an optional kind cannot be read, where its CRD or the right to it is not there."""
+        watched = [self._optional[kind, namespace] for namespace in self._options.namespaces]
+        return next((one.problem for one in watched if one.absent), None)
 
     async def run(self, stop: asyncio.Event) -> int:
         """Run until `stop` is set or the lease is lost; the exit code: 0 where the end was asked for."""
@@ -120,6 +138,10 @@ class Process:
                     name=f"watch-{watched.name}",
                 )
                 for (_, namespace), watched in self._children.items()
+            ),
+            *(
+                asyncio.create_task(self._follow_once_wanted(watched, namespace), name=f"watch-{watched.name}")
+                for (_, namespace), watched in self._optional.items()
             ),
             asyncio.create_task(self._lead(), name="leader"),
         ]
@@ -153,6 +175,15 @@ class Process:
             await runner.cleanup()
         return code
 
+    async def _follow_once_wanted(self, watched: Watched, namespace: str | None) -> None:
+        """Watch an optional kind from when the first object depends on it."""
+        kind = watched.resource.kind
+        await self.cache.wanted(kind)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watch.follow(self._api, self.cache, watched, namespace, self.wake_soon))
+            await watched.answered.wait()
+            self.wake(self.cache.dependents(kind))
+
     async def _lead(self) -> None:
         """Wait until everything is known, then for the lease; then reconcile until it is lost."""
         # A kind that cannot be read is left out, and with it who depends on it.
@@ -164,6 +195,7 @@ class Process:
         self._enqueue_everything()
         workers = asyncio.create_task(run_workers(self._reconciler, self._options.workers), name="workers")
         collecting = asyncio.create_task(self._collector.run(), name="collector")
+        inquiring = [asyncio.create_task(self._inquirer.run(), name="inquirer")] if self._inquirer is not None else []
         events = asyncio.create_task(self._events.run(), name="events")
         # A renewal that outlived us would take the lease back after it was released.
         renewal = asyncio.create_task(self._elector.renew(), name="renewal")
@@ -176,7 +208,7 @@ class Process:
         finally:
             self.health.leading = False
             self._metrics.leader.set(0)
-            tasks = (workers, renewal, events, collecting)
+            tasks = (workers, renewal, events, collecting, *inquiring)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -325,7 +357,7 @@ async def main(options: Options) -> int:
     """The operator, until SIGTERM or SIGINT; the exit code."""
     stop = asyncio.Event()
     metrics, fence, identity = Metrics(), Fence(), _identity()
-    watches = len(CHILDREN) * len(options.namespaces)
+    watches = (len(CHILDREN) + len(OPTIONAL)) * len(options.namespaces)
     async with Api(await login.load(), metrics.requested, identity, fence.check, watches) as api:
         code = await Process(options, api, metrics, fence, identity).run(stop)
         if code:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -11,6 +12,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from modelmill.core.controller import Controller
+from modelmill.core.plan import Observed
 from modelmill.core.resources import TYPES
 from modelmill.shell.api import Api, ApiError
 from modelmill.shell.cache import Cache, InvalidObjectError, ObjectKey
@@ -44,8 +46,9 @@ class Reconciler:
         metrics: Metrics,
         now: Callable[[], datetime] = utc_now,
         usable: Callable[[str], bool] = lambda _: True,
+        absent: Callable[[str], str | None] = lambda _: None,
     ) -> None:
-        """`usable` tells whether all objects of a kind are known."""
+        """`usable` tells whether all objects of a kind are known, `absent` why an optional one cannot be read."""
         self._controllers = controllers
         self._api = api
         self._cache = cache
@@ -53,6 +56,7 @@ class Reconciler:
         self._executor = executor
         self._metrics = metrics
         self._usable = usable
+        self._absent = absent
         self._now = now
 
     async def work(self) -> None:
@@ -100,10 +104,15 @@ class Reconciler:
         observed = self._cache.observe(key)
         if observed is None or observed.object["metadata"].get("deletionTimestamp"):
             return  # its children go with it: they have it as their owner
-        if not all(self._usable(dependency.kind) for dependency in observed.related):
+        controller = self._controllers[key[0]]
+        absent = {k: why for k in optional_kinds(observed) if (why := self._absent(k)) is not None}
+        needed = {dependency.kind for dependency in observed.related} - controller.spared - absent.keys()
+        if not all(self._usable(kind) for kind in needed):
             self._queue.add_after(key, UNUSABLE_PAUSE)  # what is not seen must not be taken for what is not there
             return
-        plan = self._controllers[key[0]].reconcile(observed, self._now())
+        if absent:
+            observed = replace(observed, absent=absent)
+        plan = controller.reconcile(observed, self._now())
         await self._executor.carry_out(key, observed, plan)
         if plan.requeue_after is not None:
             self._queue.add_after(key, max(plan.requeue_after.total_seconds(), 0.05))
@@ -119,6 +128,11 @@ class Reconciler:
                 free = False  # nobody can tell; what is said of it may still be said
             if free:
                 self._cache.set_foreign(key, kind, name, taken=False)
+
+
+def optional_kinds(observed: Observed) -> list[str]:
+    """The kinds of a snapshot whose CRDs may not be there."""
+    return [dependency.kind for dependency in observed.related if TYPES[dependency.kind].optional]
 
 
 _MOST_FIELDS, _MOST_LETTERS = 3, 80

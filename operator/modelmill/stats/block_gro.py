@@ -51,15 +51,22 @@ def null_rate(n_a: int, n_b: int, *, p_a: float, p_b: float, delta: float) -> fl
     low, high = max(low, 0.0), min(high, 1 - delta)
     if high <= low:  # both outside on the same side: the nearest point is the end
         return max(min(high, low), _TINY)
-    q = (low + high) / 2
+    # Newton's method from where the root would be with delta 0, and bisection where it would leave the interval.
+    q = min(max((n_a * p_a + n_b * (p_b - delta)) / (n_a + n_b), low), high)
     while high - low > 1e-12 * high and high > _TINY:
         r = q + delta
         # The equation above without its denominators, which are positive.
-        if n_a * (p_a - q) * r * (1 - r) + n_b * (p_b - r) * q * (1 - q) > 0:
+        value = n_a * (p_a - q) * r * (1 - r) + n_b * (p_b - r) * q * (1 - q)
+        if value > 0:
             low = q
         else:
             high = q
-        q = (low + high) / 2
+        slope = n_a * ((p_a - q) * (1 - 2 * r) - r * (1 - r)) + n_b * ((p_b - r) * (1 - 2 * q) - q * (1 - q))
+        before, q = q, q - value / slope if slope else 0.0
+        if abs(q - before) <= 1e-13 * before:
+            break
+        if not low < q < high:
+            q = (low + high) / 2
     return max(q, _TINY)
 
 

@@ -23,7 +23,7 @@ class Verdict(StrEnum):
 
 
 class Evidence(Protocol):
-    """What a gate knows after some windows: `ErrorRate`, `Latency`, `Agreement` and `Scores`."""
+    """What a gate knows after some windows: `ErrorRate`, `Latency`, `LatencyBound` and `Agreement`."""
 
     @property
     def against(self) -> float:

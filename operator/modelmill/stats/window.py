@@ -11,16 +11,15 @@ class ArmWindow:
 
     A request belongs to the arm that it was assigned to, also where the other one answered it in the end.  `latency`
     counts compute times as `counters.Latency` does, () where none were measured; time-outs and fall-backs are
-    failures and have none.  `scores` counts rows by score bin, () where the model has none.
+    failures and have none.
     """
 
     requests: int = 0
     failures: int = 0
     latency: tuple[int, ...] = ()
-    scores: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if min(self.requests, self.failures, *self.latency, *self.scores) < 0:
+        if min(self.requests, self.failures, *self.latency) < 0:
             raise ValueError(f"an arm's window has a negative count: {self}; after a restart a pod counts from zero")
         if self.failures > self.requests:
             raise ValueError(f"an arm's window has {self.failures} failures of only {self.requests} requests")
@@ -30,7 +29,6 @@ class ArmWindow:
             self.requests + other.requests,
             self.failures + other.failures,
             added(self.latency, other.latency),
-            added(self.scores, other.scores),
         )
 
 

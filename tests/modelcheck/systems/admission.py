@@ -8,9 +8,9 @@ from modelcheck.systems import jobs
 from modelcheck.systems.trainingjob import KIND, dataset, trained, training
 from modelcheck.systems.workspace import WorkspaceSystem, edited, working_workspace
 from modelmill.core import admission, conditions, workspace
+from modelmill.core.conditions import has_ended
 from modelmill.core.plan import Create, SetStatus, Write
 from modelmill.core.resources import Manifest
-from modelmill.core.retention import has_ended
 from modelmill.core.trainingjob import job_name
 
 NAMES = ("first", "second")
@@ -30,18 +30,19 @@ def run(name: str, *, suspend: bool = False) -> Manifest:
 
 class AdmissionSystem(System):
     name = "TrainingJob: queue"
+    runs: tuple[str, ...] = NAMES
     slots = 15
     longest_pause = WorkspaceSystem.longest_pause
     life = ("somebody deletes TrainingJob first",)
 
     def controllers(self) -> list[Slot]:
-        return [WORKSPACE, *((KIND, name) for name in NAMES)]
+        return [WORKSPACE, *((KIND, name) for name in self.runs)]
 
     def start(self) -> list[Manifest]:
         return [crowded_workspace(), dataset("a"), *(run(name) for name in NAMES)]
 
     def moves(self, live: Live) -> Iterator[Move]:
-        for name in NAMES:
+        for name in self.runs:
             present = live.get(KIND, name)
             if present is not None:
                 yield move(f"somebody deletes {KIND} {name}", gone=[(KIND, name)])
@@ -53,7 +54,7 @@ class AdmissionSystem(System):
         yield from jobs.orphans(live, "NetworkPolicy")
 
     def help(self, live: Live) -> Iterator[Move]:
-        for name in NAMES:
+        for name in self.runs:
             present = live.get(KIND, name)
             if present is not None and present["spec"]["suspend"]:
                 spec = {**present["spec"], "suspend": False}
@@ -62,7 +63,7 @@ class AdmissionSystem(System):
         yield from jobs.orphans(live, "NetworkPolicy")
 
     def unsafe(self, write: Write, before: Live, after: Live) -> str | None:
-        if isinstance(write, Create) and write.manifest["metadata"]["name"] in map(job_name, NAMES):
+        if isinstance(write, Create) and write.manifest["metadata"]["name"] in map(job_name, self.runs):
             owner = write.manifest["metadata"]["ownerReferences"][0]
             known = before.get("Job", write.manifest["metadata"]["name"])
             if known is None and owner["uid"] not in _admitted(before):

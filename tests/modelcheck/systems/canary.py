@@ -20,7 +20,7 @@ from modelmill.core.serving import REVISION_LABEL
 from modelmill_contracts import counters, routes
 
 TRAFFIC = "traffic"
-PASS, FAIL = "pass", "fail"
+PASS, FAIL, FEW = "pass", "fail", "few"  # few: requests without a failure, and not enough of them for a verdict
 STEPS = [{"weight": 5, "hold": "5m"}, {"weight": 50, "hold": "Manual"}]
 _WAITS = {"WaitingForResume", "Paused", "Rejected", "Inconclusive", "NothingToCompareWith", "TooFewRequests"}
 _MANY = 1_000_000
@@ -44,7 +44,7 @@ def traffic(message: str) -> Manifest:
 def window_of(deployment: Manifest) -> str | None:
     """The window that is open, in words; None where nothing is rolled out."""
     asked = asked_of(deployment)
-    return None if asked is None else f"{asked.window[0]}/{asked.window[1]}"
+    return None if asked is None or asked.window is None else f"{asked.window[0]}/{asked.window[1]}"
 
 
 def told(live: Live) -> routes.Routes | None:
@@ -58,22 +58,32 @@ def _arm(requests: int, failures: int) -> counters.Arm:
 
 
 def _counted(epoch: str, requests: int, failures: int) -> windows.Counted:
-    arms = windows.Counts(epoch=epoch, stable=_arm(requests, 0), candidate=_arm(requests, failures))
+    """The same of requests and of copies: which of them are looked at is the step's."""
+    stable, candidate = _arm(requests, 0), _arm(requests, failures)
+    copies = counters.Shadow(stable=stable, candidate=candidate, compared=requests, agreed=requests - failures)
+    arms = windows.Counts(epoch=epoch, stable=stable, candidate=candidate, shadow=copies)
     return windows.Counted(version=1, started=1.0, rollout=arms)
 
 
 class CanarySystem(ModelDeploymentSystem):
     """`loss`: objects are deleted, too, those that lead to the candidate among them, and the clock goes back."""
 
-    slots = 24
+    slots = 26
+    verdicts = (PASS, FAIL)
+    # Kinds of which a finalizer may keep what was deleted, for a while.
+    kept: tuple[str, ...] = ("Service", "ConfigMap")
 
-    def __init__(self, *, loss: bool = False) -> None:
-        edits = (spec(1, None), spec(1, 1), spec(1, None, onFailure="Pause"))
-        life = (
-            "version 2 is made", "version 2 becomes Ready", "the window says pass", "somebody asks for resume",
-        )  # fmt: skip
-        name = f"ModelDeployment: canary{' and loss' if loss else ''}"
-        super().__init__(name, edits[:1] if loss else edits, life, loss=loss)
+    def __init__(
+        self,
+        name: str = "canary",
+        edits: tuple[dict[str, Any], ...] = (spec(1, None), spec(1, 1), spec(1, None, onFailure="Pause")),
+        more_life: tuple[str, ...] = ("the window says pass", "somebody asks for resume"),
+        *,
+        loss: bool = False,
+        withdrawn: bool = False,
+    ) -> None:
+        life = ("version 2 is made", "version 2 becomes Ready", *more_life)
+        super().__init__(f"ModelDeployment: {name}", edits, life, loss=loss, withdrawn=withdrawn)
         self.clock_goes_back = loss
 
     def start(self) -> list[Manifest]:
@@ -86,7 +96,8 @@ class CanarySystem(ModelDeploymentSystem):
                 verdict, _, window = str(dig(pod, "status", "message") or "").partition("@")
                 if window and window == window_of(observed.object):
                     name = pod["metadata"]["uid"]
-                    now = _counted(epoch, _MANY, _MANY // 2 if verdict == FAIL else 0)
+                    requests = 20 if verdict == FEW else _MANY
+                    now = _counted(epoch, requests, requests // 2 if verdict == FAIL else 0)
                     said = {name: Measurement(now, NOW)}
                     return replace(observed, measured=said, baseline={name: _counted(epoch, 0, 0)})
         return observed
@@ -99,12 +110,12 @@ class CanarySystem(ModelDeploymentSystem):
         if present is None:
             return
         window, routed = window_of(present), told(live)
-        if window is not None and routed is not None and routed.weight > 0:
-            for verdict in (PASS, FAIL):
+        if window is not None and routed is not None and (routed.weight or routed.shadow):
+            for verdict in self.verdicts:
                 if dig(live.get("Pod", TRAFFIC), "status", "message") != f"{verdict}@{window}":
                     yield move(f"the window says {verdict}", traffic(f"{verdict}@{window}"))
         yield from _actions(present)
-        yield from _left(live)
+        yield from _left(live, self.kept)
 
     def _ways_lost(self, live: Live) -> Iterator[Move]:
         """What leads to the candidate is deleted, by somebody or as its owner is gone."""
@@ -116,13 +127,14 @@ class CanarySystem(ModelDeploymentSystem):
     def help(self, live: Live) -> Iterator[Move]:
         yield from super().help(live)
         yield from jobs.orphans(live, "ConfigMap")
-        yield from _left(live)
+        yield from _left(live, self.kept)
         present = live.get(KIND, NAME)
         window = window_of(present) if present is not None else None
         candidate, routed = dig(present, "status", "candidate"), told(live)
         proven = all(gate["verdict"] == "Promote" for gate in dig(candidate, "evidence") or ())
         running = dig(candidate, "state") in (rollout.RUNNING, rollout.RESUMED)
-        if window is not None and running and not proven and routed is not None and routed.weight > 0:
+        sent = routed is not None and (routed.weight or routed.shadow)
+        if window is not None and running and not proven and sent:
             message = f"{PASS}@{window}"
             if dig(live.get("Pod", TRAFFIC), "status", "message") != message:
                 yield move("the window says pass", traffic(message))
@@ -157,12 +169,15 @@ class CanarySystem(ModelDeploymentSystem):
         return None if waits else super().unreached(live)
 
 
+def canary_and_loss() -> CanarySystem:
+    return CanarySystem("canary and loss", (spec(1, None),), loss=True)
+
+
 class ReplicasSystem(CanarySystem):
     """A canary that a third version, or a pin, replaces, and another replica that does all of that meanwhile."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.name = "ModelDeployment: two replicas"
+        super().__init__("two replicas")
         self.edits = (spec(1, None), spec(1, 2))
         self.versions = 3
         self.life = ("version 2 is made", "version 2 becomes Ready", "version 3 is made", "version 3 becomes Ready")
@@ -182,9 +197,9 @@ def _pods_come(objects: replica.Objects) -> None:
             objects[slot] = {**found, "status": {**found["status"], "replicas": wanted, "availableReplicas": wanted}}
 
 
-def _left(live: Live) -> Iterator[Move]:
-    """What keeps the way to a candidate that was deleted lets it go."""
-    for kind in ("Service", "ConfigMap"):
+def _left(live: Live, kinds: tuple[str, ...]) -> Iterator[Move]:
+    """What keeps an object that was deleted, such as the way to a candidate, lets it go."""
+    for kind in kinds:
         for found in live.all(kind):
             if "deletionTimestamp" in found["metadata"]:
                 name = found["metadata"]["name"]
@@ -242,8 +257,8 @@ def _unsafe_routes(before: Live, after: Live) -> str | None:
     """Pods are told to send more only to what is ready, and as much as was written down."""
     was, now = told(before), told(after)
     assert now is not None
-    same = was is not None and was.epoch == now.epoch
-    if now.weight <= (was.weight if was is not None and same else 0):
+    same = was if was is not None and was.epoch == now.epoch else None
+    if now.weight <= (same.weight if same else 0) and now.shadow <= (same.shadow if same else 0):
         return None
     revision = rollout.revision_in(now.epoch)
     found = _deployment(before, revision)
@@ -252,7 +267,8 @@ def _unsafe_routes(before: Live, after: Live) -> str | None:
     if _selected(before, f"{NAME}-candidate") != revision:
         return "pods are told to send requests to a way that leads elsewhere"
     candidate = dig(before.get(KIND, NAME), "status", "candidate")
-    if dig(candidate, "epoch") != now.epoch or now.weight > (dig(candidate, "weight") or 0):
+    written = dig(candidate, "weight") or 0, dig(candidate, "shadow") or 0
+    if dig(candidate, "epoch") != now.epoch or now.weight > written[0] or now.shadow > written[1]:
         return "pods are told of a weight that was not written down"
     return None
 
@@ -261,6 +277,7 @@ def _unsafe_rise(before: Manifest | None, after: Manifest | None) -> str | None:
     """The weight rises by a verdict, a hold that passed, or somebody's word, and not against the evidence."""
     was, now = dig(before, "status", "candidate"), dig(after, "status", "candidate")
     weight, former = dig(now, "weight") or 0, dig(was, "weight") or 0
+    steps = dig(before, "spec", "rollout", "steps")
     if weight == 0 or (weight <= former and dig(was, "epoch") == dig(now, "epoch")):
         return None
     action = str(dig(before, "metadata", "annotations", ANNOTATION))
@@ -275,7 +292,7 @@ def _unsafe_rise(before: Manifest | None, after: Manifest | None) -> str | None:
         return None if now["step"] == 1 else "a rollout does not begin with its first step"
     if was["state"] in (rollout.REJECTED, rollout.INCONCLUSIVE, rollout.PAUSED) and not fresh:
         return "the weight of what stands still rises"
-    manual = STEPS[was["step"] - 1]["hold"] == "Manual"
+    manual = steps[was["step"] - 1].get("hold") == "Manual"
     resumed = was["state"] == rollout.RESUMED or (fresh and action == f"resume@{now['revision']}")
     if now["step"] != was["step"] + 1 or not (resumed if manual else was["stepAt"] == LONG_AGO):
         return "the weight rises before its step has passed"

@@ -28,11 +28,12 @@ def dataset(source: str) -> Manifest:
 
 def taken(job: Manifest) -> report.Report:
     """The snapshot that a Job takes: its version depends on what was asked."""
-    asked = _asked(job)
+    asked = asked_of(job)
     return report.Report(True, "SnapshotTaken", result=report.SnapshotResult(asked, asked, 569, 31))
 
 
-def _asked(job: Manifest) -> str:
+def asked_of(job: Manifest) -> str:
+    """Digest of what a Job was asked."""
     return str(job["metadata"]["annotations"][TASK_ANNOTATION])
 
 
@@ -63,12 +64,12 @@ class DatasetSystem(System):
                 yield move(f"the user changes to source {source}", {"kind": KIND, **edited(present, wanted["spec"])})
         if present is not None:
             yield move("the user deletes the Dataset", gone=[(KIND, NAME)])
-        yield from jobs.moves(live, JOB, taken, _asked)
+        yield from jobs.moves(live, JOB, taken, asked_of)
         yield from jobs.collected(live, JOB)
 
     def help(self, live: Live) -> Iterator[Move]:
         yield from store_help(live)
-        yield from jobs.help_(live, JOB, taken, _asked)
+        yield from jobs.help_(live, JOB, taken, asked_of)
 
     def unsafe(self, write: Write, before: Live, after: Live) -> str | None:
         present, then = before.get(KIND, NAME), after.get(KIND, NAME)

@@ -9,10 +9,10 @@ from modelcheck.systems.trainingjob import DATASET, KIND, dataset, trained, trai
 from modelcheck.systems.workspace import STORES, edited
 from modelmill.api.workspace import WorkspaceSpec
 from modelmill.core import conditions
+from modelmill.core.conditions import has_ended
 from modelmill.core.plan import Create, Write
 from modelmill.core.pods import StoreAccess
 from modelmill.core.resources import Manifest, dig
-from modelmill.core.retention import has_ended
 from modelmill.core.trainingjob import job_name
 from modelmill.core.workspace import asked_of, store_access
 from modelmill_contracts import task

@@ -8,9 +8,9 @@ from modelcheck.systems import jobs
 from modelcheck.systems.trainingjob import KIND, dataset, training
 from modelcheck.systems.workspace import edited, working_workspace
 from modelmill.core import conditions, reproduction
+from modelmill.core.conditions import has_ended
 from modelmill.core.plan import Create, Delete, SetStatus, Write
 from modelmill.core.resources import Manifest
-from modelmill.core.retention import has_ended
 from modelmill.core.trainingjob import job_name
 from modelmill_contracts import report
 

@@ -12,9 +12,9 @@ from modelcheck.systems import replica
 from modelcheck.systems.trainingjob import unsafe_numbers
 from modelcheck.systems.workspace import edited
 from modelmill.core import conditions
+from modelmill.core.conditions import has_ended
 from modelmill.core.plan import Delete, SetStatus, Write
 from modelmill.core.resources import MANAGED_BY, Manifest, dig
-from modelmill.core.retention import has_ended
 
 KIND, NAME = "Model", "triage"
 VERSION, DEPLOYMENT, RUN = "ModelVersion", "ModelDeployment", "TrainingJob"

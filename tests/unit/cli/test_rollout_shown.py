@@ -40,6 +40,15 @@ def test_a_rollout_is_two_arms_its_evidence_and_what_it_waits_for() -> None:
     ]
 
 
+def test_what_prometheus_was_asked_is_a_line_each() -> None:
+    asked = [{"name": "revenue", "verdict": "Hold", "reason": "NoData"}]
+    lines = list(drawn(deployment(candidate={**CANDIDATE, "prometheus": asked}), ASCII))
+    assert lines[-2] == "  revenue: Hold (NoData)"
+    shown = page(deployment(lastRollout={**ENDED, "prometheus": [{**asked[0], "reason": "<b>"}]}))
+    assert shown is not None
+    assert "<td>revenue</td><td>Hold</td><td>&lt;b&gt;</td>" in shown
+
+
 def test_what_was_rolled_back_is_said() -> None:
     back = {"revision": "90ab11c2", "at": "2026-01-01T12:00:00Z", "reason": "EvidenceAgainst", "message": "errorRate"}
     lines = list(drawn(deployment(rolledBack=back), ASCII))

@@ -4,7 +4,9 @@ import json
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,28 @@ def test_a_prefix_in_the_uri_keeps_stores_apart(s3: S3Server, store: Store) -> N
     assert "team/a/blobs/x" in store.keys("team")
     inner.delete("blobs/x")
     assert inner.keys("blobs") == []
+
+
+@pytest.mark.parametrize("prefix", ["", "/team/a b"])
+@pytest.mark.parametrize("scheme", ["s3", "file"])
+def test_only_the_keys_of_a_range_are_listed(
+    s3: S3Server, tmp_path: Path, scheme: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "_PAGE", 2)
+    uri = f"{s3.bucket(f'ranges-{len(prefix)}').uri}" if scheme == "s3" else f"file://{tmp_path}/store"
+    where = StoreLocation(uri + prefix.replace(" ", "%20"), s3.endpoint if scheme == "s3" else None)
+    store = Store(where, s3.keys() if scheme == "s3" else {})
+    assert store.keys("of/x/") == []
+    keys = [f"of/x/2026-{number:02d}" for number in (3, 1, 7, 5, 4)]
+    for key in [*keys, "of/y/2026-04", "of/x-2026-04"]:
+        store.put_once(key, b"1")
+    keys.sort()
+    assert store.keys("of/x/") == keys
+    assert store.keys("of/x/", after="of/x/2026-02") == keys[1:]
+    assert store.keys("of/x/", after=keys[1]) == keys[2:]
+    assert store.keys("of/x/", before=keys[3]) == keys[:3]
+    assert store.keys("of/x/", after=keys[0], before="of/x/2026-06") == keys[1:4]
+    assert store.keys("of/x/", after="of/x/2027") == []
 
 
 def test_an_object_over_the_limit_is_not_read(store: Store) -> None:
@@ -344,3 +368,16 @@ def test_a_scheme_that_no_store_has() -> None:
 def test_a_uri_that_cannot_be_opened_is_not_retried() -> None:
     error = _reason_of(StoreLocation("s3://"), {})
     assert (error.reason, error.retryable) == ("StoreInvalid", False)
+
+
+def test_an_attempt_is_one_request_that_is_given_up_in_time(s3: S3Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = StoreLocation("s3://models", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="does not answer"):
+            Store(place, s3.keys(), attempt=timedelta(seconds=0.5)).put_once("a", b"1")
+        assert time.monotonic() - began < 5
+        silent.settimeout(0.2)
+        silent.accept()[0].close()
+        with pytest.raises(TimeoutError):
+            silent.accept()

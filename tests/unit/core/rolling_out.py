@@ -21,6 +21,7 @@ class Rolling(World):
         super().__init__()
         self.baseline: dict[str, windows.Counted] = {}
         self.window: Any = None
+        self.prometheus: dict[str, Measurement] = {}  # what it answered last, by query
 
     def observed(self, kind: str, name: str) -> Any:
         asked = asked_of(self.get(kind, name)) if kind == KIND else None
@@ -28,7 +29,8 @@ class Rolling(World):
             self.window, self.baseline = asked.window, {}
         for uid, answer in self.answers.items():
             self.baseline.setdefault(uid, answer.value)
-        return dataclasses.replace(super().observed(kind, name), baseline=dict(self.baseline))
+        observed = super().observed(kind, name)
+        return dataclasses.replace(observed, baseline=dict(self.baseline), answers=dict(self.prometheus))
 
     def carry_out(self, kind: str, name: str, write: Any) -> None:
         super().carry_out(kind, name, write)
@@ -84,11 +86,15 @@ class Rolling(World):
         *,
         copies: bool = False,
         agreed: int = 0,
+        slower: int = 0,
         started: float = 1.0,
         pod: str = "x",
     ) -> None:
-        """What the pod of version 1 has counted by now: requests and failures of each arm."""
-        none, arms = arm(0, 0), (arm(*stable), arm(*candidate))
+        """What the pod of version 1 has counted by now: requests and failures of each arm.
+
+        The candidate takes longer by so many bins of the histogram.
+        """
+        none, arms = arm(0, 0), (arm(*stable), arm(*candidate, slower))
         shadow = counters.Shadow(stable=arms[0], candidate=arms[1], compared=candidate[0], agreed=agreed)
         epoch = self.candidate["epoch"]
         found = windows.Counts(
@@ -102,8 +108,8 @@ class Rolling(World):
         self.answers[uid] = Measurement(answer, self.now, 1.0)
 
 
-def arm(requests: int, failures: int) -> counters.Arm:
-    times = (requests - failures, *(0,) * (BINS - 1))
+def arm(requests: int, failures: int, place: int = 0) -> counters.Arm:
+    times = tuple(requests - failures if index == place else 0 for index in range(BINS))
     return counters.Arm(requests=requests, failures=failures, compute=counters.Latency(counts=times, total=0.0))
 
 

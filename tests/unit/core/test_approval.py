@@ -92,6 +92,14 @@ def test_an_approval_of_another_digest_does_not_count_and_is_told() -> None:
     assert digest_of("1") in message
 
 
+def test_of_many_approvals_of_another_digest_three_are_named() -> None:
+    world = asking()
+    for name in ("a", "b", "c", "d"):
+        with_approval(world, "triage-1", "2", name=name)
+    says(world)
+    assert "; ModelApproval a, b, c is of another digest" in world.message(*VERSION, "Ready")
+
+
 def test_a_rejection_of_another_digest_does_not_count_either() -> None:
     world = with_approval(with_approval(asking(), "triage-1", "2", "Reject"), "triage-1", "1")
     assert says(world)[0] == ("True", "Approved")

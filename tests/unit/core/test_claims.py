@@ -103,3 +103,23 @@ def test_who_waits_for_something_else_is_not_told_of_the_claim(phase: str, messa
     _unscheduled(world, "default-preflight", message)
     full = f"no node takes the pod: {message}; ask for less in resources, or add nodes"
     assert _said(world, "Workspace", "default") == ("Unschedulable", full)
+
+
+def _reading_a_volume() -> World:
+    """A Dataset whose source is the volume of a claim that nobody sees, and which is being read."""
+    world = with_store(World())
+    world.put("Dataset", "sales", spec={"source": {"uri": "pvc://lake/a.csv"}})
+    world.reconcile("Dataset", "sales")
+    return world
+
+
+def test_a_claim_that_only_the_scheduler_knows_is_not_said_to_be_missing() -> None:
+    world = _reading_a_volume()
+    _unscheduled(world, "sales-data", UNBOUND)
+    assert _said(world, "Dataset", "sales")[0] == "Unschedulable"
+
+
+def test_a_claim_that_is_gone_when_the_time_is_over_is_no_reason_by_itself() -> None:
+    world = _reading_a_volume()
+    world.end_job("sales-data", None, reason="DeadlineExceeded")
+    assert _said(world, "Dataset", "sales")[0] == "TimedOut"

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import experiments
 from test_retention import look, model_version
 from world import World, digest_of, training_spec, with_version
 
@@ -46,11 +47,15 @@ def work(world: World) -> task.CollectTask:
     return found
 
 
-def pause(world: World) -> timedelta | None:
-    """How long the collection is left, whatever else is waited for."""
+def collecting(world: World) -> collection.Decision:
+    """What the collection does, whatever else is waited for."""
     facts = workspace.observe(world.observed("Workspace", "default"))
     assert facts.collecting is not None
-    return collection.decide(facts.collecting, world.now).requeue_after
+    return collection.decide(facts.collecting, world.now)
+
+
+def pause(world: World) -> timedelta | None:
+    return collecting(world).requeue_after
 
 
 def said(world: World) -> tuple[str, str]:
@@ -123,6 +128,23 @@ def test_whatever_somebody_refers_to_is_kept() -> None:
     assert work(world).keep == tuple(digest_of(letter) for letter in "1234ab")
 
 
+def test_the_file_of_a_version_that_is_no_digest_is_known_from_the_dataset_s_history() -> None:
+    world = with_collection()
+    collected(world)
+    world.put("ModelVersion", "alone", spec={**model_version("tumours", "a", 1), "lineage": {}})
+    world.put("ModelVersion", "triage-1", spec=model_version("tumours", "a", 2))
+    entry = {"version": digest_of("a"), "file": digest_of("7"), "rows": 1, "observedAt": "2026-01-01T00:00:00Z"}
+    world.put("Dataset", "tumours", spec={"source": {"uri": "s3://lake/a.csv"}}, status={"history": [entry]})
+    version = model_version("tumours", "b", 3)
+    world.put("ModelVersion", "triage-3", spec=version)
+    world.wait(86400)
+    reconcile(world)
+    assert said(world) == ("False", "LineageUnknown")
+    world.remove("ModelVersion", "triage-3")
+    reconcile(world)
+    assert digest_of("7") in work(world).keep
+
+
 def test_what_cannot_be_told_apart_from_what_nobody_needs_stops_it() -> None:
     world = with_collection()
     collected(world)
@@ -132,6 +154,9 @@ def test_what_cannot_be_told_apart_from_what_nobody_needs_stops_it() -> None:
     reconcile(world)
     assert said(world) == ("False", "LineageUnknown")
     assert "ModelVersion triage-1 was trained on version" in world.message("Workspace", "default", "Collected")
+    waits = collecting(world).waiting
+    assert waits is not None
+    assert waits.stalled
     assert world.condition("Workspace", "default", "Ready")[0] == "True"
     world.remove("ModelVersion", "triage-1")
     reconcile(world)
@@ -150,6 +175,9 @@ def test_more_than_a_job_can_be_told_stops_it() -> None:
         world.wait(86400)
         reconcile(world)
         assert said(world) == expected
+        waits = collecting(world).waiting
+        assert waits is not None
+        assert waits.stalled == (number > most)
         if expected[0] == "Unknown":
             collected(world)
 
@@ -326,6 +354,20 @@ def test_the_artifact_of_a_version_stays_and_what_it_is_compared_with() -> None:
     assert kept(world) == ()
 
 
+def test_the_artifacts_of_all_versions_stay() -> None:
+    world = with_version(with_version(with_collection(**ARTIFACTS), 1), 2)
+    world.remove("Job", JOB)
+    assert kept(world) == ("1", "2")
+
+
+def test_who_serves_is_asked_only_where_artifacts_are_collected() -> None:
+    kinds = {a: {key.kind for key in collection.dependencies("n", "u", artifacts=a)} for a in (False, True)}
+    assert kinds[True] - kinds[False] == {"ModelDeployment"}
+    assert {key.value for key in collection.dependencies("n", "u", artifacts=False)} == {
+        "u", "True", JOB, f"Job/{JOB}",
+    }  # fmt: skip
+
+
 def test_the_artifact_of_a_run_stays_while_it_is_no_version() -> None:
     world = with_collection(**ARTIFACTS)
     world.remove("Job", JOB)
@@ -376,3 +418,11 @@ def test_artifacts_count_among_what_a_job_can_be_told_of(monkeypatch: Any) -> No
     monkeypatch.setattr(collection, "MAX_KEPT", 0)
     reconcile(world)
     assert said(world) == ("False", "TooMuchToKeep")
+
+
+def test_the_page_of_an_experiment_is_kept() -> None:
+    world = with_collection()
+    world.put("Experiment", "search", spec=experiments.spec(), status={"report": digest_of("9")})
+    facts = collection.observe(world.observed("Workspace", "default"), "store", artifacts=False)
+    assert isinstance(facts.keep, collection.Kept)
+    assert digest_of("9") in facts.keep.blobs

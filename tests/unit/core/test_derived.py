@@ -307,3 +307,24 @@ def test_a_users_container_does_not_run_as_who_may_read_the_store(workspace: dic
     assert told(world, "clean")[0] == "IdentityExposed"
     world.put("Dataset", "clean", spec=derived("visits"))
     assert told(world, "clean")[0] == "SnapshotRunning"
+
+
+@pytest.mark.parametrize("reason", ["ImageNotAllowed", "IdentityExposed", "InputNotFound"])
+def test_what_cannot_be_made_any_more_is_not_ready_and_keeps_its_versions(reason: str) -> None:
+    world = with_images("registry.example.org/ml/*")
+    world.put("Dataset", "clean", spec=derived("visits", how=CONTAINER))
+    answer(world, "clean", "b")
+    assert world.condition("Dataset", "clean", "Ready")[0] == "True"
+    declared = world.get("Workspace", "default")["spec"]
+    if reason == "ImageNotAllowed":
+        world.put("Workspace", "default", spec={**declared, "allow": {"images": ["others/*"]}})
+    elif reason == "IdentityExposed":
+        world.put("Workspace", "default", spec={**declared, "identity": {"serviceAccountName": "cloud"}})
+        world.reconcile("Workspace", "default")
+        world.end_job("default-preflight", report.Report(True, "StoreWorks", result=report.PreflightResult(())))
+    else:
+        world.remove("Dataset", "visits")
+    if reason != "InputNotFound":
+        world.reconcile("Workspace", "default")
+    assert told(world, "clean")[0] == reason
+    assert world.get("Dataset", "clean")["status"]["version"] == digest_of("b")

@@ -170,7 +170,7 @@ def test_a_refusal_is_over_when_there_is_a_pod() -> None:
 @pytest.mark.parametrize("before", ["nothing", "a timeout", "a name that was taken"])
 def test_a_job_that_ran_out_of_time_says_so_unless_something_kept_it(before: str) -> None:
     world = trying()
-    late = "it did not end in time; look whether the store answers, and how fast"
+    late = "it did not end in time; look whether the store, or MLflow, answers, and how fast"
     if before == "a timeout":
         world.end_job("default-preflight", None, reason="DeadlineExceeded")
         world.remove("Pod", "default-preflight-x")

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from rolling_out import KIND, NAME, Rolling, begun, promoted, rolled_back, spec
-from world import with_version
+from rolling_out import KIND, NAME, Rolling, begun, promoted, rolled_back, serving, spec
+from world import digest_of, with_version
 
 from modelmill.api.rollout import LastRollout
 
@@ -74,3 +74,28 @@ def test_one_whose_settings_changed_under_way() -> None:
     world.put(KIND, NAME, spec=changed)
     world.step()
     assert last(world).outcome == "Superseded"
+
+
+def test_the_status_has_what_was_there_and_nothing_else() -> None:
+    world = rolled_back()
+    assert set(world.status["lastRollout"]) == {
+        "revision", "version", "stable", "strategy", "outcome", "reason", "message", "startedAt", "endedAt", "windows",
+        "requests", "failures", "evidence",
+    }  # fmt: skip
+    (errors,) = world.status["lastRollout"]["evidence"]
+    assert set(errors) == {"gate", "logE", "threshold", "verdict", "logEPromotion", "thresholdPromotion"}
+
+
+def test_of_an_artifact_that_is_no_version_no_number_is_said() -> None:
+    world = serving()
+    artifact = {"uri": f"s3://models/artifacts/sha256-{'9' * 64}", "digest": digest_of("9")}
+    world.put(KIND, NAME, spec={**spec(), "model": artifact})
+    world.step()
+    new = world.candidate["revision"]
+    world.pods_of(f"{NAME}-{new}", 2)
+    world.step()
+    world.act(f"abort@{new}")
+    world.step()
+    assert set(world.status["rolledBack"]) == {"revision", "reason", "message", "spec", "at"}
+    assert (last(world).revision, last(world).outcome) == (new, "RolledBack")
+    assert "version" not in world.status["lastRollout"]

@@ -120,6 +120,13 @@ def serving_by_workers() -> list[Any]:
     return [w for w in created(world, "ModelDeployment", "triage") if w["kind"] == "Deployment"]
 
 
+def serving_with_capture() -> list[Any]:
+    world = with_version(world_with_a_secret(), 3)
+    capture = {"sample": "0.05", "columns": ["size", "age", "$(PATH)"], "retention": "48h"}
+    world.put("ModelDeployment", "triage", spec={"model": {"name": "triage"}, "capture": capture})
+    return [w for w in created(world, "ModelDeployment", "triage") if w["kind"] == "Deployment"]
+
+
 def serving_by_a_container() -> list[Any]:
     world = with_version(world_with_a_secret(), 3)
     world.put("Workspace", "default", spec={"store": STORE, "allow": {"images": ["registry.example.org/ml/*"]}})
@@ -180,6 +187,17 @@ def collection() -> list[Any]:
     return created(world, "Workspace", "default")
 
 
+def mirror() -> list[Any]:
+    world = World()
+    tracking = {"mlflow": {"uri": "http://mlflow.tracking:5000", "secretRef": {"name": "mlflow"}}}
+    world.put("Workspace", "default", spec={"store": STORE, "tracking": tracking})
+    world.reconcile("Workspace", "default")
+    ended = {"type": "Failed", "status": "True", "reason": "TargetMissing", "message": "there is no column benign"}
+    said = {"conditions": [{**ended, "lastTransitionTime": "2026-01-01T00:01:00Z"}]}
+    world.put("TrainingJob", "lr", spec=training_spec(), status=said)
+    return created(world, "Workspace", "default")
+
+
 def serving_from_a_volume_by_an_identity() -> list[Any]:
     world = World()
     world.put("PersistentVolumeClaim", "models", spec={"accessModes": ["ReadWriteMany"]}, status={"phase": "Bound"})
@@ -217,11 +235,13 @@ CASES = (
     serving,
     serving_of_an_artifact,
     serving_by_workers,
+    serving_with_capture,
     serving_by_a_container,
     snapshot_by_a_container,
     training_by_a_container,
     training_by_workers,
     collection,
+    mirror,
     serving_from_a_volume_by_an_identity,
 )
 

@@ -314,3 +314,28 @@ def test_a_policy_s_name_that_somebody_else_has_is_left_alone_and_said() -> None
 
 def _kept(manifest: dict[str, Any]) -> dict[str, Any]:
     return {key: manifest["metadata"][key] for key in ("labels", "ownerReferences")}
+
+
+@pytest.mark.parametrize(
+    ("uri", "reached"),
+    [
+        ("http://mlflow:5000", {"neighbour"}),
+        ("http://mlflow.shop:5000", {"shop"}),
+        ("http://mlflow.shop.svc.cluster.local:5000/base", {"shop"}),
+        ("https://mlflow.example.org", set()),
+        ("http://198.51.100.7:5000", set()),
+    ],
+)
+def test_jobs_reach_an_mlflow_that_is_named_even_where_pods_are_not_the_world(uri: str, reached: set[str]) -> None:
+    made = world()
+    spec = {**made.get("Workspace", "default")["spec"], "tracking": {"mlflow": {"uri": uri}}}
+    made.put("Workspace", "default", spec=spec)
+    made.reconcile("Workspace", "default")
+    policy = made.get("NetworkPolicy", "modelmill-jobs")
+    # Where a network plugin holds no pod for a part of an ipBlock, only the named peers are reached.
+    to = [peer for peer in policy["spec"]["egress"][1]["to"] if "ipBlock" not in peer]
+    made.store("NetworkPolicy", "modelmill-jobs", {**policy, "spec": {**policy["spec"], "egress": [{"to": to}]}})
+    ends = [end for end in ("neighbour", "shop", "stranger") if passes(made, "job", end, 5000)]
+    assert set(ends) == reached | {"neighbour"}  # the store is a neighbour
+    before = made.plan("Workspace", "default").writes
+    assert [type(write) for write in before] == [Apply]

@@ -98,6 +98,7 @@ def test_a_child_that_the_api_server_refuses_is_told_in_full_and_tried_again_in_
         f"Ready False {said}",
         "PreflightPassed Unknown PreflightRunning: the store is being tried",
         "Collected Unknown NotAsked: spec.store.collect.enabled is false: nothing is deleted",
+        "Mirrored Unknown NotAsked: spec.tracking is not declared: runs are objects here",
         "Reconciling False ChildRefused",
         f"Stalled True {said}",
     ]

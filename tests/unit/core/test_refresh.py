@@ -146,14 +146,15 @@ def test_a_look_that_takes_longer_than_the_pause_between_two_is_let_end_and_then
     assert status(world)["lastSchedule"] == "2026-01-01T00:15:00Z"
 
 
-def test_a_schedule_that_is_added_later_counts_from_then() -> None:
+@pytest.mark.parametrize("looked", ["03:00", "12:30"])
+def test_a_schedule_that_is_added_later_counts_from_then(looked: str) -> None:
     world = declared(SOURCE)
     answered(world)
-    at(world, "12:30")
+    at(world, looked)
     annotate(world, "now")
     answered(world)
     world.put("Dataset", NAME, spec={**SOURCE, "refresh": {"schedule": "0 3 * * *"}})
-    assert not looks(world)  # three o'clock was before
+    assert not looks(world)  # at three o'clock or since it was looked
     at(world, "2026-01-02T03:00")
     assert looks(world)
 

@@ -6,7 +6,7 @@ import pytest
 from world import API_VERSION
 
 from modelmill.core.plan import Settings, Subject, is_former, is_owned
-from modelmill.core.resources import TYPES, dig
+from modelmill.core.resources import TYPES, covers, dig
 from modelmill_contracts import digest
 
 METADATA = {
@@ -224,3 +224,19 @@ def test_what_is_watched(
     assert (found.api_version, found.path(None)) == (api_version, path)
     assert found.group == api_version.rpartition("/")[0]
     assert (found.label_selector, found.field_selector, found.owned) == (labels, fields, owned)
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted", "there"),
+    [
+        ({"a": 1, "b": 2}, {"a": 1}, True),
+        ({"a": 1}, {"a": 2}, False),
+        ({}, {"a": None}, False),
+        ([{"a": 1, "b": 2}], [{"a": 1}], True),
+        ([{"a": 1}, {"a": 2}], [{"a": 1}], False),
+        (None, {"a": 1}, False),
+        (None, [], False),
+    ],
+)
+def test_what_is_wanted_is_there_whatever_else_is(live: object, wanted: object, there: bool) -> None:
+    assert covers(live, wanted) is there

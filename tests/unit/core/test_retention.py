@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import experiments
 import pytest
 from world import World, digest_of, training_spec, version_spec, with_store
 
@@ -64,6 +65,18 @@ def test_what_a_model_was_trained_on_stays_until_the_model_goes() -> None:
     assert listed(world) == "dc"
 
 
+def test_what_an_experiment_has_pinned_stays_until_it_has_ended() -> None:
+    world = with_versions("ab")
+    world.put("Experiment", "search", spec=experiments.spec(), status={"datasetVersion": digest_of("a")})
+    look(world, "c")
+    look(world, "d")
+    assert listed(world) == "dca"
+    ended = [{"type": "Succeeded", "status": "True", "reason": "SearchEnded", "message": ""}]
+    status = {"datasetVersion": digest_of("a"), "conditions": ended}
+    world.store("Experiment", "search", {**world.get("Experiment", "search"), "status": status})
+    assert listed(world) == "dc"
+
+
 @pytest.mark.parametrize("how", ["named", "pinned"])
 def test_what_a_training_uses_stays_until_it_has_ended(how: str) -> None:
     world = with_versions("ab")
@@ -97,7 +110,7 @@ def test_what_others_are_derived_from_stays_as_long_as_they_list_it() -> None:
 
 
 def test_more_than_a_status_holds_is_left_out_from_the_oldest() -> None:
-    versions = tuple(Snapshot(f"sha256:{number:064}", "f", 1, "") for number in range(300))
+    versions = tuple(Snapshot(f"sha256:{number:064}", "f", 1, "", None, None, (), None) for number in range(300))
     referred = frozenset(v.version for v in versions[50:])
     assert retention.kept(versions, referred, 100) == versions[:MAX_HISTORY]
     assert retention.kept(versions, frozenset(), 100) == versions[:100]

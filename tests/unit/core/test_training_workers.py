@@ -281,6 +281,32 @@ def test_a_container_that_fails_ends_a_training_whose_first_one_is_not_done_soon
     assert not made.has("Job", JOB)
 
 
+def test_only_a_worker_that_the_job_tries_no_more_is_missed() -> None:
+    made = by_a_container()
+    for index in (0, 2):
+        pod(made, index, phase="Failed", initContainerStatuses=USERS_FAILED)
+    later = container({"terminated": {"exitCode": 3, "finishedAt": "2026-01-01T00:00:02Z"}}, "transform")
+    pod(made, 1, phase="Failed", initContainerStatuses=later)
+    give_up(made, "1")
+    assert made.condition("TrainingJob", NAME, "Trained") == ("Unknown", "Training")
+    made.wait(32)
+    made.settle()
+    assert message(made, "Failed").startswith("worker 1: container transform ended with exit code 3")
+
+
+def test_a_worker_of_which_nobody_knows_when_it_ended_is_missed_from_its_start_on() -> None:
+    made = by_a_container()
+    pod(made, 0, initContainerStatuses=USERS_RUNS)
+    unknown = {"exitCode": 137, "reason": "ContainerStatusUnknown", "startedAt": None, "finishedAt": None}
+    pod(made, 1, phase="Failed", initContainerStatuses=container({"terminated": unknown}, "transform"))
+    made.wait(10)
+    give_up(made, "1")
+    assert made.plan("TrainingJob", NAME).requeue_after == timedelta(seconds=20)
+    made.wait(20)
+    made.settle()
+    assert made.condition("TrainingJob", NAME, "Failed") == ("True", "ContainerFailed")
+
+
 def test_the_first_container_that_fails_ends_it_at_once_and_who_failed_first_is_named() -> None:
     made = by_a_container()
     later = container({"terminated": {"exitCode": 3, "finishedAt": "2026-01-01T00:00:02Z"}}, "transform")

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from modelmill.core import verdicts
+from modelmill.core import queries, verdicts
+from modelmill.core.queries import Found
 from modelmill.core.strategies import STRATEGIES
 from modelmill.core.verdicts import Input, Verdict, ruled
 from modelmill.stats.gates import Finding
@@ -29,6 +30,9 @@ def found(**changes: Any) -> Input:
 
 AGAINST = (finding(), finding(OfGate.REJECT, "latency", None))
 UNSURE = (finding(OfGate.HOLD),)
+INSIDE = Found("revenue", OfGate.PROMOTE, queries.INSIDE)
+SILENT = Found("latency", OfGate.HOLD, queries.SLOW)
+OUT = Found("latency", OfGate.REJECT, queries.OUTSIDE, 3)
 UNLIKE = (finding(), finding(OfGate.HOLD, "agreement"))
 
 
@@ -47,6 +51,11 @@ UNLIKE = (finding(), finding(OfGate.HOLD, "agreement"))
         (verdicts.held, {"hold_left": timedelta(seconds=1)}, "Holding"),
         (verdicts.held, {"hold_left": None}, "WaitingForResume"),
         (verdicts.held, {}, None),
+        (verdicts.rejected, {"queries": (INSIDE, OUT)}, "PrometheusAgainst"),
+        (verdicts.rejected, {"queries": (INSIDE, SILENT)}, None),
+        (verdicts.unbounded, {"queries": (INSIDE, SILENT)}, "WaitingForPrometheus"),
+        (verdicts.unbounded, {"queries": (INSIDE,)}, None),
+        (verdicts.unbounded, {}, None),
         (verdicts.unlike, {"last_copies": True, "findings": UNLIKE}, "NotEnoughEvidence"),
         (verdicts.unlike, {"findings": UNLIKE}, None),
         (verdicts.unlike, {"last_copies": True, "findings": UNSURE}, None),
@@ -80,6 +89,12 @@ def test_a_policy_says_something_only_where_it_is_about_that(
         ("Canary", {"findings": UNSURE, "step": 2}, Verdict.ADVANCE, "StepPassed"),
         ("Canary", {}, Verdict.ADVANCE, "StepPassed"),
         ("BlueGreen", {}, Verdict.ADVANCE, "StepPassed"),
+        ("Canary", {"queries": (OUT,), "paused": True, "step": 1}, Verdict.REJECT, "PrometheusAgainst"),
+        ("Canary", {"queries": (SILENT,), "step": 1}, Verdict.HOLD, "WaitingForPrometheus"),
+        ("Canary", {"queries": (SILENT,), "overdue": True}, Verdict.INCONCLUSIVE, "Inconclusive"),
+        ("BlueGreen", {"queries": (SILENT,)}, Verdict.HOLD, "WaitingForPrometheus"),
+        ("Shadow", {"queries": (SILENT,)}, Verdict.HOLD, "WaitingForPrometheus"),
+        ("Shadow", {"queries": (INSIDE,)}, Verdict.HOLD, "WaitingForPromote"),
         ("Shadow", {}, Verdict.HOLD, "WaitingForPromote"),
         ("Shadow", {"step": 2}, Verdict.ADVANCE, "StepPassed"),
     ],
@@ -95,17 +110,21 @@ def test_the_first_policy_of_a_strategy_that_says_something_decides(
 def test_of_all_that_can_be_nothing_advances_against_a_gate_too_soon_or_without_evidence() -> None:
     gates = [finding(verdict) for verdict in OfGate]
     holds = (None, timedelta(), timedelta(1))
-    for a, b, paused, hold, overdue, step, requests in product(
-        gates, gates, (False, True), holds, (False, True), (2, 3), (0, 500)
+    for a, b, query, paused, hold, overdue, step, requests in product(
+        gates, gates, (INSIDE, SILENT, OUT), (False, True), holds, (False, True), (2, 3), (0, 500)
     ):
-        seen = found(findings=(a, b), paused=paused, hold_left=hold, overdue=overdue, step=step, requests=requests)
+        seen = found(
+            findings=(a, b), queries=(query,), paused=paused, hold_left=hold, overdue=overdue, step=step,
+            requests=requests,
+        )  # fmt: skip
         ruling = ruled(verdicts.BY_EVIDENCE, seen)
-        against = OfGate.REJECT in (a.verdict, b.verdict)
+        against = OfGate.REJECT in (a.verdict, b.verdict, query.verdict)
         assert (ruling.verdict is Verdict.REJECT) == against
         if ruling.verdict is Verdict.ADVANCE:
             assert requests == 500
             assert hold == timedelta()
             assert not paused
+            assert query is INSIDE
             assert step == 2 or a.verdict is b.verdict is OfGate.PROMOTE
 
 

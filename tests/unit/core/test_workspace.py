@@ -151,6 +151,7 @@ def told(world: World) -> list[str]:
     return world.told("Workspace", "default")
 
 
+NOT_SHOWN = "Mirrored Unknown NotAsked: spec.tracking is not declared: runs are objects here"
 NOT_ASKED = "Collected Unknown NotAsked: spec.store.collect.enabled is false: nothing is deleted"
 
 
@@ -162,6 +163,7 @@ def test_each_step_is_told_in_full() -> None:
         f"Ready False {trying}",
         f"PreflightPassed Unknown {trying}",
         NOT_ASKED,
+        NOT_SHOWN,
         f"Reconciling True {trying}",
         "Stalled False PreflightRunning",
     ]
@@ -171,6 +173,7 @@ def test_each_step_is_told_in_full() -> None:
         f"Ready False {refused}",
         f"PreflightPassed False {refused}",
         NOT_ASKED,
+        NOT_SHOWN,
         "Reconciling False StoreRefused",
         f"Stalled True {refused}",
     ]
@@ -181,6 +184,7 @@ def test_each_step_is_told_in_full() -> None:
         "Ready True PreflightPassed: store s3://models works",
         "PreflightPassed True StoreWorks: the store takes, gives and deletes objects",
         NOT_ASKED,
+        NOT_SHOWN,
         "Reconciling False PreflightPassed",
         "Stalled False PreflightPassed",
     ]

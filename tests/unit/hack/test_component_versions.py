@@ -76,11 +76,13 @@ def test_a_program_is_named_as_go_build_names_it(package: str, name: str) -> Non
 
 @pytest.mark.parametrize("folder", sorted(path.name for path in GO_MODULES.iterdir() if path.is_dir()))
 def test_every_folder_of_hack_go_pins_what_it_builds(folder: str) -> None:
+    assert (GO_MODULES / folder / "go.sum").exists()
+    if folder == "crds":  # nothing is built of them
+        return
     item = component(folder)
 
     assert item.programs
     assert item.version.startswith("v")
-    assert (item.folder / "go.sum").exists()
 
 
 def test_a_program_of_our_own_has_another_version_when_its_source_changes(

@@ -17,9 +17,10 @@ from serving import matrix
 from test_patience import serving
 
 from modelmill_server import batching, model
-from modelmill_server.app import App, Limits
+from modelmill_server.app import App
 from modelmill_server.batching import Batches
 from modelmill_server.errors import RefusedError, invalid
+from modelmill_server.limits import Limits
 
 Feeds = dict[str, Any]
 PATH = "/v2/models/model/infer"

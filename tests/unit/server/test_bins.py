@@ -21,10 +21,11 @@ from modelmill_contracts import artifact, counters, profile
 from modelmill_contracts.counters import Snapshot
 from modelmill_contracts.profile import Categorical, Numeric
 from modelmill_server import model
-from modelmill_server.app import App, Limits
+from modelmill_server.app import App
 from modelmill_server.bins import Bins
 from modelmill_server.counters import Board
 from modelmill_server.exposition import snapshot, text
+from modelmill_server.limits import Limits
 
 EDGES = (-1.5, 0.0, float(np.float32(0.1)), 2.0)
 
@@ -124,6 +125,11 @@ def test_random_traffic_is_in_the_right_bins_and_both_formats_agree(numeric: Mad
     assert found.scores is not None
     assert list(found.predictions.counts) == [labels.count(0), labels.count(1)]
     assert list(found.scores.counts) == expected(scores, (0.5, 0.75, 0.9, 1.0))
+    assert found.reference is not None
+    assert found.reference.scores is not None
+    assert found.reference.scores.edges == (0.5, 0.75, 0.9, 1.0)
+    assert found.reference.predictions is not None
+    assert found.reference.predictions.edges == ()
     assert found.rows == len(seen)
     assert found.requests.get("200", 0) == sum(found.compute.counts) == answered
     assert sum(found.request.counts) == answered + refused
@@ -368,6 +374,27 @@ def test_the_snapshot_of_a_server(numeric: Made) -> None:
         assert_agree(ask(server.metrics_port, "GET", "/metrics").body.decode(), found)
     with serving(numeric) as server:
         assert collected(server).started > first.started
+
+
+def test_what_the_profile_counted_is_told_in_the_order_of_what_is_counted(tmp_path: Path) -> None:
+    made = artifacts.mixed(tmp_path / "mixed")
+    features = (
+        Categorical("city", ("Bern", "Chur"), (7, 5), 3, 2),
+        Numeric("unread", (1.0,), (8, 9)),  # the model does not read it
+        Numeric("age", (30.0,), (11, 6), 1),
+    )
+    known = profile.Profile(18, features, Categorical("predict", ("yes", "no"), (4, 3)))
+    with serving(with_profile(made, known)) as server:
+        found = collected(server)
+    reference = found.reference
+    assert reference is not None
+    assert reference.features == (
+        counters.Trained("city", (7, 5), missing=2, other=3),
+        counters.Trained("age", (11, 6), missing=1),
+    )
+    assert [feature.name for feature in found.features] == [part.name for part in reference.features]
+    assert reference.predictions == counters.Trained("predict", (4, 3), other=0)
+    assert reference.scores is None
 
 
 def collected(server: Server) -> Snapshot:

@@ -18,10 +18,11 @@ from serving import Process, Server, ask, matrix, read_all
 from test_batching import Slow, until
 from test_patience import BODY, HEAD, PATH, serving
 
-from modelmill_server import model, protocol, serve
-from modelmill_server.app import App, Limits
+from modelmill_server import life, model, protocol
+from modelmill_server.app import App
 from modelmill_server.counters import Counters
 from modelmill_server.http1 import Request
+from modelmill_server.limits import Limits
 
 PORTS = ("--port", "0", "--grpc-port", "0", "--metrics-port", "0", "--host", "127.0.0.1")
 GET = b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -278,7 +279,7 @@ async def test_a_failure_of_the_server_is_logged_without_its_text(
         assert app.counters.refusals == {"InternalError": 2}
         assert app.counters.in_flight == 0
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(serve._log)  # noqa: SLF001 - as a server's life does
+        loop.set_exception_handler(life._log)  # noqa: SLF001 - as a server's life does
         loop.call_soon(fails)
         await asyncio.sleep(0.01)
         writer.close()

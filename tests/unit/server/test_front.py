@@ -136,6 +136,12 @@ def test_another_path_model_or_version_is_refused_here(front: Front, v1_front: F
         assert text in found.json["error"]
 
 
+def test_labels_are_not_taken_here(front: Front) -> None:
+    found = front.ask("POST", "/v2/models/model/labels", {"labels": [{"id": "a", "label": 1}]})
+    assert found.status == 404
+    assert "spec.capture" in found.json["error"]
+
+
 def test_v1_through_a_front(foreign: Foreign, v1_front: Front) -> None:
     body = {"instances": [[1, 2], [3, 4], [5, 6]]}
     direct = ask(foreign.port, "POST", "/v1/models/model:predict", body)

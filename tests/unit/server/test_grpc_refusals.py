@@ -285,9 +285,10 @@ def test_before_the_model_is_there(boosted: Made) -> None:
 
 async def test_a_body_that_does_not_come(regression: Made) -> None:
     from modelmill_server import http2, model
-    from modelmill_server.app import App, Limits
+    from modelmill_server.app import App
     from modelmill_server.counters import Counters
     from modelmill_server.grpc import Service
+    from modelmill_server.limits import Limits
     from modelmill_server.outbox import Outbox
 
     app = App("model", "1", Limits(body_seconds=0.2), Counters())

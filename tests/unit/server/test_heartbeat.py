@@ -63,8 +63,8 @@ class Impatient(Server):
     """Two workers whose parent is less patient than it is in earnest.  `hung` and `closing` are seconds."""
 
     def __init__(self, made: Made, *options: str, hung: float, closing: float) -> None:
-        set_up = f"heartbeat.HUNG_SECONDS = {hung}; serve._CLOSING_SECONDS = {closing}"
-        code = f"import sys; from modelmill_server import heartbeat, serve; {set_up}"
+        set_up = f"heartbeat.HUNG_SECONDS = {hung}; life._CLOSING_SECONDS = {closing}"
+        code = f"import sys; from modelmill_server import heartbeat, life; {set_up}"
         code += "; from modelmill_server.__main__ import main; sys.exit(main())"
         ports = ("--port", "0", "--grpc-port", "0", "--metrics-port", "0", "--host", "127.0.0.1")
         what = ("serve", str(made.folder), "--digest", made.digest, "--name", "model", "--version", "7")

@@ -13,9 +13,10 @@ from artifacts import Made
 from calls import INFER, SERVICE, request, tensor
 
 from modelmill_server import hpack, http2, model
-from modelmill_server.app import App, Limits
+from modelmill_server.app import App
 from modelmill_server.counters import Counters
 from modelmill_server.grpc import Service
+from modelmill_server.limits import Limits
 from modelmill_server.outbox import Outbox
 
 DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8

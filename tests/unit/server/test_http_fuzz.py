@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from serving import matrix
 
 from modelmill_server import model
-from modelmill_server.app import App, Limits
+from modelmill_server.app import App
 from modelmill_server.counters import Counters
+from modelmill_server.limits import Limits
 from modelmill_server.model import Servable
 from modelmill_server.outbox import Outbox
 from modelmill_server.protocol import Connection, Server

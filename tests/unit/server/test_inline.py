@@ -18,7 +18,8 @@ from test_patience import PATH, serving
 from modelmill_contracts import artifact
 from modelmill_contracts.artifact import Manifest, Tensor
 from modelmill_server import model
-from modelmill_server.app import App, Limits
+from modelmill_server.app import App
+from modelmill_server.limits import Limits
 
 FEW = 4  # rows
 

@@ -15,9 +15,10 @@ from test_batching import Slow, until
 from test_patience import serving
 
 from modelmill_server import batching, http2, model
-from modelmill_server.app import App, Limits
+from modelmill_server.app import App
 from modelmill_server.counters import Board
 from modelmill_server.grpc import Service
+from modelmill_server.limits import Limits
 from modelmill_server.outbox import Outbox
 
 MANY = 3  # requests at once

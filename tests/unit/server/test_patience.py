@@ -14,8 +14,9 @@ from artifacts import Made
 from serving import matrix
 
 from modelmill_server import model, protocol
-from modelmill_server.app import App, Limits
+from modelmill_server.app import App
 from modelmill_server.counters import Counters
+from modelmill_server.limits import Limits
 
 PATH = "/v2/models/model/infer"
 BODY = msgspec.json.encode({"inputs": [matrix(np.ones((1, 3)))]})

@@ -16,8 +16,9 @@ from splitting import CANDIDATE, INFER, STABLE, Stable, between, load, one_row, 
 
 from modelmill_contracts import counters as names
 from modelmill_contracts.counters import Arm, Snapshot
-from modelmill_server.app import App, Limits
+from modelmill_server.app import App
 from modelmill_server.counters import Counters
+from modelmill_server.limits import Limits
 from modelmill_server.split import is_of_candidate
 
 ARM = "modelmill-arm"

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from ways import Way, never_ends, says, sends
 
 from modelmill.core.kinds import CONTROLLERS
 from modelmill.core.plan import Measurement, Settings
@@ -17,26 +18,7 @@ from modelmill.shell.metrics import Metrics
 from modelmill.shell.reconciler import utc_now
 from modelmill_contracts.progress import LIMIT, Progress
 
-Way = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 GOOD = "127.0.1.1"
-
-
-def sends(*pieces: bytes, pause: float = 0.0) -> Way:
-    """Waits for the question, and sends these."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(pause)
-
-    return answer
-
-
-def says(body: bytes, *headers: str, status: str = "200 OK") -> Way:
-    head = "\r\n".join((f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""))
-    return sends(head.encode() + body)
 
 
 async def hangs(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -47,14 +29,6 @@ async def hangs(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     del reader, writer
-
-
-async def never_ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-    while True:
-        writer.write(b" " * 65536)
-        await writer.drain()
 
 
 BODY = b'{"percent": 40, "phase": "fold"}'

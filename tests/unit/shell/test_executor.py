@@ -93,6 +93,22 @@ STATUS = SetStatus({"conditions": []})
 CHILD = Create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "triage", "namespace": "team-a"}})
 
 
+async def test_a_status_that_forgets_a_child_waits_until_that_is_read_to_be_gone(
+    api: Api, cache: Cache, faults: Faults
+) -> None:
+    gone = Guard("HTTPRoute", "triage", lambda live: live is None, "HTTPRoute triage is gone")
+    status = SetStatus({"conditions": []}, guards=(gone,))
+    faults.answers["GET"] = {"metadata": METADATA}
+    faults.answers["PATCH"] = {"metadata": METADATA, "spec": {"model": {"name": "triage"}}}
+    await carried_out(api, cache, DEPLOYMENT, status)
+    assert [method for method, _ in faults.asked] == ["GET"]
+    del faults.answers["GET"]
+    for faults.code in (404, 403):  # gone; or not ours to read, so that none can be ours
+        faults.asked.clear()
+        await carried_out(api, cache, DEPLOYMENT, status)
+        assert [method for method, _ in faults.asked] == ["GET", "PATCH"]
+
+
 async def test_an_object_that_is_gone_is_forgotten_though_no_watch_told(api: Api, cache: Cache) -> None:
     await carried_out(api, cache, KEY, STATUS)
     assert cache.observe(KEY) is None

@@ -39,14 +39,20 @@ def test_nothing_is_known_at_first() -> None:
     assert gate.in_favour == 0
 
 
+def worse(now: tuple[Counts, Counts], p_a: float, p_b: float) -> float:
+    """ln e of a window, with a 64th of the stake on half way from the tolerance, 0.01 above p_a, to 1."""
+    sudden = (1 + p_a + 0.01) / 2
+    learnt, jumped = (math.exp(log_e_value(*now, p_a=p_a, p_b=p, delta=0.01)) for p in (p_b, sudden))
+    return math.log(63 / 64 * learnt + 1 / 64 * jumped)
+
+
 def test_the_alternative_comes_from_the_windows_before() -> None:
     """As written in the formula: r = (s + 0.18) / (n + 18), and max(r_b, 1.5 r_a + delta) against it."""
     first = ErrorRate(0.01).update(window(900, 9, 100, 40))
     r_a, r_b, pooled = 9.18 / 918, 40.18 / 118, 49.18 / 1018
     second = first.update(window(800, 4, 200, 90))
     now = Counts(800, 4), Counts(200, 90)
-    expected = log_e_value(*now, p_a=r_a, p_b=r_b, delta=0.01)
-    assert second.worse == first.worse.times(expected)
+    assert second.worse == first.worse.times(worse(now, r_a, r_b))
     assert second.in_favour - first.in_favour == pytest.approx(
         log_e_value(*now, p_a=pooled, p_b=pooled, delta=0.01), abs=1e-5
     )
@@ -55,14 +61,17 @@ def test_the_alternative_comes_from_the_windows_before() -> None:
 def test_a_candidate_that_looked_good_is_still_asked_about_what_matters() -> None:
     first = ErrorRate(0.01).update(window(900, 9, 100, 0))
     r_a = 9.18 / 918
-    expected = log_e_value(Counts(900, 9), Counts(100, 5), p_a=r_a, p_b=1.5 * r_a + 0.01, delta=0.01)
+    expected = worse((Counts(900, 9), Counts(100, 5)), r_a, 1.5 * r_a + 0.01)
     assert first.update(window(900, 9, 100, 5)).worse == first.worse.times(expected)
 
 
-def test_fifty_failures_are_enough_whenever_they_begin() -> None:
+@pytest.mark.parametrize("tolerance", [0.0, 0.01, 0.3])
+@pytest.mark.parametrize("usual", [0, 4])
+def test_fifty_failures_are_enough_whenever_they_begin(tolerance: float, usual: int) -> None:
+    """Also where nothing has failed for a day, so that what was learnt is that nothing does."""
     for good in (0, 1, 120, 5_760):
-        gate = after(ErrorRate(0.01), *[window(450, 4, 50, 1)] * good, *[window(450, 4, 50, 50)] * 2)
-        assert gate.against >= threshold(0.05, 4), good
+        gate = after(ErrorRate(tolerance), *[window(450, usual, 50, usual // 4)] * good)
+        assert after(gate, *[window(450, usual, 50, 50)] * 2).against >= threshold(0.05, 4), good
 
 
 @pytest.mark.parametrize("empty", [window(0, 0, 100, 50), window(900, 9, 0, 0), window(0, 0, 0, 0)])

@@ -6,9 +6,9 @@ from modelmill.stats.window import ArmWindow, Window, added
 
 
 def test_windows_are_summed() -> None:
-    one = Window(ArmWindow(9, 1, (1, 2), (3,)), ArmWindow(1), compared=5, agreed=4)
-    other = Window(ArmWindow(8, 0, (1, 1), (4,)), ArmWindow(2, 2, (0, 7)), compared=1, agreed=1)
-    assert one + other == Window(ArmWindow(17, 1, (2, 3), (7,)), ArmWindow(3, 2, (0, 7)), compared=6, agreed=5)
+    one = Window(ArmWindow(9, 1, (1, 2)), ArmWindow(1), compared=5, agreed=4)
+    other = Window(ArmWindow(8, 0, (1, 1)), ArmWindow(2, 2, (0, 7)), compared=1, agreed=1)
+    assert one + other == Window(ArmWindow(17, 1, (2, 3)), ArmWindow(3, 2, (0, 7)), compared=6, agreed=5)
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def test_it_is_filled_when_both_arms_say_something(control: int, candidate: int,
     assert Window(ArmWindow(control), ArmWindow(candidate)).filled(least) == filled
 
 
-@pytest.mark.parametrize("counts", [(-1, 0), (5, -1), (5, 6), (5, 0, (1, -1)), (5, 0, (), (-1,))], ids=str)
+@pytest.mark.parametrize("counts", [(-1, 0), (5, -1), (5, 6), (5, 0, (1, -1))], ids=str)
 def test_an_arm_that_cannot_be_is_refused(counts: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="an arm's window has"):
         ArmWindow(*counts)  # type: ignore[arg-type]

@@ -57,6 +57,14 @@ def test_what_is_referred_to_or_young_stays(place: StoreLocation) -> None:
     assert _blobs(place) == [FIRST, SECOND, THIRD]
 
 
+def test_what_was_captured_is_none_of_it(place: StoreLocation) -> None:
+    key = "captured/0b7f/rows/20200101T000000.000Z-ab-000001.jsonl.gz"
+    Store(place).put_once(key, b"12345")
+    for after in (400 * DAY, 800 * DAY):
+        assert run(CollectTask(place, OWNER, (), (datetime.now(UTC) + after).isoformat(), artifacts=())).ok
+    assert key in Store(place).keys("captured/")
+
+
 def test_two_passes_a_day_apart(place: StoreLocation) -> None:
     assert _collect(place, (FIRST,), DAY + HOUR).result == CollectResult(2, 0, 0, 0)
     assert _blobs(place) == [FIRST, _trash(SECOND), _trash(THIRD)]

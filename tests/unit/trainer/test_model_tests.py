@@ -47,7 +47,7 @@ from modelmill_contracts.task import (
 )
 from modelmill_trainer import model_tests, served
 from modelmill_trainer.command import main
-from modelmill_trainer.evaluation import Predicted
+from modelmill_trainer.evaluation import Predicted, known_metrics
 
 ROWS = pd.read_csv(BREAST_CANCER).iloc[::4].reset_index(drop=True)
 SIZE = ["large" if radius > 14 else "small" for radius in ROWS["mean_radius"]]
@@ -257,6 +257,14 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says(monkeypatch
     assert equal == (0, 0)
 
 
+def test_the_operator_knows_what_can_be_measured() -> None:
+    truth = np.array([0, 1] * 50)
+    scores = 0.2 + 0.6 * truth
+    classes = predicted(scores, truth)
+    assert known_metrics(classes) == evaluation.CLASSIFIER_METRICS
+    assert known_metrics(Predicted(truth, truth, None, None, None)) == evaluation.REGRESSOR_METRICS
+
+
 def test_less_of_a_loss_is_more() -> None:
     truth = np.array([0, 1] * 50)
     good, bad = predicted(0.2 + 0.6 * truth, truth), predicted(0.4 + 0.2 * truth, truth)
@@ -271,6 +279,23 @@ def test_latency(store: StoreLocation, logistic: Path) -> None:
     assert (slow.threshold, (slow.observed or "")[-2:]) == ("<= 60000ms", "ms")
     (never,) = asked(store, logistic, Tests(latency=LatencyTest("0.5", 0)))
     assert not never.passed
+
+
+def test_what_a_use_case_requires_comes_after_the_rest_and_is_named_by_its_quantile(
+    store: StoreLocation, logistic: Path
+) -> None:
+    required = (LatencyTest("0.5", 60_000, "usecase/triage"), LatencyTest("0.99", 0, "usecase/triage"))
+    accuracy = MetricTest("accuracy", min="0.5", source="usecase/triage")
+    tests = Tests((accuracy,), latency=LatencyTest("0.9", 60_000), required_latencies=required)
+    found = asked(store, logistic, tests)
+    assert [(one.name, one.passed) for one in found] == [
+        ("accuracy", True),
+        ("latency", True),
+        ("latency 0.5", True),
+        ("latency 0.99", False),
+    ]
+    assert [test.title for test in tests.in_order] == [one.name for one in found]
+    assert [test.threshold for test in tests.in_order] == [one.threshold for one in found]
 
 
 EVERYTHING = Tests(
@@ -352,3 +377,15 @@ def test_the_most_tests_fit_a_report() -> None:
     said = model_tests._said((*many, *more))  # noqa: SLF001 - what a run of all of them would say
     assert len(report.encode(said)) <= report.LIMIT
     assert [outcome.observed for outcome in outcomes(said)] == ["0.123456"] * 12 + ["0.5"] * 10
+
+
+def test_of_more_tests_than_that_only_the_numbers_are_told() -> None:
+    many = tuple(
+        Outcome(f"balanced_accuracy of every {n:037}", n % 2 == 0, f">= {'9' * 31} and <= {'9' * 31}", "0.123456")
+        for n in range(32)
+    )
+    said = model_tests._said(many)  # noqa: SLF001 - what a run of all of them would say
+    assert len(report.encode(said)) <= report.LIMIT
+    assert [(one.name, one.passed, one.observed) for one in outcomes(said)] == [
+        ("", number % 2 == 0, "0.123456") for number in range(32)
+    ]

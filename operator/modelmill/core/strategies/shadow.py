@@ -12,6 +12,7 @@ STRATEGY = Strategy(
         verdicts.paused,
         verdicts.too_few_requests,
         verdicts.held,
+        verdicts.unbounded,
         verdicts.left_to_somebody,
         verdicts.passed,
     ),
