@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER_TOOL := hack/cluster
+# One for each process of tests that kill their API server, or take kinds from it.
+export MODELMILL_API_CLUSTERS := modelmill-api modelmill-api-2
 # Neighbours share fixtures, so each process gets a run of tests, and takes from the other's end when it is through.
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -36,9 +38,9 @@ modelcheck: $(VENV)/installed ## explore everything that can happen to the core:
 	$(BIN)/pytest tests/modelcheck -q -s -m slow
 
 apiserver: $(VENV)/installed ## tests against a real API server without nodes
-	$(CLUSTER_TOOL) up --name modelmill-api --without-nodes
+	for name in $(MODELMILL_API_CLUSTERS); do $(CLUSTER_TOOL) up --name $$name --without-nodes || exit 1; done
 	$(CLUSTER_TOOL) build status-readers
-	$(BIN)/pytest tests/apiserver
+	$(BIN)/pytest tests/apiserver -n 2 --dist loadgroup
 
 chaos: $(VENV)/installed ## what takes minutes: the control plane is away for longer than a lease lives; Kueue
 	$(CLUSTER_TOOL) up --name modelmill-api --without-nodes
@@ -76,7 +78,7 @@ images: ## build the images and load them into the local cluster
 
 down: ## stop the local clusters and leave nothing behind
 	$(CLUSTER_TOOL) down
-	$(CLUSTER_TOOL) down --name modelmill-api
+	for name in $(MODELMILL_API_CLUSTERS); do $(CLUSTER_TOOL) down --name $$name || exit 1; done
 
 crds: $(VENV)/installed ## write crds/ from operator/modelmill/api
 	$(BIN)/python -m modelmill.api.crd crds

@@ -100,6 +100,17 @@ class Kubectl:
 
         return eventually(look, wanted, seconds, lambda: self.describe(kind, name))
 
+    def established(self, *selection: str) -> None:
+        """Wait until the CRDs that are named or selected are served; `kubectl wait` fails where one has no status yet."""
+
+        def look() -> bool:
+            found = json.loads(self.output("get", "crd", "-o", "json", *selection))
+            statuses = [crd.get("status") or {} for crd in found.get("items", [found])]
+            told = [{c["type"]: c["status"] for c in status.get("conditions") or []} for status in statuses]
+            return bool(told) and all(conditions.get("Established") == "True" for conditions in told)
+
+        eventually(look, f"crd {' '.join(selection)} established")
+
     def describe(self, kind: str, name: str) -> str:
         status = (self.get(kind, name) or {}).get("status")
         return json.dumps(status, indent=1) + "\n" + self.run("get", "pods,jobs,events", check=False).stdout

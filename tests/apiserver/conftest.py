@@ -23,18 +23,26 @@ from lives import Place
 
 from live import ROOT, Kubectl, environment, eventually, kubeconfig
 
-CLUSTER = os.environ.get("MODELMILL_API_CLUSTER", "modelmill-api")
+CLUSTERS = os.environ.get("MODELMILL_API_CLUSTERS", "modelmill-api").split()
 LEASE_NAMESPACE = "modelmill-system"
 _ACTIVE = "this replica is active now"
 _numbers = itertools.count()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests share fixtures, so one process runs them all (--dist loadgroup); crash points share none."""
+    for item in items:
+        if item.path.name != "test_crash_points.py":
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
 @pytest.fixture(scope="session")
-def config() -> str:
-    path = kubeconfig(CLUSTER)
+def config(worker_id: str) -> str:
+    """The kubeconfig of this process' own API server, where there are as many: tests kill theirs, and change its kinds."""
+    path = kubeconfig(CLUSTERS[int(worker_id.removeprefix("gw")) % len(CLUSTERS) if worker_id != "master" else 0])
     kubectl = Kubectl(path)
     kubectl.run("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
-    kubectl.run("wait", "--for=condition=Established", "crd", "-l", "app.kubernetes.io/part-of=modelmill")
+    kubectl.established("-l", "app.kubernetes.io/part-of=modelmill")
     if kubectl.run("get", "namespace", LEASE_NAMESPACE, check=False).returncode:
         kubectl.run("create", "namespace", LEASE_NAMESPACE)
     return path

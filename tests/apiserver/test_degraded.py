@@ -62,7 +62,7 @@ def test_a_kind_that_is_installed_later_is_enabled_by_one_clean_restart(
         kubectl.wait_for("mdl", "others", "Ready")
     finally:
         everything.apply_file("crds/datasets.yaml")
-        everything.run("wait", "--for=condition=Established", f"crd/{DATASETS}")
+        everything.established(DATASETS)
     assert process.process
     assert process.process.wait(40) == 0
     process.start()

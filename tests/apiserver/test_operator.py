@@ -187,7 +187,7 @@ def test_a_kind_whose_crd_is_missing_is_told_and_the_others_go_on(
         assert "install or update the CRDs" in process.text()
     finally:
         everything.apply_file("crds/datasets.yaml")
-        everything.run("wait", "--for=condition=Established", "crd/datasets.modelmill.dev")
+        everything.established("datasets.modelmill.dev")
 
 
 def test_a_training_job_waits_says_so_and_becomes_a_version(kubectl: Kubectl, operator: Start) -> None:

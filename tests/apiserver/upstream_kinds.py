@@ -15,7 +15,7 @@ def install(kubectl: Kubectl, kind: str) -> None:
     """The CRD of that kind, as its project has it, is there and served."""
     module, file = FILES[kind]
     kubectl.run("apply", "--server-side", "--force-conflicts", "-f", str(folder_of("crds", module) / file))
-    kubectl.run("wait", "--for=condition=Established", f"crd/{NAMES[kind]}", "--timeout=60s")
+    kubectl.established(NAMES[kind])
     eventually(lambda: kubectl.run("get", NAMES[kind], check=False).returncode == 0, f"{kind} is served")
 
 

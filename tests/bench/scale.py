@@ -83,7 +83,7 @@ def control_plane_of_its_own(name: str, contender: Contender) -> Iterator[str]:
         config = kubeconfig(name)
         kubectl = Kubectl(config)
         kubectl.run("apply", "--server-side", "-k", str(contender.crds))
-        kubectl.run("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        kubectl.established()
         for namespace in (NAMESPACE, contender.namespace):
             kubectl.run("create", "namespace", namespace)
         yield config
