@@ -101,7 +101,7 @@ class Kubectl:
         return eventually(look, wanted, seconds, lambda: self.describe(kind, name))
 
     def established(self, *selection: str) -> None:
-        """Wait until the CRDs that are named or selected are served; `kubectl wait` fails where one has no status yet."""
+        """Wait until these CRDs are served; `kubectl wait` fails where one has no status yet."""
 
         def look() -> bool:
             found = json.loads(self.output("get", "crd", "-o", "json", *selection))

@@ -13,6 +13,7 @@ from modelmill_contracts import __version__
 OPERATOR = f"modelmill-operator/{__version__} ("  # how the User-Agent of its processes begins
 _WRITING = ("create", "update", "patch", "delete")
 _KINDS = {resource.plural: kind for kind, resource in TYPES.items() if kind != "Event"}
+GIVEN_UP = 504
 _CREDENTIAL = "authentication.kubernetes.io/credential-id"
 
 
@@ -94,8 +95,22 @@ class Write(NamedTuple):
 
 
 def succeeded(found: list[Write], verb: str) -> list[tuple[str, str]]:
-    """The objects (kind, name) that were created, or deleted."""
-    return [(_KINDS[w.resource], w.name) for w in found if w.verb == verb and w.code < 300 and w.resource in _KINDS]
+    """The objects (kind, name) that were created, or deleted.
+
+    Where a process dies while it is answered, the API server may write down that it gave up what it did: that was done,
+    unless it was done again.
+    """
+    made = [w for w in found if w.verb in ("create", "delete") and (w.code < 300 or w.code == GIVEN_UP)]
+    return [
+        (_KINDS[write.resource], write.name)
+        for number, write in enumerate(made, 1)
+        if write.verb == verb and write.resource in _KINDS and not _done_again(write, made[number:])
+    ]
+
+
+def _done_again(write: Write, later: list[Write]) -> bool:
+    following = next((w.verb for w in later if (w.resource, w.name) == (write.resource, write.name)), None)
+    return write.code == GIVEN_UP and following == write.verb
 
 
 class Writes:

@@ -29,6 +29,7 @@ _ACTIVE = "this replica is active now"
 _numbers = itertools.count()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests share fixtures, so one process runs them all (--dist loadgroup); crash points share none."""
     for item in items:
@@ -38,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def config(worker_id: str) -> str:
-    """The kubeconfig of this process' own API server, where there are as many: tests kill theirs, and change its kinds."""
+    """The kubeconfig of an API server of this process' own: tests kill theirs, and change its kinds."""
     path = kubeconfig(CLUSTERS[int(worker_id.removeprefix("gw")) % len(CLUSTERS) if worker_id != "master" else 0])
     kubectl = Kubectl(path)
     kubectl.run("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
@@ -65,6 +66,17 @@ def fresh_namespace(config: str) -> Iterator[Kubectl]:
         yield Kubectl(config, name)
     finally:
         Kubectl(config).run("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Says what was measured; on stderr, as that of a process of several is the terminal, too."""
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}", file=sys.stderr, flush=True)
+
+    return say
 
 
 @pytest.fixture

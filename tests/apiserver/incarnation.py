@@ -62,9 +62,13 @@ class Clock:
 class Mortal(Api):
     """The transport, which is dead after so many applied writes: the answer to the last one is never read."""
 
-    def __init__(self, credentials: Credentials, lives_for: int | None = None) -> None:
+    def __init__(
+        self, credentials: Credentials, lives_for: int | None = None, wrote: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`wrote` is told the kind of each write that was applied."""
         super().__init__(credentials, lambda *_: None)
         self._lives_for = lives_for
+        self._wrote = wrote
         self._one_at_a_time = asyncio.Lock()  # else it would not be known how many of several had been applied
         self.applied: list[str] = []
         self.created: list[tuple[str, str]] = []
@@ -82,6 +86,7 @@ class Mortal(Api):
                 raise Killed
             answer = await super().request(method, path, kind=kind, **more)
             self.applied.append(f"{method} {kind} {path}")
+            self._wrote(kind.partition("/")[0])  # without the subresource
             body = json.loads(await answer.read())
             if method == "POST" and kind != "Event":
                 self.created.append((kind, body["metadata"]["name"]))

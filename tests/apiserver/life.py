@@ -82,14 +82,32 @@ class Life:
         self._api = api
         self.namespace = namespace
         self._now = now
-        self.changed = set[str]()  # kinds of which something was written; who looks at them may clear it
+        self.changed = set[str]()  # kinds of which something was written here; who looks at them may clear it
+        # What was seen, where whoever else writes says so by `forget`; else each look is one at the API server.
+        self.remembered: dict[str, list[dict[str, Any]]] | None = None
 
     # What there is.
 
     async def view(self, kinds: tuple[str, ...] = SHOWN) -> View:
         return View([(kind, manifest) for kind in kinds for manifest in await self._list(TYPES[kind])])
 
+    def forget(self, kind: str) -> None:
+        """Something of that kind was written."""
+        if self.remembered is not None:
+            self.remembered.pop(kind, None)
+
+    def _writes(self, kind: str) -> None:
+        self.changed.add(kind)
+        self.forget(kind)
+
     async def _list(self, resource: ResourceType) -> list[dict[str, Any]]:
+        if self.remembered is None:
+            return await self._listed(resource)
+        if resource.kind not in self.remembered:
+            self.remembered[resource.kind] = await self._listed(resource)
+        return self.remembered[resource.kind]
+
+    async def _listed(self, resource: ResourceType) -> list[dict[str, Any]]:
         answer = await self._send("GET", resource.path(self.namespace))
         # Each namespace has a ConfigMap of Kubernetes' own.
         found: list[dict[str, Any]] = [m for m in answer["items"] if m["metadata"]["name"] != "kube-root-ca.crt"]
@@ -104,15 +122,15 @@ class Life:
 
     async def create(self, kind: str, name: str, spec: Mapping[str, Any]) -> None:
         body = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
-        self.changed.add(kind)
+        self._writes(kind)
         await self._send("POST", TYPES[kind].path(self.namespace), body)
 
     async def patch(self, kind: str, name: str, change: Any, subresource: str | None = None) -> None:
-        self.changed.add(kind)
+        self._writes(kind)
         await self._send("PATCH", TYPES[kind].path(self.namespace, name, subresource), change, _MERGE)
 
     async def delete(self, kind: str, name: str) -> None:
-        self.changed.add(kind)
+        self._writes(kind)
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         await self._send("DELETE", TYPES[kind].path(self.namespace, name), options | {"gracePeriodSeconds": 0})
 
@@ -201,7 +219,7 @@ class Life:
         """A pod that no node runs."""
         container = {"name": "server", "image": "i"}
         spec = {"containers": [container], "automountServiceAccountToken": False}
-        self.changed.add("Pod")
+        self._writes("Pod")
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
         await self._send("POST", TYPES["Pod"].path(self.namespace), body)
 
@@ -286,7 +304,7 @@ class Life:
         """What is to go was written down long ago."""
         (model,) = (await self.view(("Model",))).all("Model")
         retiring = [{**entry, "since": "2026-01-01T00:00:00Z"} for entry in model["status"]["retiring"]]
-        self.changed.add("Model")
+        self._writes("Model")
         # As the operator itself: of a list that two managers have a part in, server-side apply leaves null.
         metadata = {"name": "triage", "namespace": self.namespace}
         status = {**model["status"], "retiring": retiring}

@@ -70,9 +70,10 @@ async def _live(credentials: Credentials, namespace: str, of: type[Life], lives_
         # What the surroundings do is no write of the operator's.
         life = of(await stack.enter_async_context(Mortal(credentials)), namespace, clock)
         await life.begin()
+        life.remembered = {}
 
         async def born() -> tuple[Mortal, Incarnation]:
-            api = await stack.enter_async_context(Mortal(credentials, lives_for.pop(0)))
+            api = await stack.enter_async_context(Mortal(credentials, lives_for.pop(0), life.forget))
             return api, Incarnation(api, namespace, clock, life.answer)
 
         def buried(api: Mortal) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from life import Life, once
@@ -24,7 +25,7 @@ async def killed(place: Place, kind: type[Life], reference: Lived, first: int) -
 
 
 async def test_killed_after_any_write_the_operator_comes_to_the_same_end(
-    place: Place, capsys: pytest.CaptureFixture[str]
+    place: Place, tell: Callable[[str], None]
 ) -> None:
     reference = await place.live()
     assert not (await place.live()).differs(reference)
@@ -33,8 +34,7 @@ async def test_killed_after_any_write_the_operator_comes_to_the_same_end(
     assert versions == ["triage-1", "triage-2", "triage-3"]
 
     found = await killed(place, Life, reference, 0)
-    with capsys.disabled():
-        print(f"\n{count} writes, {len(found)} crash points: {sum(not f for f in found)} came to the same end")
+    tell(f"{count} writes, {len(found)} crash points: {sum(not f for f in found)} came to the same end")
     assert not [difference for differences in found for difference in differences]
 
 
@@ -49,14 +49,13 @@ async def test_killed_after_each_write_the_operator_still_comes_to_the_end(place
 
 @pytest.mark.parametrize("kind", LIVES, ids=lambda kind: kind.__name__)
 async def test_killed_after_any_write_of_what_not_all_have_the_operator_comes_to_the_same_end(
-    place: Place, kind: type[SomeLife], capsys: pytest.CaptureFixture[str]
+    place: Place, kind: type[SomeLife], tell: Callable[[str], None]
 ) -> None:
     begun = time.monotonic()
     reference = await place.live(of=kind)
     assert not (await place.live(of=kind)).differs(reference)
     assert not Counter(kind.makes) - once(reference.created)
     found = await killed(place, kind, reference, reference.begun[kind.begins])
-    with capsys.disabled():
-        same, seconds = sum(not f for f in found), time.monotonic() - begun
-        print(f"\n{kind.__name__}: {len(found)} crash points: {same} came to the same end; {seconds:.0f} s")
+    same, seconds = sum(not f for f in found), time.monotonic() - begun
+    tell(f"{kind.__name__}: {len(found)} crash points: {same} came to the same end; {seconds:.0f} s")
     assert not [difference for differences in found for difference in differences]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 from audit import OPERATOR, Write, Writes, succeeded
 from conftest import Operator
 from incarnation import Mortal, connection
@@ -62,7 +61,7 @@ def forget_generations(pictured: dict[str, Any]) -> None:
 
 
 async def test_an_operator_that_is_killed_three_times_comes_to_the_same_end(
-    config: str, kubectl: Kubectl, operator: Start, place: Place, capsys: pytest.CaptureFixture[str]
+    config: str, kubectl: Kubectl, operator: Start, place: Place, tell: Callable[[str], None]
 ) -> None:
     written = Writes(config, OPERATOR, kubectl.namespace)
     process = operator(None, pod=f"pod-{os.getpid()}").active()
@@ -76,14 +75,13 @@ async def test_an_operator_that_is_killed_three_times_comes_to_the_same_end(
 
     pictures = await lived(config, kubectl.namespace, written, kill)
     assert not kills
-    with capsys.disabled():
-        print(f"\nactive again after kill -9: {recovered} s")
+    tell(f"active again after kill -9: {recovered} s")
     assert max(recovered) < 10
     check(await place.live(), pictures, written())
 
 
 async def test_two_operators_that_both_write_make_nothing_twice_and_come_to_rest(
-    config: str, kubectl: Kubectl, operator: Start, place: Place, capsys: pytest.CaptureFixture[str]
+    config: str, kubectl: Kubectl, operator: Start, place: Place, tell: Callable[[str], None]
 ) -> None:
     written = Writes(config, OPERATOR, kubectl.namespace)
     # Two leases: each has leave to write, as it should never be.
@@ -99,9 +97,8 @@ async def test_two_operators_that_both_write_make_nothing_twice_and_come_to_rest
     check(reference, pictures, found)
     alone = len(reference.writes)
     refused = sum(write.code == 409 for write in found)
-    with capsys.disabled():
-        print(f"\n{len(found)} attempts to write, {refused} refused as another was faster; one operator writes {alone}")
-        print(f"Deployments were scaled {scaled} times")
+    tell(f"{len(found)} attempts to write, {refused} refused as another was faster; one operator writes {alone}")
+    tell(f"Deployments were scaled {scaled} times")
     assert len(found) - refused < 2 * alone
     await asyncio.sleep(3)
     assert written() == found

@@ -154,7 +154,7 @@ def test_a_kind_that_may_not_be_read_is_left_out_until_it_may(
     kubectl: Kubectl,
     restricted: tuple[Operator, Audit, Callable[[list[str]], None]],
     verbs: list[str],
-    capsys: pytest.CaptureFixture[str],
+    tell: Callable[[str], None],
 ) -> None:
     operator, audit, grant = restricted
     grant(verbs)
@@ -169,10 +169,7 @@ def test_a_kind_that_may_not_be_read_is_left_out_until_it_may(
     grant(["list", "watch"])
     eventually(lambda: operator.ready() == (200, "ok, active\n"), "all is well", 40, operator.text)
     took = heard_of(kubectl, 60)
-    with capsys.disabled():
-        print(
-            f"\n{refused} refused requests in {RESTING:.0f} s; after the grant a Dataset was heard of in {took:.1f} s"
-        )
+    tell(f"{refused} refused requests in {RESTING:.0f} s; after the grant a Dataset was heard of in {took:.1f} s")
     assert operator.process
     assert operator.process.poll() is None  # by the same process
 
@@ -237,7 +234,7 @@ def test_without_a_right_to_the_lease_no_replica_is_ready_and_the_right_to_it_is
 
 @pytest.mark.parametrize("nonsense", ANSWERS)
 async def test_the_others_go_on_where_the_api_server_answers_nonsense_for_one_kind(
-    config: str, kubectl: Kubectl, tmp_path: Path, nonsense: str, capsys: pytest.CaptureFixture[str]
+    config: str, kubectl: Kubectl, tmp_path: Path, nonsense: str, tell: Callable[[str], None]
 ) -> None:
     between = Between()
     between.nonsense = nonsense
@@ -255,10 +252,7 @@ async def test_the_others_go_on_where_the_api_server_answers_nonsense_for_one_ki
         assert asked < 2 * RESTING
         between.nonsense = None
         took = await asyncio.to_thread(heard_of, kubectl, 60)
-        with capsys.disabled():
-            print(
-                f"\n{nonsense}: asked {asked} times in {RESTING:.0f} s; heard of a Dataset {took:.1f} s after it ended"
-            )
+        tell(f"{nonsense}: asked {asked} times in {RESTING:.0f} s; heard of a Dataset {took:.1f} s after it ended")
         assert operator.process
         assert operator.process.poll() is None
     finally:

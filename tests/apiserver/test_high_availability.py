@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import pytest
 from audit import OPERATOR, Writes
 from conftest import LEASE_NAMESPACE, Operator
 from incarnation import Mortal, connection
@@ -30,45 +29,40 @@ def reconciled(kubectl: Kubectl, name: str, begun: float) -> float:
     return time.monotonic() - begun
 
 
-def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    with capsys.disabled():
-        print(f"\n{text}")
-
-
 def test_a_standby_takes_over_from_one_that_was_killed(
-    kubectl: Kubectl, operator: Start, capsys: pytest.CaptureFixture[str]
+    kubectl: Kubectl, operator: Start, tell: Callable[[str], None]
 ) -> None:
     active, standby = operator("killed", pod="a").active(), operator("killed", pod="b").standby()
     reconciled(kubectl, "before", 0)
     active.kill()
     taken = reconciled(kubectl, "after", time.monotonic())
-    say(capsys, f"a new object is reconciled {taken:.1f} s after kill -9 of the active replica")
+    tell(f"a new object is reconciled {taken:.1f} s after kill -9 of the active replica")
     assert taken < 15
     assert standby.ready() == (200, "ok, active\n")
 
 
 def test_a_standby_takes_over_at_once_from_one_that_stops(
-    kubectl: Kubectl, operator: Start, capsys: pytest.CaptureFixture[str]
+    kubectl: Kubectl, operator: Start, tell: Callable[[str], None]
 ) -> None:
     active, standby = operator("stopped", pod="a").active(), operator("stopped", pod="b").standby()
     assert active.process
     active.process.send_signal(signal.SIGTERM)
     taken = reconciled(kubectl, "after", time.monotonic())
-    say(capsys, f"a new object is reconciled {taken:.1f} s after SIGTERM of the active replica")
+    tell(f"a new object is reconciled {taken:.1f} s after SIGTERM of the active replica")
     assert taken < 3
     assert standby.ready() == (200, "ok, active\n")
     assert active.process.wait(20) == 0
 
 
 def test_an_operator_that_was_killed_goes_on_when_it_is_started_again(
-    kubectl: Kubectl, operator: Start, capsys: pytest.CaptureFixture[str]
+    kubectl: Kubectl, operator: Start, tell: Callable[[str], None]
 ) -> None:
     only = operator("alone", pod="a").active()
     only.kill()
     begun = time.monotonic()
     only.start()
     taken = reconciled(kubectl, "after", begun)
-    say(capsys, f"a new object is reconciled {taken:.1f} s after a restart that follows kill -9")
+    tell(f"a new object is reconciled {taken:.1f} s after a restart that follows kill -9")
     assert taken < 10
 
 
@@ -116,7 +110,7 @@ def test_who_slept_longer_than_the_lease_writes_nothing_any_more(
 
 
 async def test_a_rolling_update_under_load_keeps_nobody_waiting(
-    config: str, kubectl: Kubectl, operator: Start, capsys: pytest.CaptureFixture[str]
+    config: str, kubectl: Kubectl, operator: Start, tell: Callable[[str], None]
 ) -> None:
     written = Writes(config, OPERATOR, kubectl.namespace)
     old = operator("rolled", pod="a").active(), operator("rolled", pod="b").standby()
@@ -147,8 +141,7 @@ async def test_a_rolling_update_under_load_keeps_nobody_waiting(
         await asyncio.sleep(3)
         ended.set()
     longest = max(waited.values())
-    say(
-        capsys,
+    tell(
         f"{len(waited)} objects were made meanwhile; the one that waited longest was reconciled after {longest:.1f} s",
     )
     assert longest < 5

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import pytest
 from audit import OPERATOR, Writes, succeeded
 from conftest import Operator
 from control_plane import asleep
@@ -50,7 +49,7 @@ def settled(view: View) -> bool:
 
 
 async def test_a_hundred_versions_have_the_numbers_one_to_a_hundred_whenever_the_operator_dies(
-    config: str, kubectl: Kubectl, operator: Callable[..., Operator], capsys: pytest.CaptureFixture[str]
+    config: str, kubectl: Kubectl, operator: Callable[..., Operator], tell: Callable[[str], None]
 ) -> None:
     written = Writes(config, OPERATOR, kubectl.namespace)
     process = operator(None, pod=f"pod-{os.getpid()}").active()
@@ -75,8 +74,7 @@ async def test_a_hundred_versions_have_the_numbers_one_to_a_hundred_whenever_the
                 assert time.monotonic() - begun < SECONDS, (started, numbers(view), recovered)
                 await asyncio.sleep(0.2)
             view = await runs.view(("TrainingJob", "Model", "ModelVersion"))
-    with capsys.disabled():
-        print(f"\n{RUNS} versions in {time.monotonic() - begun:.0f} s; active again after kill -9: {recovered} s")
+    tell(f"{RUNS} versions in {time.monotonic() - begun:.0f} s; active again after kill -9: {recovered} s")
     assert len(recovered) == KILLS
     became = numbers(view)
     assert sorted(became.values()) == list(range(1, RUNS + 1))

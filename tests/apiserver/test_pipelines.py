@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 from conftest import Operator
 from test_operator import deployment, end_job, with_store
 
@@ -60,7 +59,7 @@ def looked(kubectl: Kubectl, letter: str) -> None:
 
 
 def test_a_run_exists_at_once_when_a_condition_becomes_true(
-    kubectl: Kubectl, operator: Start, capsys: pytest.CaptureFixture[str]
+    kubectl: Kubectl, operator: Start, tell: Callable[[str], None]
 ) -> None:
     operator("lease-a").active()
     with_store(kubectl)
@@ -75,8 +74,7 @@ def test_a_run_exists_at_once_when_a_condition_becomes_true(
         drifts(kubectl, "True")
         eventually(lambda number=number: len(kubectl.list("mplr")) >= number, f"run {number}", 10)
         took.append(time.monotonic() - began)
-    with capsys.disabled():
-        print(f"\nfrom the condition to the run: {', '.join(f'{seconds:.2f} s' for seconds in took)}")
+    tell(f"from the condition to the run: {', '.join(f'{seconds:.2f} s' for seconds in took)}")
     assert max(took) < 5.0  # what is promised, one interval aside: the window was committed before
     assert len(kubectl.list("mplr")) == 5
 

@@ -16,8 +16,7 @@ def test_an_operator_goes_on_after_seventy_seconds_without(
     kubectl: Kubectl,
     operator: Callable[..., Operator],
     component: str,
-    capsys: pytest.CaptureFixture[str],
+    tell: Callable[[str], None],
 ) -> None:
     measured = survive(config, kubectl, operator(None, pod=f"pod-{os.getpid()}").active(), component, 70)
-    with capsys.disabled():
-        print(f"\n{measured}")
+    tell(measured)
