@@ -42,12 +42,13 @@ from modelmill.core.plan import (
     is_former,
     is_owned,
 )
-from modelmill.core.resources import TYPES, Manifest
-from modelmill.shell.cache import Cache
+from modelmill.core.resources import TYPES, Key, Manifest
+from modelmill.shell.cache import Cache, keys_of
 
 NOTHING = -1
 TAKEN = "somebody else has one of that name"
 FRESH = -1  # in place of a version that was seen: the one that exists
+QUOTA = "the quota is used up"
 SETTINGS = Settings("trainer:1", "server:1", tenant_label="namespace")
 Known = frozenset[tuple[str, str, str]]  # (taken | refused, kind, name) of children
 
@@ -209,6 +210,8 @@ class Cluster:
         self._known_numbers: dict[Known, int] = {frozenset(): 0}
         self._reading: list[tuple[Any, ...]] = [(0,)] * len(self.controllers)
         self._plans: dict[tuple[Any, ...], Planned] = {}
+        self._found: dict[int, tuple[Manifest, frozenset[Key]]] = {}
+        self._depends: dict[int, tuple[Key, ...]] = {}
         self.differing: str | None = None  # facts that gave two outcomes
         self._rendered: dict[tuple[str, Any], Outcome] = {}
         self._moves: dict[tuple[int, ...], list[tuple[str, list[Change]]]] = {}
@@ -467,18 +470,12 @@ class Cluster:
         return state._replace(known=(*state.known[:controller], number, *state.known[controller + 1 :]))
 
     def _reconcile(self, controller: int, view: tuple[int, ...], known: int, stale: tuple[int, ...]) -> Planned:
-        kind, name = self.controllers[controller]
-        key = (kind, NAMESPACE, name)
-        cache = Cache(CONTROLLERS, SETTINGS)
-        for number in view:
-            cache.store(self._kind(number), self.objects.manifests[number])
-        for what, child_kind, child in self._known[known]:
-            if what == "taken":
-                cache.set_foreign(key, child_kind, child, taken=True)
-            else:
-                cache.set_refused(key, child_kind, child, "the quota is used up")
-        observed = cache.observe(key)
-        assert observed is not None
+        kind, _ = self.controllers[controller]
+        observed = self._observed(controller, view, known)
+        if not self.weakness.memory:
+            cached = self._from_cache(controller, view, known)
+            if observed != replace(cached, drift_seconds=0.0):
+                self.differing = f"the cache shows {cached} instead of {observed}"
         observed = self.system.heard(observed)
         core = CONTROLLERS[kind]
         facts = core.observe(observed)
@@ -496,6 +493,48 @@ class Cluster:
             if not isinstance(write, Record)
         )
         return Planned(self._flight(False, writes), plan.requeue_after)
+
+    def _observed(self, controller: int, view: tuple[int, ...], known: int) -> Observed:
+        """What the shell's cache shows of these versions, without what keeps a cache current."""
+        numbers = {self.objects.slot_of[number]: number for number in view}  # its own may be there twice
+        own = numbers[self.own[controller]]
+        shown = [self._found_by(number) for number in sorted(numbers.values(), key=self._name)]
+        manifest = self._found_by(own)[0]
+        depends = self._depends.get(own)
+        if depends is None:
+            depends = self._depends[own] = CONTROLLERS[self.controllers[controller][0]].depends(manifest)
+        related = {key: tuple(found for found, keys in shown if key in keys) for key in depends}
+        children = sorted(self._known[known])
+        foreign = frozenset((kind, name) for what, kind, name in children if what == "taken")
+        refused = tuple((kind, name, QUOTA) for what, kind, name in children if what == "refused")
+        return Observed(manifest, related, SETTINGS, foreign, refused)
+
+    def _found_by(self, number: int) -> tuple[Manifest, frozenset[Key]]:
+        """A version as the cache keeps it, and by what it is found."""
+        known = self._found.get(number)
+        if known is None:
+            kind = self._kind(number)
+            manifest = TYPES[kind].project(self.objects.manifests[number])
+            known = self._found[number] = manifest, frozenset(keys_of(kind, manifest))
+        return known
+
+    def _name(self, number: int) -> str:
+        return self.objects.slots[self.objects.slot_of[number]][1]
+
+    def _from_cache(self, controller: int, view: tuple[int, ...], known: int) -> Observed:
+        """The same by the cache that ships."""
+        kind, name = self.controllers[controller]
+        key, cache = (kind, NAMESPACE, name), Cache(CONTROLLERS, SETTINGS)
+        for number in view:
+            cache.store(self._kind(number), self.objects.manifests[number])
+        for what, child_kind, child in self._known[known]:
+            if what == "taken":
+                cache.set_foreign(key, child_kind, child, taken=True)
+            else:
+                cache.set_refused(key, child_kind, child, QUOTA)
+        observed = cache.observe(key)
+        assert observed is not None
+        return observed
 
     def _of(self, write: Write, uid: str, controller: int, stale: tuple[int, ...]) -> WriteOf:
         expects = -1

@@ -6,7 +6,7 @@ be reconciled.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -319,22 +319,14 @@ class Cache:
         """Who depends on any object of that kind."""
         return {dependent for key, found in self._dependents.items() if key.kind == kind for dependent in found}
 
-    def _keys(self, key: ObjectKey, manifest: Manifest) -> Iterable[Key]:
-        kind, namespace, name = key
-        yield Key(kind, namespace, "metadata.name", name)
-        for field, read in TYPES[kind].fields.items():
-            values = read(manifest)
-            for value in (values,) if isinstance(values, str) else values or ():
-                yield Key(kind, namespace, field, value)
-
     def _index_object(self, key: ObjectKey, manifest: Manifest) -> set[Key]:
-        keys = set(self._keys(key, manifest))
+        keys = set(keys_of(key[0], manifest))
         for k in keys:
             self._index[k].add(key)
         return keys
 
     def _unindex(self, key: ObjectKey, manifest: Manifest) -> set[Key]:
-        keys = set(self._keys(key, manifest))
+        keys = set(keys_of(key[0], manifest))
         for k in keys:
             self._index[k].discard(key)
             if not self._index[k]:
@@ -343,6 +335,16 @@ class Cache:
 
     def _wake(self, keys: Iterable[Key]) -> set[ObjectKey]:
         return {dependent for key in keys for dependent in self._dependents.get(key, ())}
+
+
+def keys_of(kind: str, manifest: Manifest) -> Iterator[Key]:
+    """By what an object is found, once it is projected."""
+    namespace = manifest["metadata"]["namespace"]
+    yield Key(kind, namespace, "metadata.name", manifest["metadata"]["name"])
+    for field, read in TYPES[kind].fields.items():
+        values = read(manifest)
+        for value in (values,) if isinstance(values, str) else values or ():
+            yield Key(kind, namespace, field, value)
 
 
 def _differs(known: Measurement | None, answer: Measurement) -> bool:
