@@ -202,6 +202,7 @@ class Cluster:
         self.own = [self.objects.slot(*slot) for slot in self.controllers]
         self._writes: list[WriteOf] = []
         self._written: list[int] = []  # the slot that each writes to
+        self._told: list[str] = []  # each in words
         self._created_as: dict[int, int] = {}
         self._write_numbers: dict[str, int] = {}
         self._flights: list[Flight] = [(False, ())]
@@ -210,6 +211,7 @@ class Cluster:
         self._known_numbers: dict[Known, int] = {frozenset(): 0}
         self._reading: list[tuple[Any, ...]] = [(0,)] * len(self.controllers)
         self._plans: dict[tuple[Any, ...], Planned] = {}
+        self._plans_by_related: dict[tuple[Any, ...], Planned] = {}
         self._found: dict[int, tuple[Manifest, frozenset[Key]]] = {}
         self._depends: dict[int, tuple[Key, ...]] = {}
         self.differing: str | None = None  # facts that gave two outcomes
@@ -254,7 +256,8 @@ class Cluster:
         return self._flying(applied, controller, self._flight(failed, left))
 
     def all_seen(self, state: State) -> State:
-        return state._replace(seen=(FRESH,) * len(state.seen))
+        live, seen, flights, known = state
+        return State(live, (FRESH,) * len(seen), flights, known)
 
     def others(self, state: State) -> dict[int, int]:
         """Objects that are none of the operator's business, by slot: it is not even shown them."""
@@ -265,7 +268,7 @@ class Cluster:
 
     def next_title(self, state: State, controller: int) -> str:
         """The next write in words."""
-        return title(self.write(self._flights[state.flights[controller]][1][0]))
+        return self._told[self._flights[state.flights[controller]][1][0]]
 
     def helped(self, state: State) -> tuple[str, State] | None:
         """The first help that the surroundings still have to give: its story, and the state after it."""
@@ -417,8 +420,7 @@ class Cluster:
         plan, state = self.plan(state, controller)
         if plan is None:
             return state
-        flights = (*state.flights[:controller], plan.flight, *state.flights[controller + 1 :])
-        return state._replace(flights=flights)
+        return self._flying(state, controller, plan.flight)
 
     def plan(self, state: State, controller: int) -> tuple[Planned | None, State]:
         """What the core plans from what was seen, and the state after the look at names that were taken."""
@@ -434,8 +436,28 @@ class Cluster:
         if planned is None:
             seen = tuple(n for n in relevant if n)
             changed = tuple(slot for slot, n in enumerate(state.seen) if n != FRESH and self._expected(slot))
-            planned = self._plans[key] = self._reconcile(controller, seen, state.known[controller], changed)
+            planned = self._plans[key] = self._planned_by_related(controller, seen, state.known[controller], changed)
         return planned, state
+
+    def _planned_by_related(
+        self, controller: int, view: tuple[int, ...], known: int, stale: tuple[int, ...]
+    ) -> Planned:
+        """The plan, which depends on what is related alone: much of what there is concerns another object."""
+        numbers = {self.objects.slot_of[number]: number for number in view}  # its own may be there twice
+        own = numbers[self.own[controller]]
+        found = [(number, self._keys_of(number)) for number in sorted(numbers.values(), key=self._name)]
+        related = tuple(tuple(number for number, keys in found if key in keys) for key in self._depends_of(own))
+        if not self.weakness.memory:
+            observed = self._observed(controller, own, related, known)
+            cached = self._from_cache(controller, view, known)
+            if observed != replace(cached, drift_seconds=0.0):
+                self.differing = f"the cache shows {cached} instead of {observed}"
+        key = (controller, own, related, known, stale)
+        planned = self._plans_by_related.get(key)
+        if planned is None:
+            observed = self._observed(controller, own, related, known)
+            planned = self._plans_by_related[key] = self._reconcile(controller, observed, stale)
+        return planned
 
     def _reads(self, controller: int) -> tuple[Callable[[Sequence[int]], tuple[int, ...]], ...]:
         """Of a state: what a plan for this controller depends on, and what its writes may expect to be unchanged."""
@@ -469,13 +491,8 @@ class Cluster:
             self._known.append(known)
         return state._replace(known=(*state.known[:controller], number, *state.known[controller + 1 :]))
 
-    def _reconcile(self, controller: int, view: tuple[int, ...], known: int, stale: tuple[int, ...]) -> Planned:
+    def _reconcile(self, controller: int, observed: Observed, stale: tuple[int, ...]) -> Planned:
         kind, _ = self.controllers[controller]
-        observed = self._observed(controller, view, known)
-        if not self.weakness.memory:
-            cached = self._from_cache(controller, view, known)
-            if observed != replace(cached, drift_seconds=0.0):
-                self.differing = f"the cache shows {cached} instead of {observed}"
         observed = self.system.heard(observed)
         core = CONTROLLERS[kind]
         facts = core.observe(observed)
@@ -494,28 +511,36 @@ class Cluster:
         )
         return Planned(self._flight(False, writes), plan.requeue_after)
 
-    def _observed(self, controller: int, view: tuple[int, ...], known: int) -> Observed:
+    def _observed(self, controller: int, own: int, related: tuple[tuple[int, ...], ...], known: int) -> Observed:
         """What the shell's cache shows of these versions, without what keeps a cache current."""
-        numbers = {self.objects.slot_of[number]: number for number in view}  # its own may be there twice
-        own = numbers[self.own[controller]]
-        shown = [self._found_by(number) for number in sorted(numbers.values(), key=self._name)]
-        manifest = self._found_by(own)[0]
-        depends = self._depends.get(own)
-        if depends is None:
-            depends = self._depends[own] = CONTROLLERS[self.controllers[controller][0]].depends(manifest)
-        related = {key: tuple(found for found, keys in shown if key in keys) for key in depends}
+        found = dict(
+            zip(self._depends_of(own), (tuple(map(self._projected, numbers)) for numbers in related), strict=True)
+        )
         children = sorted(self._known[known])
         foreign = frozenset((kind, name) for what, kind, name in children if what == "taken")
         refused = tuple((kind, name, QUOTA) for what, kind, name in children if what == "refused")
-        return Observed(manifest, related, SETTINGS, foreign, refused)
+        return Observed(self._projected(own), found, SETTINGS, foreign, refused)
 
-    def _found_by(self, number: int) -> tuple[Manifest, frozenset[Key]]:
-        """A version as the cache keeps it, and by what it is found."""
+    def _projected(self, number: int) -> Manifest:
+        """A version as the cache keeps it."""
+        return self._shown(number)[0]
+
+    def _keys_of(self, number: int) -> frozenset[Key]:
+        """By what the cache finds it."""
+        return self._shown(number)[1]
+
+    def _shown(self, number: int) -> tuple[Manifest, frozenset[Key]]:
         known = self._found.get(number)
         if known is None:
             kind = self._kind(number)
             manifest = TYPES[kind].project(self.objects.manifests[number])
             known = self._found[number] = manifest, frozenset(keys_of(kind, manifest))
+        return known
+
+    def _depends_of(self, own: int) -> tuple[Key, ...]:
+        known = self._depends.get(own)
+        if known is None:
+            known = self._depends[own] = CONTROLLERS[self._kind(own)].depends(self._projected(own))
         return known
 
     def _name(self, number: int) -> str:
@@ -553,6 +578,7 @@ class Cluster:
             known = self._write_numbers[text] = len(self._writes)
             self._writes.append(planned)
             self._written.append(self._slot_of(planned))
+            self._told.append(title(planned.write))
         return known
 
     def _flight(self, failed: bool, writes: tuple[int, ...]) -> int:
@@ -585,7 +611,7 @@ class Cluster:
             rest = (*writes[:index], *writes[index + 1 : together])  # of those that are sent at the same time
             carry_on = self._flight(failed, rest if failed else (*rest, *writes[together:]))
             give_up = self._flight(True, rest)
-            told = title(write)
+            told = self._told[number]
             answer, applied = self._applied(state, number)
             if applied is None:
                 yield f"{told}: {answer}", self._flying(state, controller, give_up), NOTHING

@@ -149,10 +149,10 @@ class Explorer:
 
     def _stuck(self, state: State) -> str | None:
         """Why the declared state is not reached from here once nothing fails any more."""
-        state = self.cluster.all_seen(self._landed(state, _nobody))
+        state = self._landed(state, _nobody)
         key = (state.live, state.known)
         if key not in self._settled:
-            self._settled[key] = self._follow(state, _nobody)[1]
+            self._settled[key] = self._follow(self.cluster.all_seen(state), _nobody)[1]
         return self._settled[key]
 
     def _landed(self, state: State, passed: Passed) -> State:
