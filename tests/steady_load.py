@@ -127,7 +127,9 @@ class Load:
             now = time.monotonic()
             if now - looked > 0.2:
                 looked = now
-                COUNT.write_text(str(self.versions.total() + len(self.lost)))
+                written = COUNT.with_suffix(".new")
+                written.write_text(str(self.versions.total() + len(self.lost)))
+                written.replace(COUNT)  # who reads it sees one or the other
                 if STOP.exists():
                     break
                 self.give_up(f"no answer within {PATIENCE} s", now - PATIENCE)

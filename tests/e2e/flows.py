@@ -16,6 +16,7 @@ _WATCHED = ("pods", "networkpolicies", "namespaces")
 _FIELD = re.compile(r"(src|dst|dport|sport)=(\S+)")
 _PROTOCOLS = {"tcp": "TCP", "udp": "UDP"}
 _KNOWN_BY = 5.0  # seconds until what was created at the same time as a pod is known
+_KILLED_BY = 40.0  # seconds after which the containers are gone, too, of a pod that was deleted by force
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Recorder:
         self._stopped = threading.Event()
         self.seen: list[Seen] = []
         self.objects: dict[str, dict[str, list[Version]]] = {kind: {} for kind in _WATCHED}  # by UID
+        self._pods_of: dict[str, set[str]] = {}  # UIDs, by address
 
     def start(self) -> "Recorder":
         for kind in _WATCHED:
@@ -82,6 +84,8 @@ class Recorder:
             gone = event["type"] == "DELETED"
             versions = self.objects[kind].setdefault(manifest["metadata"]["uid"], [])
             versions.append(Version(None if gone else manifest, time.time()))
+            for address in _addresses(manifest):
+                self._pods_of.setdefault(address, set()).add(manifest["metadata"]["uid"])
 
     def _connections(self, lines: IO[str], _: str) -> None:
         for line in lines:
@@ -91,15 +95,17 @@ class Recorder:
 
     # What was there at a moment.
 
-    def pods_at(self, moment: float) -> list[dict[str, Any]]:
-        """The pods that had been made by then and were not gone, as they were when they last had an address."""
+    def pods_at(self, moment: float, flow: Flow) -> list[dict[str, Any]]:
+        """Both ends of a flow that are pods, had been made by then and could still send, as they were when they last
+        had an address."""
         found = []
-        for versions in list(self.objects["pods"].values()):  # a thread adds to them
+        for uid in {*self._pods_of.get(flow.source, ()), *self._pods_of.get(flow.destination, ())}:
+            versions = self.objects["pods"][uid]
             # A pod that has ended may lose its address before it is gone.
             manifests = (v.manifest for v in reversed(versions) if v.manifest is not None)
             last = next((m for m in manifests if _addresses(m)), None)
             ended = versions[-1].since if versions[-1].manifest is None else float("inf")
-            if last is not None and versions[0].since - _KNOWN_BY <= moment <= ended:
+            if last is not None and versions[0].since - _KNOWN_BY <= moment <= ended + _KILLED_BY:
                 found.append(last)
         return found
 
@@ -112,8 +118,7 @@ class Recorder:
 
     def verdict(self, seen: Seen, node_ips: tuple[str, ...]) -> Verdict:
         """What the policies of that moment say of the flow."""
-        ends = {seen.flow.source, seen.flow.destination}
-        pods = [pod for pod in newest_by_address(self.pods_at(seen.at)) if ends & {*_addresses(pod)}]
+        pods = newest_by_address(self.pods_at(seen.at, seen.flow))
         concerned = {pod["metadata"]["namespace"] for pod in pods}
         namespaces = {n["metadata"]["name"]: n["metadata"].get("labels", {}) for n in self.at("namespaces", seen.at)}
         policies = [p for p in self.at("networkpolicies", seen.at) if p["metadata"]["namespace"] in concerned]
@@ -123,7 +128,7 @@ class Recorder:
         """Who talked to whom: `namespace/name` of pods, addresses of others."""
         names = {
             ip: f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            for pod in newest_by_address(self.pods_at(seen.at))
+            for pod in newest_by_address(self.pods_at(seen.at, seen.flow))
             for ip in _addresses(pod)
         }
         source, destination = seen.flow.source, seen.flow.destination

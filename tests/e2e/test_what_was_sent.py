@@ -45,7 +45,7 @@ def as_usual(seen: Seen, api_server: tuple[str, int]) -> Seen:
 def sender(recorder: Recorder, seen: Seen) -> dict[str, Any] | None:
     """The pod that opened the connection, where it was one."""
     name = recorder.ends(seen)[0]
-    pods = recorder.pods_at(seen.at)
+    pods = recorder.pods_at(seen.at, seen.flow)
     return next((p for p in pods if f"{p['metadata']['namespace']}/{p['metadata']['name']}" == name), None)
 
 
