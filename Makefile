@@ -40,7 +40,7 @@ modelcheck: $(VENV)/installed ## explore everything that can happen to the core:
 apiserver: $(VENV)/installed ## tests against a real API server without nodes
 	for name in $(MODELMILL_API_CLUSTERS); do $(CLUSTER_TOOL) up --name $$name --without-nodes || exit 1; done
 	$(CLUSTER_TOOL) build status-readers
-	$(BIN)/pytest tests/apiserver -n 2 --dist loadgroup
+	$(BIN)/pytest tests/apiserver -n 2 --dist loadfile --no-loadscope-reorder
 
 chaos: $(VENV)/installed ## what takes minutes: the control plane is away for longer than a lease lives; Kueue
 	$(CLUSTER_TOOL) up --name modelmill-api --without-nodes

@@ -25,16 +25,14 @@ from live import ROOT, Kubectl, environment, eventually, kubeconfig
 
 CLUSTERS = os.environ.get("MODELMILL_API_CLUSTERS", "modelmill-api").split()
 LEASE_NAMESPACE = "modelmill-system"
+_LONG = ("test_crash_points.py", "test_status_contract.py")
 _ACTIVE = "this replica is active now"
 _numbers = itertools.count()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests share fixtures, so one process runs them all (--dist loadgroup); crash points share none."""
-    for item in items:
-        if item.path.name != "test_crash_points.py":
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    """What takes long by itself is first: else one process would wait for it while the others are through."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
 
 
 @pytest.fixture(scope="session")

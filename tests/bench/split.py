@@ -2,8 +2,8 @@
 
 `python -m tests.bench.split`.  The stable server has a CPU for itself; the candidate shares the other one with the load
 generator.  So what is compared is the stable's CPU per request, and its rate only where few requests are the
-candidate's.  All shares are measured in turn on the same processes, round after round, by other routes; ratios are of
-one round.  The code without a rollout is compared in pairs of new processes, each first in every other pair.
+candidate's: with so many connections that it always has one to read.  All shares are measured in turn on the same
+processes, round after round, by other routes; ratios are of one round.  The code without a rollout is compared in pairs of new processes, each first in every other pair.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from modelmill_contracts.routes import Routes
 
 # As many connections as a worker has requests at the candidate's: with more, it answers the others itself.
 ONE = Workload("JSON, 1 row", "json", 1, 16)
+BUSY = 64  # connections; with 16, server and load generator wait for each other in lock step
 _PORT, _OTHER_PORT = 18660, 18670
 _PAIRS = 12
 _FAULT_SECONDS = 5
@@ -41,7 +42,11 @@ class Share(NamedTuple):
     title: str
     routes: dict[str, int] | None  # None: there are none
     most_cpu: float | None = None  # over that without routes
-    most_rate: float | None = None  # % of the rate that it may cost
+    most_rate: float | None = None  # % of the rate of a busy server that it may cost
+
+    @property
+    def is_compared_busy(self) -> bool:
+        return self.routes is None or self.most_rate is not None
 
 
 SHARES = (
@@ -61,6 +66,13 @@ class Fault(NamedTuple):
     p99_before: float
     requests: int
     fallbacks: dict[str, int]
+
+
+class _Runs(NamedTuple):
+    """By share."""
+
+    usual: dict[str, list[Run]]
+    busy: dict[str, list[Run]]
 
 
 class _Stable(NamedTuple):
@@ -134,22 +146,23 @@ def _both(model: Model, folder: Path) -> Iterator[tuple[_Stable, Server]]:
         yield _Stable(server, mounted), candidate
 
 
-def _measure_shares(
-    model: Model, file: Path, folder: Path, rounds: int, seconds: int
-) -> tuple[dict[str, list[Run]], list[Fault]]:
-    runs: dict[str, list[Run]] = {share.title: [] for share in SHARES}
+def _measure_shares(model: Model, file: Path, folder: Path, rounds: int, seconds: int) -> tuple[_Runs, list[Fault]]:
+    runs = _Runs({share.title: [] for share in SHARES}, {share.title: [] for share in SHARES if share.is_compared_busy})
     with _both(model, folder) as (stable, _):
         loads.closed(stable.server, ONE, file, 1)
         for number in range(1, rounds + 1):
             for share in SHARES:
                 stable.follow(share)
                 loads.closed(stable.server, ONE, file, 1)
-                runs[share.title].append(loads.closed(stable.server, ONE, file, seconds))
+                for among, connections in ((runs.usual, ONE.connections), (runs.busy, BUSY)):
+                    if share.title in among:
+                        run = loads.closed(stable.server, ONE, file, seconds, connections)
+                        among[share.title].append(run)
+                        told = f"{share.title}, {connections} connections: {run.rate:,.0f}/s, {run.cpu:.1f} us"
+                        print(f"round {number} of {rounds}: {told}", flush=True)
                 _require_shared(share, stable.rollout())
-                rate, cpu = runs[share.title][-1].rate, runs[share.title][-1].cpu
-                print(f"round {number} of {rounds}: {share.title}, {rate:,.0f}/s, {cpu:.1f} us", flush=True)
     faults = []
-    rate = statistics.median(run.rate for run in runs[SHARES[0].title]) / 4
+    rate = statistics.median(run.rate for run in runs.usual[SHARES[0].title]) / 4
     for what in (signal.SIGSTOP, signal.SIGKILL):
         with _both(model, folder) as (stable, candidate):
             stable.follow(SHARES[2])
@@ -179,7 +192,7 @@ def _require_shared(share: Share, seen: dict[str, Any] | None) -> None:
         print(f"{share.title}: {shadow['stable']['requests']:,} copies, {shadow['dropped']:,} dropped", flush=True)
 
 
-def _text(pairs: list[float], runs: dict[str, list[Run]], faults: list[Fault], rounds: int, seconds: int) -> str:
+def _text(pairs: list[float], runs: _Runs, faults: list[Fault], rounds: int, seconds: int) -> str:
     lines = [
         f"{rounds} rounds of {seconds} s, {len(pairs)} pairs; min / median / max, a target is reached by the median.",
         document.machine(),
@@ -192,12 +205,15 @@ def _text(pairs: list[float], runs: dict[str, list[Run]], faults: list[Fault], r
         lines.append(
             f"| without a rollout: CPU per request for the code | {_spread(pairs, '%')} | <= 2 % | {reached} |"
         )
-    base = runs[SHARES[0].title]
     for share in SHARES[1:]:
-        cpu = [run.cpu / other.cpu for run, other in zip(runs[share.title], base, strict=True)]
-        rate = [100 * (1 - run.rate / other.rate) for run, other in zip(runs[share.title], base, strict=True)]
+        both = list(zip(runs.usual[share.title], runs.usual[SHARES[0].title], strict=True))
+        cpu = [run.cpu / base.cpu for run, base in both]
         lines.append(_line(f"{share.title}: CPU per request", cpu, "x", share.most_cpu))
-        lines.append(_line(f"{share.title}: of the rate, it costs", rate, "%", share.most_rate))
+        lines.append(_line(f"{share.title}: of the rate, it costs", [_less(*pair) for pair in both], "%", None))
+        if share.is_compared_busy:
+            both = list(zip(runs.busy[share.title], runs.busy[SHARES[0].title], strict=True))
+            what = f"{share.title}: of the rate of a busy server ({BUSY} connections), it costs"
+            lines.append(_line(what, [_less(*pair) for pair in both], "%", share.most_rate))
     for fault in faults:
         most = 1.5 * fault.p99_before + 1000
         late = fault.fallbacks.get("Late", 0)
@@ -208,6 +224,10 @@ def _text(pairs: list[float], runs: dict[str, list[Run]], faults: list[Fault], r
             f" <= {most:,.0f} us, <= 32 | {reached} |"
         )
     return "\n".join(lines)
+
+
+def _less(run: Run, base: Run) -> float:
+    return 100 * (1 - run.rate / base.rate)
 
 
 def _line(what: str, values: list[float], unit: str, most: float | None) -> str:
