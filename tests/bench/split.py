@@ -3,7 +3,8 @@
 `python -m tests.bench.split`.  The stable server has a CPU for itself; the candidate shares the other one with the load
 generator.  So what is compared is the stable's CPU per request, and its rate only where few requests are the
 candidate's: with so many connections that it always has one to read.  All shares are measured in turn on the same
-processes, round after round, by other routes; ratios are of one round.  The code without a rollout is compared in pairs of new processes, each first in every other pair.
+processes, round after round, by other routes; ratios are of one round.  The code without a rollout is compared in pairs
+of new processes, each first in every other pair.
 """
 
 import argparse
