@@ -67,7 +67,7 @@ def check(r: Random, target: Target) -> str:
     server.date = b"now"
     connection = Connection(server, Outbox(loop), loop)
     wire = Wire(loop, connection, how.takes)
-    ends = r.choice([server.drain] * 4 + [server.release, server.abort, server.close]) if r.random() < 0.15 else None
+    ends = r.choice([server.drain, server.release, server.abort, server.close]) if r.random() < 0.3 else None
     before = app.counters.refusals.get("InternalError")
     read = max(stop - start for start, stop in zip([0, *how.cuts], [*how.cuts, len(data)], strict=True))
 
