@@ -1,21 +1,14 @@
 """Drift: how far a column moved since the previous version, beyond what sampling explains.
 
-Both versions are counted in the bins of the previous one, missing values in one of their own.  The effect is
-
-    PSI - (B - 1) (1/N + 1/M),    PSI = sum over the B bins of (p - q) ln(p / q)
-
-with N and M the rows counted of the previous and the new version, and the shares p = (n + 1/2) / (N + B/2), q alike,
-so that an empty bin is no infinity.  What is subtracted is what PSI is on average where nothing moved (PSI is twice
-the symmetric divergence, whose N M / (N + M)-fold is asymptotically chi-square with B - 1 degrees of freedom:
-Yurdakul, Statistical Properties of Population Stability Index, 2018).  Bins that both versions lack do not count.
+Both versions are counted in the bins of the previous one, missing values in one of their own.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 
+from modelmill_contracts.effect import effect
 from modelmill_trainer import bins
 from modelmill_trainer.data_profile import Categories, DataProfile, Numbers, numbers_of, texts_of
 
@@ -31,19 +24,6 @@ def effects(previous: DataProfile, sample: pa.RecordBatch) -> dict[str, float]:
         if known is not None:
             found[before.name] = effect(*known)
     return found
-
-
-def effect(before: Sequence[int], after: Sequence[int]) -> float:
-    """The effect between counts in the same bins; 0 where one version has no rows."""
-    pairs = [(n, m) for n, m in zip(before, after, strict=True) if n or m]
-    rows, new_rows, count = sum(before), sum(after), len(pairs)
-    if not rows or not new_rows:
-        return 0.0
-    psi = 0.0
-    for n, m in pairs:
-        p, q = (n + 0.5) / (rows + count / 2), (m + 0.5) / (new_rows + count / 2)
-        psi += (p - q) * math.log(p / q)
-    return psi - (count - 1) * (1 / rows + 1 / new_rows)
 
 
 def _counted_alike(before: Numbers | Categories, column: pa.Array) -> tuple[list[int], list[int]] | None:

@@ -8,14 +8,9 @@ category (`Unseen`).  Each compares two rows of counts in the same B bins, N of 
 
 the test of homogeneity, which has the sampling error of the reference in it.  Benjamini and Hochberg's procedure keeps
 the share of false ones among those that a window rejects at q; and the effect, which says whether it matters, has to
-reach a floor:
-
-    PSI - (B - 1)(1/N + 1/M),   PSI = sum over bins of (p - r) ln(p / r),   p = (n + 1/2) / (N + B/2), r alike.
-
-What is subtracted is what PSI is on average where nothing moved (Yurdakul, Statistical Properties of Population
-Stability Index, 2018).  Both are needed: PSI > 0.1 alone is false 31 % of the time with 100 rows in 10 bins, and
-p-values alone always fire with a million rows.  Bins that both lack do not count.  What two of the last three windows
-reject has drifted.
+reach a floor (`modelmill_contracts.effect`).  Both are needed: PSI > 0.1 alone is false 31 % of the time with 100 rows
+in 10 bins, and p-values alone always fire with a million rows.  Bins that both lack do not count.  What two of the last
+three windows reject has drifted.
 """
 
 import math
@@ -24,6 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from modelmill.stats.gamma import chi_square_tail
+from modelmill_contracts.effect import effect
 
 WINDOWS = 3  # that are looked at together
 NEEDED = 2  # of them
@@ -92,19 +88,6 @@ def _present(part: Counts) -> tuple[int, ...]:
 
 def _ends(counts: tuple[int, ...]) -> tuple[int, int]:
     return sum(counts[1:-1]), counts[0] + counts[-1]
-
-
-def effect(before: Sequence[int], now: Sequence[int]) -> float:
-    """How far it moved, beyond what sampling explains; 0 where one of the two has no rows."""
-    pairs = [(n, m) for n, m in zip(before, now, strict=True) if n or m]
-    rows, new_rows, bins = sum(before), sum(now), len(pairs)
-    if not rows or not new_rows:
-        return 0.0
-    psi = 0.0
-    for n, m in pairs:
-        p, r = (n + 0.5) / (rows + bins / 2), (m + 0.5) / (new_rows + bins / 2)
-        psi += (p - r) * math.log(p / r)
-    return psi - (bins - 1) * (1 / rows + 1 / new_rows)
 
 
 def p_value(before: Sequence[int], now: Sequence[int]) -> float:

@@ -8,6 +8,7 @@ from scipy import stats as scipy_stats
 
 from modelmill.stats import drift
 from modelmill.stats.drift import Aspect, Counts
+from modelmill_contracts.effect import effect
 
 FEATURES, REFERENCE, ROWS = 30, 4_000, 1_000
 EDGES = scipy_stats.norm.ppf(np.arange(1, 11) / 11)  # ten quantile edges, as the trainer makes them
@@ -21,26 +22,26 @@ def test_the_p_value_is_that_of_a_test_of_homogeneity() -> None:
 
 def test_bins_that_both_lack_do_not_count() -> None:
     assert drift.p_value((40, 0, 60), (45, 0, 90)) == pytest.approx(drift.p_value((40, 60), (45, 90)))
-    assert drift.effect((40, 0, 60), (45, 0, 90)) == pytest.approx(drift.effect((40, 60), (45, 90)))
+    assert effect((40, 0, 60), (45, 0, 90)) == pytest.approx(effect((40, 60), (45, 90)))
 
 
 @pytest.mark.parametrize(("before", "now"), [((0, 0), (3, 4)), ((3, 4), (0, 0)), ((7, 0), (9, 0)), ((), ())])
 def test_without_rows_or_bins_nothing_is_said(before: tuple[int, ...], now: tuple[int, ...]) -> None:
     assert drift.p_value(before, now) == 1
-    assert drift.effect(before, now) <= 0
+    assert effect(before, now) <= 0
 
 
 @pytest.mark.parametrize(("reference", "rows"), [(200, 300), (2_000, 300), (10_000, 10_000)])
 def test_the_effect_is_none_on_average_where_nothing_moved(reference: int, rows: int) -> None:
     rng, shares = np.random.default_rng(1), np.full(10, 0.1)
     pairs = zip(rng.multinomial(reference, shares, 2_000), rng.multinomial(rows, shares, 2_000), strict=True)
-    found = [drift.effect(before.tolist(), now.tolist()) for before, now in pairs]
+    found = [effect(before.tolist(), now.tolist()) for before, now in pairs]
     assert abs(np.mean(found)) < 3 * np.std(found) / math.sqrt(len(found)) + 0.05 * 9 * (1 / reference + 1 / rows)
 
 
 def test_huge_counts_are_no_error() -> None:
     assert drift.p_value((1 << 58, 1 << 58), (1 << 58, 1)) == 0
-    assert math.isfinite(drift.effect((1 << 58, 1 << 58), (1 << 58, 1)))
+    assert math.isfinite(effect((1 << 58, 1 << 58), (1 << 58, 1)))
 
 
 def test_what_is_asked_of_numbers_and_of_categories() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from trainer_tasks import csv, run, snapshot
 
+from modelmill_contracts.effect import effect
 from modelmill_contracts.report import Report
 from modelmill_contracts.task import Column, Expectations, SnapshotTask, StoreLocation
 from modelmill_trainer import duck
-from modelmill_trainer.drift import effect
 
 
 def _take(store: StoreLocation, source: Path, previous: str | None = None, **expected: Any) -> Report:
