@@ -447,15 +447,14 @@ class Cluster:
         own = numbers[self.own[controller]]
         found = [(number, self._keys_of(number)) for number in sorted(numbers.values(), key=self._name)]
         related = tuple(tuple(number for number, keys in found if key in keys) for key in self._depends_of(own))
-        if not self.weakness.memory:
-            observed = self._observed(controller, own, related, known)
-            cached = self._from_cache(controller, view, known)
-            if observed != replace(cached, drift_seconds=0.0):
-                self.differing = f"the cache shows {cached} instead of {observed}"
         key = (controller, own, related, known, stale)
         planned = self._plans_by_related.get(key)
-        if planned is None:
+        if planned is None or not self.weakness.memory:
             observed = self._observed(controller, own, related, known)
+            if not self.weakness.memory:
+                cached = self._from_cache(controller, view, known)
+                if observed != replace(cached, drift_seconds=0.0):
+                    self.differing = f"the cache shows {cached} instead of {observed}"
             planned = self._plans_by_related[key] = self._reconcile(controller, observed, stale)
         return planned
 
