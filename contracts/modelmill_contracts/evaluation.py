@@ -33,6 +33,18 @@ CLASSIFIER_METRICS = (
     "log_loss", "brier",
 )  # fmt: skip
 REGRESSOR_METRICS = ("r2", "explained_variance", "mae", "mse", "rmse", "mape", "median_absolute_error", "max_error")
+LOSSES = ("log_loss", "brier", "mae", "mse", "rmse", "mape", "median_absolute_error", "max_error")  # less is better
+
+# What each of them lies between; None: there is no bound.  A brier of more than two classes is a sum over them.
+METRIC_RANGES: dict[str, tuple[int | None, int | None]] = {
+    **dict.fromkeys(CLASSIFIER_METRICS, (0, 1)),
+    **dict.fromkeys(REGRESSOR_METRICS, (0, None)),
+    "matthews_corrcoef": (-1, 1),
+    "log_loss": (0, None),
+    "brier": (0, 2),
+    "r2": (None, 1),
+    "explained_variance": (None, 1),
+}
 
 MAX_ROWS = 10_000
 MAX_BYTES = 32 << 20  # of their values (4 of a number, the UTF-8 of a text): wide data makes no artifact of a gigabyte

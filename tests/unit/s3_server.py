@@ -1,20 +1,18 @@
 """A real S3 server, as tests see it (the fixture `s3` of conftest.py runs one for all of them)."""
 
-import fcntl
 import os
-import re
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from live import ROOT
 from modelmill_contracts import environment
 from modelmill_contracts.task import StoreLocation
-
-_MODULE = Path(__file__).parents[2] / "hack" / "go" / "versitygw"
 
 
 class S3Server(NamedTuple):
@@ -69,19 +67,13 @@ def free_port() -> int:
 
 
 def _binary() -> Path:
-    """The gateway that hack/cluster builds too, built here where it is not there yet."""
-    version = re.search(r"github.com/versity/versitygw (v\S+)", (_MODULE / "go.mod").read_text())
-    assert version, "hack/go/versitygw/go.mod names no version"
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelmill"
-    cache = Path(os.environ.get("MODELMILL_CACHE") or home)
-    path = cache / "bin" / f"versitygw-{version[1]}" / "versitygw"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("a") as lock:  # the processes of the tests need it at the same time
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            build = ["go", "build", "-trimpath", "-o", str(path), "github.com/versity/versitygw/cmd/versitygw"]
-            subprocess.run(build, cwd=_MODULE, env={**os.environ, "CGO_ENABLED": "0"}, check=True)
-    return path
+    """The gateway of hack/cluster, built here where it is not there yet."""
+    sys.path.append(str(ROOT / "hack"))
+    from local_cluster import build
+    from local_cluster.versions import component
+
+    build.ensure_built(build.STORE)
+    return component(*build.STORE).program("versitygw")
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

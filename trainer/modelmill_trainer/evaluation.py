@@ -14,6 +14,7 @@ from sklearn import metrics
 from sklearn.base import is_classifier
 from sklearn.preprocessing import label_binarize
 
+from modelmill_contracts.evaluation import LOSSES
 from modelmill_contracts.report import Metric
 from modelmill_trainer.failure import TaskError
 
@@ -99,7 +100,6 @@ _REGRESSOR: dict[str, Callable[[Predicted], float]] = {
 
 _OF_ANY_CLASSES = ("accuracy", "log_loss", "brier")  # defined on rows of one class too
 _NEED_SPREAD = ("r2", "explained_variance")  # compare with the truth's own spread
-_LOSSES = ("log_loss", "brier", "mae", "mse", "rmse", "mape", "median_absolute_error", "max_error")
 
 
 def check(names: Sequence[str], estimator: Any) -> tuple[str, ...]:
@@ -109,7 +109,9 @@ def check(names: Sequence[str], estimator: Any) -> tuple[str, ...]:
     for name in names:
         if name not in known:
             raise TaskError(
-                "MetricUnknown", f"evaluation.metrics: {name!r} is not a metric of a {kind}; use {', '.join(known)}"
+                "MetricUnknown",
+                f"evaluation.metrics (of an Experiment: objective.metric): {name!r} is not a metric of a {kind};"
+                f" use {', '.join(known)}",
             )
         if name in _NEED_PROBABILITIES and not hasattr(estimator, "predict_proba"):
             raise TaskError(
@@ -182,7 +184,7 @@ def known_metrics(predicted: Predicted) -> tuple[str, ...]:
 
 def is_loss(name: str) -> bool:
     """Whether less of the metric is better."""
-    return name in _LOSSES
+    return name in LOSSES
 
 
 def _absent_classes(predicted: Predicted) -> int:

@@ -2,10 +2,11 @@
 
 import difflib
 import hashlib
+import re
 from typing import Any
 
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils._param_validation import InvalidParameterError, make_constraint
 
 from modelmill_trainer.failure import TaskError
 
@@ -18,6 +19,7 @@ _UNNAMED = {"lightgbm": ("verbose",)}
 # sums, which decides the last bits.
 _SETTLED: dict[str, dict[str, Any]] = {"lightgbm": {"verbose": -1, "deterministic": True, "force_col_wise": True}}
 _OWN = "sklearn"
+_REAL = re.compile(r"-?[0-9]+(\.[0-9]+|(\.[0-9]+)?[eE][-+]?[0-9]+)")
 
 
 def make(cls: type[BaseEstimator], params: dict[str, Any], field: str) -> BaseEstimator:
@@ -67,8 +69,27 @@ def _derived(base: int, path: str) -> int:
 
 
 def _as_declared(cls: type[BaseEstimator], name: str, value: Any) -> Any:
-    """JSON has no tuples: a list becomes one where the estimator wants it (feature_range, ngram_range)."""
+    """JSON has no tuples: a list becomes one where the estimator wants it (feature_range, ngram_range).
+
+    Nor has a custom resource 1.0, which the API server writes as 1: "1.0" is that number where the estimator takes one.
+    """
     constraints = getattr(cls, "_parameter_constraints", {}).get(name, ())
+    if isinstance(value, str) and _REAL.fullmatch(value):
+        return _number(constraints, value)
     if isinstance(value, list) and constraints != "no_validation" and tuple in constraints and list not in constraints:
         return tuple(value)
     return value
+
+
+def _number(constraints: Any, text: str) -> Any:
+    """The number that is meant by a text, where no text is: a real one, or a whole one where only these are taken."""
+    if constraints == "no_validation":
+        return text
+    made = [make_constraint(constraint) for constraint in constraints]
+    if not made:
+        return float(text)  # of a package that does not tell
+    numbers = (float(text), int(float(text))) if float(text).is_integer() else (float(text),)
+    for meant in (text, *numbers):
+        if any(constraint.is_satisfied_by(meant) for constraint in made):
+            return meant
+    return text

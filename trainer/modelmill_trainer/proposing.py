@@ -32,7 +32,20 @@ def propose(task: ProposalTask) -> Report:
         chosen = algorithms[task.algorithm](task)
     rows = tuple(tuple(one.get(dimension.name) for dimension in task.space) for one in chosen)
     said = f"{len(rows)} trials from {task.first} on, by {task.algorithm}"
-    return Report(True, "Proposed", said, result=report.ProposalResult(task.first, rows))
+    answer = Report(True, "Proposed", said, result=report.ProposalResult(task.first, rows))
+    try:
+        report.encode(answer)
+    except ValueError as error:
+        raise TaskError("ProposalTooLarge", _too_large(len(rows))) from error
+    return answer
+
+
+def _too_large(trials: int) -> str:
+    return (
+        f"the values of {'a trial' if trials == 1 else f'{trials} trials'} have no room in a report of {report.LIMIT}"
+        " bytes: give spec.parameters[].categorical shorter texts, or use spec.search.algorithm Random, Grid or"
+        " SuccessiveHalving"
+    )
 
 
 def _seed(task: ProposalTask) -> int:

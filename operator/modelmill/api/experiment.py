@@ -152,7 +152,7 @@ class Trials(Schema):
     Absent: as long as the Experiment."""
     timeout: Duration | None = None
     """How long the search may take from its first trial on, such as 12h: then trials that run are deleted, and the best
-    one so far counts. Absent: as long as it takes."""
+    one counts. Where it goes on, suspended or ended before, it may take as long again. Absent: as long as it takes."""
 
 
 class TrialSpec(TrainingJobSpec):
@@ -280,7 +280,8 @@ class ExperimentStatus(Status):
     dataset_version: Digest | None = None
     """The Dataset's version that all trials use, pinned before the first one."""
     started_at: Timestamp | None = None
-    """When the first trial was made."""
+    """When the first trial was made, or the search went on after it was suspended or had ended. What it took until it
+    ran out of spec.trials.timeout stays counted."""
     ended_at: Timestamp | None = None
     """When the search ended. Absent: it goes on."""
     expired: bool | None = None
@@ -290,7 +291,8 @@ class ExperimentStatus(Status):
     top: Annotated[tuple[Placed, ...], Field(max_length=10, json_schema_extra=ATOMIC)] = ()
     """The ten trials with the best values, the best first."""
     promoted: ChildName | None = None
-    """Name of the TrainingJob that makes the best trial a version; it trains nothing that was trained."""
+    """Name of the TrainingJob that makes the best trial a version; an estimator that was trained is not trained again,
+    and a container is."""
     model_version: ChildName | None = None
     """Name of the ModelVersion that the best trial became."""
     report: Digest | None = None

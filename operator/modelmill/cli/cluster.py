@@ -1,5 +1,6 @@
 """The cluster, read through the user's own kubeconfig and with the user's own rights."""
 
+import argparse
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,15 @@ class CommandError(Exception):
 
 class ForbiddenError(CommandError):
     """The user may not read this kind."""
+
+
+def options(default: str | None = argparse.SUPPRESS) -> argparse.ArgumentParser:
+    """Which cluster and namespace; they may stand before a verb and after it, so a verb's leave what was said."""
+    made = argparse.ArgumentParser(add_help=False)
+    made.add_argument("-n", "--namespace", default=default, help="default: that of the kubeconfig's context")
+    made.add_argument("--context", default=default, help="a context of the kubeconfig; default: its current one")
+    made.add_argument("--kubeconfig", default=default, help="default: $KUBECONFIG, or ~/.kube/config")
+    return made
 
 
 class Cluster:

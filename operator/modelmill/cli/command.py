@@ -10,7 +10,7 @@ from typing import Protocol
 
 from modelmill.cli import experiments, lineage, rollout, run
 from modelmill.cli.actions import ACTIONS
-from modelmill.cli.cluster import Cluster, CommandError
+from modelmill.cli.cluster import Cluster, CommandError, options
 from modelmill.cli.tree import ASCII, UNICODE, Lines
 from modelmill_contracts import __version__
 
@@ -35,15 +35,13 @@ VERBS: tuple[Verb, ...] = (lineage, experiments, rollout, run, *ACTIONS)
 
 def parser() -> argparse.ArgumentParser:
     """All arguments of all verbs."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("-n", "--namespace", help="default: that of the kubeconfig's context")
-    common.add_argument("--context", help="a context of the kubeconfig; default: its current one")
-    common.add_argument("--kubeconfig", help="default: $KUBECONFIG, or ~/.kube/config")
-    made = argparse.ArgumentParser(prog="kubectl mill", description="Modelmill from the command line.")
+    made = argparse.ArgumentParser(
+        prog="kubectl mill", description="Modelmill from the command line.", parents=[options(None)]
+    )
     made.add_argument("--version", action="version", version=__version__)
     verbs = made.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:
-        added = verbs.add_parser(verb.NAME, help=verb.HELP, description=verb.HELP, parents=[common])
+        added = verbs.add_parser(verb.NAME, help=verb.HELP, description=verb.HELP, parents=[options()])
         verb.arguments(added)
         added.set_defaults(run=verb.run)
     return made

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelmill.api.trainingjob import TrainingJob
-from modelmill.cli.cluster import Cluster, CommandError
+from modelmill.cli.cluster import Cluster, CommandError, options
 from modelmill.cli.tree import Lines
 from modelmill.core import tracked
 from modelmill.core.resources import TRIAL_LABEL
@@ -25,10 +25,12 @@ _COMMON = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("verb", choices=("export", "compare"), help="what to do")
-    named = "export: of an Experiment; default: all runs of the namespace.  compare: of two TrainingJobs or more"
-    parser.add_argument("name", nargs="*", help=named)
-    parser.add_argument("-o", "--output", choices=("csv", "json"), default="csv", help="of export")
+    verbs = parser.add_subparsers(metavar="VERB", required=True, dest="verb")
+    export = verbs.add_parser("export", help="as CSV or JSON", parents=[options()])
+    export.add_argument("name", nargs="*", help="an Experiment; default: all runs of the namespace")
+    export.add_argument("-o", "--output", choices=("csv", "json"), default="csv")
+    compare = verbs.add_parser("compare", help="side by side", parents=[options()])
+    compare.add_argument("name", nargs="*", help="TrainingJobs, two or more")
 
 
 def run(arguments: argparse.Namespace, cluster: Cluster, lines: Lines) -> str:  # noqa: ARG001 - nothing is drawn

@@ -3,16 +3,17 @@
 The Workspace alone admits, and writes it down in its status before anything starts; a TrainingJob starts only if it
 reads there, fresh, that it may.  So no stale view and no second operator can let more of them run than were admitted.
 
-Whose turn it is follows from when a TrainingJob was created, and from the rank of its Model's use case: rank R counts
-as created R hours later, everything else as created a day later.  So what is more important comes first, and nothing
-starves: what was created a day later never comes first.  No clock is asked, and nothing has to be remembered.
+Whose turn it is follows from when a TrainingJob was created, and from the rank of the use case of its Model (of a
+trial, the Model that its Experiment is for): rank R counts as created R hours later, everything else a day later.  So
+what is more important comes first, and nothing starves: what was created a day later never comes first.  No clock is
+asked, and nothing has to be remembered.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from modelmill.core import conditions, governance, reproduction
+from modelmill.core import conditions, governance, lineage, reproduction
 from modelmill.core.conditions import has_ended, moment, timestamp
 from modelmill.core.plan import Observed
 from modelmill.core.resources import ALL_FIELD, GOVERNED_FIELD, YES, Key, dig
@@ -52,7 +53,7 @@ def candidates(observed: Observed) -> tuple[Candidate, ...]:
             metadata = job["metadata"]
             turn = metadata["creationTimestamp"]
             if ranks:  # else all wait for the same time
-                turn = turn_of(turn, ranks.get(dig(job, "spec", "modelRef", "name")))
+                turn = turn_of(turn, ranks.get(lineage.model_of(job) or ""))
             found.append(Candidate(turn, metadata["name"], metadata["uid"], runs))
     return tuple(sorted(found))
 

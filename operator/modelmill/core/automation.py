@@ -1,7 +1,7 @@
 """Automation: how much of a use case goes on by itself, found by what is wired up.
 
     level 0    somebody applies a TrainingJob, and decides on what comes of it
-    level 1    a Pipeline with a trigger trains by itself: on a schedule, on new data, on drift
+    level 1    a Pipeline with a trigger makes versions by itself: on a schedule, on new data, on drift
     level 2    and what it makes is tested, serves by itself, is rolled out on evidence, and all of that is declared in
                Git, from where it gets into the cluster by itself
 
@@ -13,28 +13,31 @@ what Argo CD and Flux put on it: the former's annotation (its default since 3.0)
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from modelmill.api.rollout import MANUAL
 from modelmill.api.usecase import UseCaseSpec
-from modelmill.core.resources import Manifest, dig
+from modelmill.core.resources import Manifest, dig, trained_by_stage
 
 _ARGO_CD = "argocd.argoproj.io/tracking-id"  # an annotation
 _FLUX = ("kustomize.toolkit.fluxcd.io/name", "helm.toolkit.fluxcd.io/name")  # labels
 _TRIGGERS = ("schedule", "newVersionOf", "onCondition")  # that start a run without a person
-_MOST = 16  # as much evidence as the status holds
 
 
 @dataclass(frozen=True)
 class Wiring:
     """What there is for a use case, by name."""
 
-    triggers: tuple[tuple[str, tuple[str, ...]], ...] = ()  # Pipelines that train it, and what starts them
-    models: tuple[str, ...] = ()
-    tested: tuple[str, ...] = ()  # Models whose versions must pass something
-    approved_by_hand: tuple[str, ...] = ()  # kind/name of who asks a person to approve
-    deployments: tuple[str, ...] = ()
-    newest: tuple[str, ...] = ()  # ModelDeployments that serve the newest Ready version
-    by_evidence: tuple[str, ...] = ()  # ModelDeployments that are rolled out on evidence
-    in_git: tuple[tuple[str, str], ...] = ()  # kind/name, and who manages it
-    by_hand: tuple[str, ...] = ()  # kind/name of what nobody manages
+    triggers: tuple[tuple[str, tuple[str, ...]], ...]  # Pipelines that train it, and what starts them
+    suspended: tuple[str, ...]  # Pipelines that would train it by themselves if they were not suspended
+    without_version: tuple[str, ...]  # searches that begin by themselves, and make no version
+    models: tuple[str, ...]
+    tested: tuple[str, ...]  # Models whose versions must pass something
+    approved_by_hand: tuple[str, ...]  # kind/name of who asks a person to approve
+    deployments: tuple[str, ...]
+    newest: tuple[str, ...]  # ModelDeployments that serve the newest Ready version
+    by_evidence: tuple[str, ...]  # ModelDeployments that are rolled out on evidence
+    held: tuple[str, ...]  # fields of theirs by which each rollout waits for a person
+    in_git: tuple[tuple[str, str], ...]  # kind/name, and who manages it
+    by_hand: tuple[str, ...]  # kind/name of what nobody manages
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,22 @@ def observe(
     metrics = any(requirement.metric is not None for requirement in spec.requirements)
     declared = [("pipeline", p) for p in pipelines] + [("model", m) for m in models]
     declared += [("modeldeployment", d) for d in deployments]
+    names = _names(models)
+    triggered = [(p, triggers) for p in pipelines if (triggers := _triggers(p))]
+    started = [(p, triggers) for p, triggers in triggered if not dig(p, "spec", "suspend")]
     managed = [(f"{kind}/{_name(manifest)}", _manager(manifest)) for kind, manifest in declared]
     return Wiring(
-        triggers=tuple((_name(p), triggers) for p in pipelines if (triggers := _triggers(p))),
-        models=_names(models),
+        triggers=tuple((_name(p), triggers) for p, triggers in started if any(_makes(s, names) for s in _stages(p))),
+        suspended=_names(
+            p for p, _ in triggered if dig(p, "spec", "suspend") and any(_makes(s, names) for s in _stages(p))
+        ),
+        without_version=tuple(
+            f"stage {stage['name']} of Pipeline {_name(p)}"
+            for p, _ in started
+            for stage in _stages(p)
+            if trained_by_stage(stage) in names and not _makes(stage, names)
+        ),
+        models=names,
         tested=_names(m for m in models if metrics or dig(m, "spec", "tests")),
         approved_by_hand=(
             *(f"model/{_name(m)}" for m in models if dig(m, "spec", "approval") == "Manual"),
@@ -63,6 +78,12 @@ def observe(
         newest=_names(d for d in deployments if dig(d, "spec", "model", "version") is None),
         by_evidence=_names(
             d for d in deployments if dig(d, "spec", "rollout", "strategy") not in (None, "RollingUpdate", "Shadow")
+        ),
+        held=tuple(
+            f"spec.rollout.steps[{number}].hold of ModelDeployment {_name(d)}"
+            for d in deployments
+            for number, step in enumerate(dig(d, "spec", "rollout", "steps") or ())
+            if step.get("hold") == MANUAL
         ),
         in_git=tuple((name, manager) for name, manager in managed if manager is not None),
         by_hand=tuple(name for name, manager in managed if manager is None),
@@ -81,10 +102,14 @@ def _stages(pipeline: Manifest) -> tuple[Manifest, ...]:
     return tuple(dig(pipeline, "spec", "stages") or ())
 
 
+def _makes(stage: Manifest, models: tuple[str, ...]) -> bool:
+    """Whether versions of one of these Models come of it: of a search, where its best trial becomes one."""
+    promotes = "experiment" not in stage or dig(stage, "experiment", "spec", "promote") == "Best"
+    return promotes and trained_by_stage(stage) in models
+
+
 def _triggers(pipeline: Manifest) -> tuple[str, ...]:
     """What starts it without a person."""
-    if dig(pipeline, "spec", "suspend"):
-        return ()
     return tuple(
         f"{trigger['name']} ({kind})"
         for trigger in dig(pipeline, "spec", "triggers") or ()
@@ -115,6 +140,11 @@ def _trains_by_itself(wiring: Wiring) -> Rung:
         "give a Pipeline a stage that trains a Model of this use case, and a trigger: schedule, newVersionOf or"
         " onCondition"
     )
+    if wiring.without_version:
+        searches = ", ".join(wiring.without_version)
+        missing = f"let the best trial become a version, by promote: Best in the experiment of {searches}"
+    if wiring.suspended:
+        missing = f"take spec.suspend out of Pipeline {', '.join(wiring.suspended)}"
     return Rung(1, shown or None, missing)
 
 
@@ -142,6 +172,9 @@ def _is_rolled_out_on_evidence(wiring: Wiring) -> Rung:
     at_once = [name for name in wiring.deployments if name not in wiring.by_evidence]
     shown = f"{', '.join(wiring.by_evidence)} is rolled out on evidence" if wiring.by_evidence and not at_once else None
     missing = f"give ModelDeployment {', '.join(at_once)} the spec.rollout.strategy Canary or BlueGreen"
+    if not at_once and wiring.held:
+        shown = None
+        missing = f"a person is in each rollout: {', '.join(wiring.held)} is Manual; give it a time, such as 5m"
     return Rung(2, shown, missing)
 
 
@@ -161,7 +194,7 @@ def level(wiring: Wiring) -> Level:
     """The highest level of which nothing is missing; what shows it, and what the next one takes."""
     rungs = [rung(wiring) for rung in _LADDER]
     missing = next((rung for rung in rungs if rung.shown is None), None)
-    evidence = tuple(rung.shown[:256] for rung in rungs if rung.shown is not None)[:_MOST]
+    evidence = tuple(rung.shown[:256] for rung in rungs if rung.shown is not None)
     if missing is None:
         return Level(2, evidence, None)
     return Level(missing.level - 1, evidence, f"to level {missing.level}: {missing.missing}"[:512])

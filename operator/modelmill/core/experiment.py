@@ -30,6 +30,7 @@ from modelmill.core.experiment_facts import (
     best_of,
     known_up_to,
     next_trial,
+    of_proposer,
     page_name,
     proposer_name,
     trial_name,
@@ -37,7 +38,7 @@ from modelmill.core.experiment_facts import (
 from modelmill.core.leaderboard import FAILED, RUNNING, STOPPED, SUCCEEDED, Trial
 from modelmill.core.plan import Create, Delete, Guards, Observed, Outcome, Write
 from modelmill.core.pods import StoreAccess
-from modelmill.core.promotion import promotions_of
+from modelmill.core.promotion import NOT_ASKED, promotions_of, said_since_expired, version_made
 from modelmill.core.resources import EXPERIMENT_FIELD, Key, Manifest, dig
 from modelmill.core.searching import decide
 from modelmill.core.training_data import Snapshot
@@ -106,10 +107,11 @@ def observe(observed: Observed) -> Facts:
         store=store,
         snapshot=_snapshot(observed, spec, owned, store),
         trials=trials,
-        promotions=promotions_of(owned, subject.name),
+        promotions=promotions_of(owned, subject.name, spec.objective.metric),
         taken=frozenset(name for kind, name in observed.foreign if kind == TRIAL),
         proposer=jobs.Run("Absent"),
         asked=(0, ""),
+        not_proposed=_not_proposed(observed),
         page=jobs.Run("Absent"),
         page_asked="",
         commit=lineage.commit_of(observed.object["metadata"].get("annotations")),
@@ -168,6 +170,16 @@ def _snapshot(
     return training_data.choose(observed, spec.template.spec, jobs.Run("Absent"), store)
 
 
+def _not_proposed(observed: Observed) -> Waiting | None:
+    """What the status says of a Job that chooses trials and failed: a new spec starts afresh."""
+    if not conditions.is_true(observed.object, "Stalled"):
+        return None
+    said = conditions.find(observed.object, "Stalled") or {}
+    if not said["message"].startswith(of_proposer(proposer_name(observed.subject.name))):
+        return None
+    return Waiting(said["reason"], said["message"], stalled=True)
+
+
 def _ended(observed: Observed) -> Ended | None:
     """How it ended, where nothing was edited since, or its trials are gone."""
     at, expired = observed.status.get("endedAt"), bool(observed.status.get("expired"))
@@ -180,7 +192,8 @@ def _ended(observed: Observed) -> Ended | None:
 def render(facts: Facts, decision: Decision) -> Outcome:
     if decision.stage == "Ended":
         kept = json.loads(facts.status) | ({"expired": True} if decision.expire else {})
-        return Outcome(kept, facts.said, ("Succeeded",), _writes(facts, decision), decision.requeue_after)
+        said = said_since_expired(facts) if facts.ended is not None and facts.ended.expired else facts.said
+        return Outcome(kept, said, ("Succeeded",), _writes(facts, decision), decision.requeue_after)
     status: dict[str, Any] = {
         "startedAt": decision.started,
         "endedAt": decision.ended,
@@ -241,9 +254,9 @@ def _rest(facts: Facts, decision: Decision) -> tuple[Condition, Condition]:
     over = decision.stage in ("Succeeded", "Failed")
     promoted = decision.promoted
     if not facts.promote:
-        first = unknown("Promoted", "NotAsked", "spec.promote is None: no trial becomes a version")
+        first = NOT_ASKED
     elif promoted is not None and promoted.state == SUCCEEDED:
-        first = true("Promoted", "VersionMade", f"TrainingJob {promoted.name} became ModelVersion {promoted.version}")
+        first = version_made(promoted, decision.best, facts.metric)
     elif promoted is not None and promoted.state == FAILED:
         first = false("Promoted", promoted.reason, promoted.message)
     else:

@@ -29,6 +29,9 @@ class Promotion:
     reason: str
     message: str
     suspended: bool
+    stalled: bool
+    artifact: str | None  # digest
+    value: str  # of the objective, as it was reported; "": it was not
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Facts:
     subject: Subject
     declared: tuple[Unedited, ...]
     space: Space
-    wrong: str | None
+    wrong: tuple[str, str] | None  # with the declaration: reason and message
     template: str  # the spec of a trial as JSON, without parameters: hashable
     model: str | None
     metric: str
@@ -68,6 +71,7 @@ class Facts:
     taken: frozenset[str]  # names of TrainingJobs that are somebody else's
     proposer: jobs.Run
     asked: tuple[int, str]  # the batch that the next trial is of, and the digest of what a pod would be asked for it
+    not_proposed: Waiting | None  # what the status says of a Job that failed to, and is tried again
     page: jobs.Run
     page_asked: str
     commit: str | None
@@ -113,12 +117,20 @@ def proposer_name(name: str) -> str:
     return f"{name}-propose"
 
 
+def of_proposer(job: str) -> str:
+    """How what is said of the Job that chooses trials begins."""
+    return f"Job {job}: "
+
+
 def page_name(name: str) -> str:
     return f"{name}-page"
 
 
 def best_of(facts: Facts) -> Best | None:
-    return leaderboard.best(leaderboard.ranked(facts.trials, maximize=facts.maximize), facts.folds)
+    """The best trial; where there is a goal, and trials reach it, of those alone: a smaller model is no excuse."""
+    order = leaderboard.ranked(facts.trials, maximize=facts.maximize)
+    enough = [trial for trial in order if reaches(trial, facts)] if facts.goal is not None else []
+    return leaderboard.best(enough or order, facts.folds)
 
 
 def target(facts: Facts) -> int:

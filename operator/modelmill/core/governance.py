@@ -133,6 +133,7 @@ class _Looser:
     found: str
     asked: str
     requirement: str
+    so: str = "which holds in its place; bound it as much, or leave it out"
 
 
 def _looser_test(spec: ModelSpec, asks: Governance) -> Waiting | None:
@@ -144,11 +145,11 @@ def _looser_test(spec: ModelSpec, asks: Governance) -> Waiting | None:
             if (test.name, test.every_slice) != (metric.name, metric.every_slice):
                 continue
             where = f"spec.tests.metrics[{number}]"
-            if _below(test.min, metric.min):
+            if requirement.below(test.min, metric.min):
                 return _refused(
                     _Looser(f"{where}.min", str(test.min), f"at least {metric.min}", metric.requirement), asks
                 )
-            if _below(metric.max, test.max):
+            if requirement.below(metric.max, test.max):
                 return _refused(
                     _Looser(f"{where}.max", str(test.max), f"at most {metric.max}", metric.requirement), asks
                 )
@@ -163,10 +164,6 @@ def _refused(found: _Looser, asks: Governance) -> Waiting:
         f" {found.requirement}): ask for as much, or leave the test out, as the requirement is tested anyway"
     )
     return Waiting(LOOSER_TEST, said, stalled=True)
-
-
-def _below(one: str | None, other: str | None) -> bool:
-    return one is not None and other is not None and Number(one) < Number(other)
 
 
 def _slower(bounds: Any, asks: Governance) -> Iterator[_Looser]:
@@ -187,8 +184,7 @@ def _looser_bound(deployments: tuple[Manifest, ...], asks: Governance) -> Waitin
         if found is not None:
             said = (
                 f"ModelDeployment {deployment['metadata']['name']}: {found.field} is {found.found}, and {USE_CASE}"
-                f" {asks.name} requires {found.asked} (requirement {found.requirement}), which holds in its place;"
-                " bound it as much, or leave it out"
+                f" {asks.name} requires {found.asked} (requirement {found.requirement}), {found.so}"
             )
             return Waiting(LOOSER_BOUND, said, stalled=True)
     return None
@@ -201,7 +197,7 @@ def _bounds(deployment: Manifest, asks: Governance) -> Iterator[_Looser]:
     if available is not None:
         least = dig(levels, "availability", "min")
         asked = f"at least {available.min}"
-        if _below(least, available.min):
+        if requirement.below(least, available.min):
             yield _Looser("spec.monitoring.serviceLevels.availability.min", least, asked, available.requirement)
         most, default = dig(analysis, "errorRate", "maxIncrease"), ErrorRate().max_increase
         tolerated = 1 - Number(available.min)
@@ -214,6 +210,21 @@ def _bounds(deployment: Manifest, asks: Governance) -> Iterator[_Looser]:
     ):
         numbered = ((f"{where}[{number}]", _Bound(**bound)) for number, bound in enumerate(bounds))
         yield from _slower(numbered, asks)
+    yield from _worse(dig(deployment, "spec", "monitoring", "quality") or {}, asks)
+
+
+def _worse(quality: Manifest, asks: Governance) -> Iterator[_Looser]:
+    """A quality that labels may show, and tests may not; of slices nothing is measured of what serves."""
+    where = "spec.monitoring.quality"
+    so = "for which QualityDropped gathers no evidence then; bound it as much"
+    for metric in asks.metrics:
+        if metric.every_slice is not None or metric.name != quality.get("metric"):
+            continue
+        # A min of 1 or more cannot be declared there.
+        if requirement.below(quality.get("min"), metric.min) and requirement.below(metric.min, "1"):
+            yield _Looser(f"{where}.min", quality["min"], f"at least {metric.min}", metric.requirement, so)
+        if requirement.below(metric.max, quality.get("max")):
+            yield _Looser(f"{where}.max", quality["max"], f"at most {metric.max}", metric.requirement, so)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 
 from modelmill.api.schema import GROUP
-from modelmill.core.resources import MANAGED_BY
+from modelmill.core.resources import MANAGED_BY, Manifest, dig
 from modelmill_contracts import digest
 
-MODEL_LABEL = f"{GROUP}/model"
+MODEL_LABEL = f"{GROUP}/model"  # of a version, and of a trial: the Model that its Experiment is for
 ARTIFACT_LABEL = f"{GROUP}/artifact"
 TRAINING_JOB_LABEL = f"{GROUP}/training-job"
 RECIPE_LABEL = f"{GROUP}/recipe"
@@ -55,3 +55,9 @@ def commit_of(annotations: Mapping[str, str] | None) -> str | None:
     """The Git commit that an object's annotation names; None where it names none."""
     found = _COMMIT.fullmatch((annotations or {}).get(COMMIT_ANNOTATION, ""))
     return None if found is None else found[1]
+
+
+def model_of(job: Manifest) -> str | None:
+    """The name of the Model that a TrainingJob is for: a trial makes no version of it, and has a label alone."""
+    name: str | None = dig(job, "spec", "modelRef", "name") or dig(job, "metadata", "labels", MODEL_LABEL)
+    return name

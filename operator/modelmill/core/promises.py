@@ -1,12 +1,14 @@
 """Promises: what live evidence says of each requirement of a use case.
 
-    metric          the tests of the versions that serve or, where none does, of the newest that is Ready; and what
-                    labels say of the ModelDeployments (`quality`), where that dropped below what is required
+    metric          the tests of the versions that serve or, where none does, of the newest that is Ready or, where none
+                    is, of the newest; and what labels say of the ModelDeployments (`quality`), where that is below
+                    what is required
     latency         what was measured of the ModelDeployments (`servicelevels`)
     availability    the same
     dataFreshness   the Dataset's status
 
-Of several the worst counts.  What is observed is written as it was found, not as it ages: a status is not written for
+Of several the worst counts: what breaks the promise before what says nothing yet, and of equals what is farthest from
+what is asked.  What is observed is written as it was found, not as it ages: a status is not written for
 the passing of time alone.
 """
 
@@ -14,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal as Number
+from decimal import InvalidOperation
 from functools import cache
 from typing import Any
 
@@ -28,6 +31,7 @@ TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 NOT_MET, NOT_MEASURED = "RequirementNotMet", "NotMeasured"
 NO_MODEL, NO_VERSION, IMPOSSIBLE = "ModelNotFound", "NoReadyVersion", "RequirementImpossible"
 NO_DATA, DATA_NOT_READY = "DatasetNotFound", "DatasetNotReady"
+_UNMEASURED = Number("-Infinity")  # nothing is worse
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Finding:
     evidence: str
     at: str | None
     waiting: Waiting | None = None
+    margin: Number = _UNMEASURED  # how far within what is asked; negative: beyond it
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def _of(observed: Observed, one: Requirement, models: tuple[str, ...]) -> Found 
             serve = tuple(deployment for deployment in deployments if not _serves_another(deployment, model))
             of_model = _versions(observed, one, one.metric, model, serve)
             of_model += tuple(found for deployment in serve for found in _labelled(one, one.metric, deployment))
-            why = Waiting(NO_VERSION, f"no version of Model {model} is Ready yet: train one")
+            why = Waiting(NO_VERSION, f"Model {model} has no version yet: train one")
         else:
             of_model = tuple(_served(one, deployment, model) for deployment in deployments)
             why = Waiting(NOT_MEASURED, f"no ModelDeployment serves Model {model} (spec.model.name) yet: create one")
@@ -102,7 +107,7 @@ def _of(observed: Observed, one: Requirement, models: tuple[str, ...]) -> Found 
 def _found(one: Requirement, findings: tuple[Finding, ...], missing: Waiting | None) -> Found:
     """The worst of what was found; where something says nothing yet, it is at best unknown."""
     threshold = requirement.threshold(one)
-    worst = min(findings, key=lambda finding: _WORST[finding.met], default=None)
+    worst = min(findings, key=lambda finding: (_WORST[finding.met], finding.margin), default=None)
     if missing is not None and (worst is None or worst.met == TRUE):
         return Found(one.name, threshold, UNKNOWN, waiting=missing)
     assert worst is not None  # noqa: S101 - something was found, or is missing
@@ -119,11 +124,13 @@ def _versions(
     numbers = {dig(deployment, "status", "stable", "version") for deployment in serve}
     serving = sorted(number for number in numbers if number in versions)
     ready = [number for number, version in versions.items() if conditions.is_true(version, "Ready")]
-    chosen = serving or ([max(ready)] if ready else [])
-    return tuple(_tested(one, bound, versions[number], observed.subject.name) for number in chosen)
+    chosen = serving or [max(ready or versions)] if versions else []
+    counts = bool(serving or ready)
+    return tuple(_tested(one, bound, versions[number], observed.subject.name, counts=counts) for number in chosen)
 
 
-def _tested(one: Requirement, bound: MetricBound, version: Manifest, use_case: str) -> Finding:
+def _tested(one: Requirement, bound: MetricBound, version: Manifest, use_case: str, *, counts: bool) -> Finding:
+    """What its tests say; where it does not count, it may break a promise, and keeps none."""
     asked = requirement.test_of(bound, use_case)
     name = version["metadata"]["name"]
     where, at = f"modelversion/{name}", dig(version, "status", "testedAt")
@@ -131,33 +138,93 @@ def _tested(one: Requirement, bound: MetricBound, version: Manifest, use_case: s
         if (test["source"], test["name"], test["threshold"]) == (asked.source, asked.title, asked.threshold):
             place = f" in {test['slice']}" if "slice" in test else ""
             shown = f"{test['observed']}{place}"[:64] if "observed" in test else None
-            if test["passed"]:
-                return Finding(TRUE, shown, where, at)
-            why = test.get("message") or f"it is {shown}, and must be {asked.threshold}"
-            said = f"requirement {one.name}: {asked.title} of ModelVersion {name}: {why}; train a better one"
-            return Finding(FALSE, shown, where, at, Waiting(NOT_MET, said, stalled=True))
-    said = f"requirement {one.name}: ModelVersion {name} was not tested for it yet; its conditions say why"
+            inside = margin(bound, test.get("observed"))
+            if not test["passed"]:
+                said = f"requirement {one.name}: {asked.title} of ModelVersion {name}: {_failed(test, shown)}"
+                return Finding(FALSE, shown, where, at, Waiting(NOT_MET, said, stalled=True), inside)
+            if counts:
+                return Finding(TRUE, shown, where, at, margin=inside)
+            said = (
+                f"requirement {one.name}: ModelVersion {name} passes its test, and is not Ready: {_not_ready(version)}"
+            )
+            return Finding(UNKNOWN, shown, where, at, Waiting(NO_VERSION, said), inside)
+    why = "its conditions say why" if counts else _not_ready(version)
+    said = f"requirement {one.name}: ModelVersion {name} was not tested for it yet: {why}"
     return Finding(UNKNOWN, None, where, None, Waiting(NOT_MEASURED, said))
 
 
+def margin(bound: MetricBound, value: str | None) -> Number:
+    """How far within the bounds a metric is."""
+    try:
+        number = Number(value or "NaN")
+    except InvalidOperation:
+        return _UNMEASURED  # somebody changed it
+    if not number.is_finite():
+        return _UNMEASURED
+    inside = [number - Number(bound.min)] if bound.min is not None else []
+    inside += [Number(bound.max) - number] if bound.max is not None else []
+    return min(inside, default=_UNMEASURED)
+
+
+def _failed(test: Manifest, shown: str | None) -> str:
+    """Why a test is not passed, in the version's own words, and what to do."""
+    if shown is None:
+        return f"{test.get('message') or 'it could not be measured'}; or mend the requirement"
+    also = f" ({test['message']})" if "message" in test else ""
+    return f"it is {shown}, and must be {test['threshold']}{also}; train a better one"
+
+
+def _not_ready(version: Manifest) -> str:
+    return str(dig(conditions.find(version, "Ready"), "message") or "the operator has not seen it yet")
+
+
 def _labelled(one: Requirement, bound: MetricBound, deployment: Manifest) -> tuple[Finding, ...]:
-    """What the labels that came back say against it: quality dropped below a bound that is no stricter."""
+    """What the labels that came back say against it.
+
+    Evidence over windows is about the ModelDeployment's own bound, and says it all of a requirement that is the same.
+    Of another one there is what the last window alone says, with its confidence.
+    """
     said = dig(deployment, "status", "quality")
-    if said is None or not said["dropped"] or bound.every_slice is not None:
+    if said is None or bound.every_slice is not None or said["metric"] != bound.name:
         return ()
-    if said["metric"] != bound.name:
+    window = said.get("window") or {}
+    shown = window.get("value")
+    if said["dropped"] and _no_stricter(said, bound):
+        found = f"dropped, to {shown} in the last window" if shown is not None else "dropped"
+    elif _beyond(window, said, bound):
+        found = (
+            f"is {shown} in the last window, between {window.get('lower')} and {window.get('upper')} with 95 %"
+            f" confidence, and must be {requirement.test_of(bound, '').threshold}"
+        )
+    else:
         return ()
-    below = "min" in said and bound.min is not None and Number(said["min"]) <= Number(bound.min)
-    above = "max" in said and bound.max is not None and Number(said["max"]) >= Number(bound.max)
-    if not (below or above):
-        return ()
-    name, shown = deployment["metadata"]["name"], dig(said, "window", "value")
+    name = deployment["metadata"]["name"]
     words = (
-        f"requirement {one.name}: by the labels that came back, {bound.name} of ModelDeployment {name} dropped, to"
-        f" {shown} in the last window; roll back, or train a better version"
+        f"requirement {one.name}: by the labels that came back, {bound.name} of ModelDeployment {name} {found}; roll"
+        " back, or train a better version"
     )
-    at = dig(said, "window", "endedAt")
-    return (Finding(FALSE, shown, f"modeldeployment/{name}", at, Waiting(NOT_MET, words, stalled=True)),)
+    broken = Waiting(NOT_MET, words, stalled=True)
+    where, at = f"modeldeployment/{name}", window.get("endedAt")
+    return (Finding(FALSE, shown, where, at, broken, margin(bound, shown)),)
+
+
+def _no_stricter(said: Manifest, bound: MetricBound) -> bool:
+    """Whether what is below the ModelDeployment's own bound is below the requirement, too."""
+    below = "min" in said and bound.min is not None and Number(said["min"]) <= Number(bound.min)
+    return below or ("max" in said and bound.max is not None and Number(said["max"]) >= Number(bound.max))
+
+
+def _beyond(window: Manifest, said: Manifest, bound: MetricBound) -> bool:
+    """Whether a window that counts says that a bound is not kept of which no evidence is gathered."""
+    if not window.get("counted"):
+        return False
+    upper, lower = window.get("upper"), window.get("lower")
+    below = requirement.below(upper, bound.min) and not _same(said.get("min"), bound.min)
+    return below or (requirement.below(bound.max, lower) and not _same(said.get("max"), bound.max))
+
+
+def _same(one: str | None, other: str | None) -> bool:
+    return one is not None and other is not None and Number(one) == Number(other)
 
 
 # What serves.
@@ -167,6 +234,9 @@ def _serves_another(deployment: Manifest, model: str) -> bool:
     """Whether it still serves a version of the Model that its spec named before."""
     promoted = revisions.promoted(deployment.get("status") or {})
     return promoted is not None and promoted.get("model", model) != model
+
+
+_REMEDY = "give it more pods or CPU, take another version, or ask for less (its status.serviceLevels has the numbers)"
 
 
 def _served(one: Requirement, deployment: Manifest, model: str) -> Finding:
@@ -182,40 +252,45 @@ def _served(one: Requirement, deployment: Manifest, model: str) -> Finding:
         at = available["lastTransitionTime"]
         return Finding(FALSE, "no pod is ready", where, at, Waiting(NOT_MET, said, stalled=True))
     if one.availability is not None:
-        met, shown = _available(one.availability, levels)
+        shown, inside = _available(one.availability, levels)
     else:
         assert one.latency is not None  # noqa: S101 - nothing else is measured of what serves
-        met, shown = _fast(one.latency, levels)
-    if met == UNKNOWN:
-        said = f"requirement {one.name}: ModelDeployment {name} was asked nothing yet that could be measured"
-        return Finding(UNKNOWN, None, where, None, Waiting(NOT_MEASURED, said))
-    if met == TRUE:
-        return Finding(TRUE, shown, where, levels["since"])
+        shown, inside = _fast(one.latency, levels)
+    if shown is None:
+        if dig(deployment, "status", "stable") is None:
+            why = f"ModelDeployment {name} serves nothing yet; its conditions say why"
+        else:
+            why = (
+                f"ModelDeployment {name} has no numbers yet: send it requests, they come after a twelfth of the window"
+            )
+        return Finding(UNKNOWN, None, where, None, Waiting(NOT_MEASURED, f"requirement {one.name}: {why}"))
+    if inside >= 0:
+        return Finding(TRUE, shown, where, levels["since"], margin=inside)
     said = (
         f"requirement {one.name}: of ModelDeployment {name} it is {shown}, and must be"
-        f" {requirement.threshold(one)}; see its status.serviceLevels"
+        f" {requirement.threshold(one)}; {_REMEDY}"
     )
-    return Finding(FALSE, shown, where, levels["since"], Waiting(NOT_MET, said, stalled=True))
+    return Finding(FALSE, shown, where, levels["since"], Waiting(NOT_MET, said, stalled=True), inside)
 
 
-def _available(bound: AvailabilityBound, levels: Any) -> tuple[str, str | None]:
-    """Whether enough was answered, and what was."""
+def _available(bound: AvailabilityBound, levels: Any) -> tuple[str | None, Number]:
+    """What was answered, and how much more than must be; None: nothing is known."""
     said = dig(levels, "availability", "observed")
     if said is None or dig(levels, "window") != bound.window:
-        return UNKNOWN, None
-    return TRUE if Number(said) >= Number(bound.min) else FALSE, said
+        return None, _UNMEASURED
+    return said, Number(said) - Number(bound.min)
 
 
-def _fast(bound: LatencyBound, levels: Any) -> tuple[str, str | None]:
-    """Whether it was fast enough, and how fast it was."""
+def _fast(bound: LatencyBound, levels: Any) -> tuple[str | None, Number]:
+    """How fast it was, and by how many milliseconds faster than it must be; None: nothing is known."""
     for one in dig(levels, "latency") or ():
         if Number(one["quantile"]) == Number(bound.quantile) and "observed" in one:
             shown = one["observed"]
             if shown.startswith("above"):
-                return FALSE, shown
+                return shown, _UNMEASURED
             most = Number(parse_duration(bound.max) // timedelta(microseconds=1)) / 1000
-            return TRUE if Number(shown.removesuffix("ms")) <= most else FALSE, shown
-    return UNKNOWN, None
+            return shown, most - Number(shown.removesuffix("ms"))
+    return None, _UNMEASURED
 
 
 # Data.

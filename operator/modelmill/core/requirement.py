@@ -13,9 +13,9 @@ from modelmill.api.schema import parse_duration
 from modelmill.api.usecase import UseCaseSpec
 from modelmill.core.conditions import Waiting
 from modelmill_contracts import task
-from modelmill_contracts.evaluation import CLASSIFIER_METRICS, REGRESSOR_METRICS
+from modelmill_contracts.evaluation import CLASSIFIER_METRICS, METRIC_RANGES, REGRESSOR_METRICS
 
-CONTRADICTION, UNKNOWN = "RequirementsContradict", "MetricUnknown"
+CONTRADICTION, UNKNOWN, OUT_OF_RANGE = "RequirementsContradict", "MetricUnknown", "BoundOutOfRange"
 
 
 def source(use_case: str) -> str:
@@ -71,6 +71,11 @@ def wrong(spec: UseCaseSpec) -> Waiting | None:
     return next((found for policy in _POLICIES if (found := policy(metrics)) is not None), None)
 
 
+def below(one: str | None, other: str | None) -> bool:
+    """Whether both are declared, and the one is less."""
+    return one is not None and other is not None and Number(one) < Number(other)
+
+
 def _unknown(metrics: tuple[Pair, ...]) -> Waiting | None:
     """Nothing can measure it."""
     for one in metrics:
@@ -79,6 +84,27 @@ def _unknown(metrics: tuple[Pair, ...]) -> Waiting | None:
             said = f"requirement {one.name}: nothing measures a metric {one.bound.name}; use one of {known}"
             return Waiting(UNKNOWN, said, stalled=True, failed=True)
     return None
+
+
+def _out_of_range(metrics: tuple[Pair, ...]) -> Waiting | None:
+    """No model is as good as that: such as a share that was written in percent.  What every model keeps is taken."""
+    for one in metrics:
+        bound, (least, most) = one.bound, METRIC_RANGES[one.bound.name]
+        if bound.min is not None and most is not None and Number(bound.min) > most:
+            return _impossible(one, f"min is {bound.min}", f"more than {most}")
+        if bound.max is not None and least is not None and Number(bound.max) < least:
+            return _impossible(one, f"max is {bound.max}", f"less than {least}")
+    return None
+
+
+def _impossible(one: Pair, found: str, never: str) -> Waiting:
+    ends = zip(("at least", "at most"), METRIC_RANGES[one.bound.name], strict=True)
+    within = " and ".join(f"{word} {end}" for word, end in ends if end is not None)
+    said = (
+        f"requirement {one.name}: {found}, and {one.bound.name} is never {never}: no version passes; give a bound of"
+        f" {within}"
+    )
+    return Waiting(OUT_OF_RANGE, said, stalled=True, failed=True)
 
 
 def _of_two_kinds(metrics: tuple[Pair, ...]) -> Waiting | None:
@@ -109,4 +135,6 @@ def _no_value_left(metrics: tuple[Pair, ...]) -> Waiting | None:
     return None
 
 
-_POLICIES: tuple[Callable[[tuple[Pair, ...]], Waiting | None], ...] = (_unknown, _of_two_kinds, _no_value_left)
+_POLICIES: tuple[Callable[[tuple[Pair, ...]], Waiting | None], ...] = (
+    _unknown, _out_of_range, _of_two_kinds, _no_value_left,
+)  # fmt: skip

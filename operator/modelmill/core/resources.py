@@ -254,11 +254,15 @@ TRAINS_FIELD = "trains"  # of a Pipeline: the Models that its stages train
 
 def trained_by(pipeline: Manifest) -> tuple[str, ...]:
     """The Models that the stages of a Pipeline train, by themselves or by an Experiment."""
-    found = set()
-    for stage in dig(pipeline, "spec", "stages") or ():
-        job, template = dig(stage, "trainingJob", "spec"), dig(stage, "experiment", "spec", "template", "spec")
-        found |= {dig(spec, "modelRef", "name") for spec in (job, template)}
+    found = {trained_by_stage(stage) for stage in dig(pipeline, "spec", "stages") or ()}
     return tuple(sorted(name for name in found if name is not None))
+
+
+def trained_by_stage(stage: Manifest) -> str | None:
+    """The Model that a stage of a Pipeline trains, whether or not a version comes of it."""
+    job, template = dig(stage, "trainingJob", "spec"), dig(stage, "experiment", "spec", "template", "spec")
+    name: str | None = dig(job, "modelRef", "name") or dig(template, "modelRef", "name")
+    return name
 
 
 DATASET_FIELD = "spec.data.datasetRef.name"

@@ -1,9 +1,9 @@
 """Retention: which versions of a Dataset stay in its history.
 
 The newest `versionHistoryLimit` do, and besides them each that somebody refers to: a ModelVersion that was trained on
-it, a TrainingJob or an Experiment that has not ended, a version of another Dataset that was derived from it.  A status
-has room for MAX_HISTORY: of more, the newest stay.  Whatever is not listed is still the file that a TrainingJob or a
-ModelVersion names by its digest.
+it, a TrainingJob that has not ended, an Experiment that may go on or promote its best trial, a version of another
+Dataset that was derived from it.  A status has room for MAX_HISTORY: of more, the newest stay.  Whatever is not listed
+is still the file that a TrainingJob or a ModelVersion names by its digest.
 """
 
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def referred(observed: Observed) -> frozenset[str]:
         if not conditions.has_ended(job):
             versions |= {dig(job, "spec", "data", "version"), dig(job, "status", "datasetVersion")}
     for search in observed.find("Experiment", DATASET_FIELD, name):
-        if not conditions.has_ended(search):
+        if not dig(search, "status", "expired"):
             versions.add(dig(search, "status", "datasetVersion"))
     for derived in observed.find("Dataset", INPUT_FIELD, name):
         versions |= {version for snapshot in history(derived) for of, version in snapshot.inputs if of == name}

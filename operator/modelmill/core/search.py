@@ -18,15 +18,19 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from modelmill.api.experiment import MAX_TRIALS, ExperimentSpec, Parameter
+from modelmill.api.experiment import MAX_TRIALS, ExperimentSpec, Objective, Parameter
 from modelmill.core.resources import Manifest, dig
+from modelmill_contracts import report
 from modelmill_contracts import space as spaces
+from modelmill_contracts.evaluation import CLASSIFIER_METRICS, LOSSES, REGRESSOR_METRICS
 from modelmill_contracts.space import Dimension, Space, Values
 
 STARTUP = 10  # of TPE: so many trials are at random before it looks at any
 _MODELS = ("TPE", "CMAES")
 _ROOM = 3000  # characters of a report, for a batch
 _VALUE = 14  # characters of a value in it, about
+_AT_MOST = report.LIMIT - 256  # bytes that a batch may take where its values are the longest; the rest is around it
+_DIGITS = 12  # of a number, at most, but for the ends of its range: -1.23457e-05
 _HALVING = 3  # the best of so many go on
 _RUNGS = (1, 3, 9)  # folds
 _ENOUGH = 5  # trials, for a median
@@ -54,8 +58,36 @@ def _dimension(declared: Parameter) -> Dimension:
     return Dimension(name, choices=tuple(json.dumps(choice) for choice in declared.categorical or ()), when=when)
 
 
-def wrong(spec: ExperimentSpec) -> str | None:
-    """What is wrong with the parameters that the schema cannot see; None: nothing, as far as the spec tells."""
+def wrong(spec: ExperimentSpec) -> tuple[str, str] | None:
+    """What is wrong that the schema cannot see, reason and message; None: nothing, as far as the spec tells."""
+    # What a container of the user's calls so is its own.
+    objective = _wrong_objective(spec.objective) if spec.template.spec.estimator is not None else None
+    if objective is not None:
+        return "ObjectiveInvalid", objective
+    parameters = _wrong_parameters(spec)
+    if parameters is None:
+        return None
+    return "ParameterInvalid", f"{parameters}; parameters cannot be edited: make another Experiment"
+
+
+def _wrong_objective(objective: Objective) -> str | None:
+    metric, known = objective.metric, (*CLASSIFIER_METRICS, *REGRESSOR_METRICS)
+    if metric not in known:
+        return (
+            f"spec.objective.metric: {metric} is not measured of an estimator; make another Experiment with one of"
+            f" {', '.join(known)}"
+        )
+    better, less = ("Minimize", "less") if metric in LOSSES else ("Maximize", "more")
+    if objective.direction == better:
+        return None
+    by_default = ", as it is where it is left out" if objective.direction == "Maximize" else ""
+    return (
+        f"spec.objective: {less} of {metric} is better, and direction is {objective.direction}{by_default}: the search"
+        f" would end with its worst trial; make another Experiment with direction: {better}"
+    )
+
+
+def _wrong_parameters(spec: ExperimentSpec) -> str | None:
     before: dict[str, tuple[str, ...]] = {}
     names: set[str] = set()
     template = spec.template.spec.model_dump(by_alias=True)
@@ -120,8 +152,8 @@ def values_of(space: Space, trial: Manifest) -> Values:
 
 def _of_param(dimension: Dimension, value: Any) -> str:
     if not dimension.choices:
-        return dimension.text(value)  # the API server writes 2.0 as 2
-    return next((choice for choice in dimension.choices if _is(_meant(choice), value)), json.dumps(str(value)))
+        return dimension.text(float(value))  # the API server writes 2.0 as 2
+    return next((choice for choice in dimension.choices if _is(_declared(choice), value)), json.dumps(str(value)))
 
 
 def _is(one: Any, other: Any) -> bool:
@@ -145,8 +177,14 @@ def with_values(template: Manifest, values: Values) -> dict[str, Any]:
     for name, text in values:
         found = _step(spec, name)
         if found is not None:
-            found[0].setdefault("params", {})[found[1]] = _meant(text)
+            found[0].setdefault("params", {})[found[1]] = _declared(text)
     return spec
+
+
+def _declared(text: str) -> Any:
+    """A value as a parameter is declared: 1.0 in quotes, as the API server would write 1: another thing, maybe."""
+    value = _meant(text)
+    return str(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _meant(text: str) -> Any:
@@ -176,7 +214,20 @@ def short(values: Values) -> str:
 
 def batch_size(space: Space, parallel: int) -> int:
     """How many trials a pod chooses at once: as many as run beside each other, if a report has room for them."""
-    return max(1, min(parallel, _ROOM // (_VALUE * len(space))))
+    return max(1, min(parallel, _ROOM // (_VALUE * len(space)), _AT_MOST // _longest_row(space)))
+
+
+@lru_cache(maxsize=1024)
+def _longest_row(space: Space) -> int:
+    """Bytes of the longest trial in a report, of the brackets and commas, too."""
+    return 3 + sum(map(_longest_value, space))
+
+
+def _longest_value(dimension: Dimension) -> int:
+    ends = (dimension.text(dimension.low), dimension.text(dimension.high))
+    texts = dimension.choices or (*ends, "" if dimension.whole else "-" * _DIGITS)
+    found = max(len(json.dumps(text)) for text in texts)  # a JSON text in JSON: with each quote escaped
+    return 1 + max(found, len("null") if dimension.when is not None else 0)
 
 
 def batch_of(number: int, algorithm: str, size: int) -> int:

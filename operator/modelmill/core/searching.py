@@ -18,6 +18,7 @@ from modelmill.core.experiment_facts import (
     known_up_to,
     missing_trials,
     next_trial,
+    of_proposer,
     proposer_name,
     reaches,
     target,
@@ -29,9 +30,10 @@ from modelmill.core.promotion import after_the_end, at_the_end
 from modelmill_contracts import report
 from modelmill_contracts.space import Values
 
-# What is wrong with the declaration, and so with every trial.
+# What is wrong with the declaration, and so with every trial.  A metric that is not applicable is of one trial: whether
+# an estimator gives probabilities may depend on its parameters.
 _DECLARED = (
-    *("ParameterUnknown", "EstimatorUnknown", "EstimatorInvalid", "MetricUnknown", "MetricNotApplicable"),
+    *("ParameterUnknown", "EstimatorUnknown", "EstimatorInvalid", "MetricUnknown"),
     *("EstimatorNotAllowed", "FeatureMissing", "FeatureUnused", "FeatureNotNumeric"),
 )
 
@@ -39,17 +41,33 @@ _DECLARED = (
 def decide(facts: Facts, now: datetime) -> Decision:
     if facts.ended is not None:
         return after_the_end(facts, facts.ended, now)
-    if facts.started is not None:
-        facts = replace(facts, started=not_ahead(facts.started, now))
+    began = not_ahead(facts.started, now) if facts.started is not None else None
+    facts = replace(facts, started=_goes_on_since(facts, began, now))
     decision = _decide(facts, now)
+    if decision.stage == "Suspended":
+        return decision  # it begins anew when it goes on, as a Kubernetes Job does
+    if decision.stage in ("Succeeded", "Failed") and facts.ended_before is not None:
+        return replace(decision, started=began, ended=facts.ended_before)  # nothing came of what was edited
     started = facts.started or (timestamp(now) if facts.trials or decision.create else None)
-    ended = (facts.ended_before or timestamp(now)) if decision.stage in ("Succeeded", "Failed") else None
+    ended = timestamp(now) if decision.stage in ("Succeeded", "Failed") else None
     return replace(decision, started=started, ended=ended)
+
+
+def _goes_on_since(facts: Facts, began: str | None, now: datetime) -> str | None:
+    """From when on the timeout counts: what has ended, and was edited so that there is more to do, begins anew.
+
+    One that had no more time has as much left as its timeout was raised by: what passed after its end does not count.
+    """
+    if began is None or facts.ended_before is None or not _next_or_running(facts):
+        return began
+    cut = any(c.type in ("Succeeded", "Failed") and c.reason in ("TimedOut", "PromotionFailed") for c in facts.said)
+    took = moment(facts.ended_before) - moment(began) if cut else timedelta()
+    return timestamp(now - max(took, timedelta()))
 
 
 def _decide(facts: Facts, now: datetime) -> Decision:
     if facts.wrong is not None:
-        return failure(facts, "ParameterInvalid", facts.wrong)
+        return failure(facts, *facts.wrong)
     broken = _broken(facts)
     if broken is not None:
         return failure(facts, *broken)
@@ -87,9 +105,8 @@ def _search(facts: Facts, now: datetime) -> Decision:
     left = _time_left(facts, now)
     if left is not None and left <= timedelta() and _next_or_running(facts):
         if best is None:
-            return failure(
-                facts, "TimedOut", "no trial ended within spec.trials.timeout; raise it, or make a trial shorter"
-            )
+            said = "no trial has a result within spec.trials.timeout; raise it, or make a trial shorter"
+            return failure(facts, "TimedOut", f"{said}{_last_failed(facts)}")
         if unended(facts):
             cut = Waiting("TimedOut", "spec.trials.timeout passed; trials that run are deleted")
             return Decision("Searching", cut, best=best, delete=unended(facts))
@@ -98,15 +115,21 @@ def _search(facts: Facts, now: datetime) -> Decision:
         )
     if not _next_or_running(facts):
         if best is None:
-            last = next((t for t in reversed(facts.trials) if t.state == FAILED), None)
-            why = f"; the last one, {last.name}: {last.reason}: {last.message}" if last else ""
-            return failure(facts, "TrialsFailed", f"none of {len(facts.trials)} trials has a result{why}")
+            said = f"none of {len(facts.trials)} trials has a result{_last_failed(facts)}"
+            return failure(facts, "TrialsFailed", said)
         reached = facts.goal is not None and any(t.state == SUCCEEDED and reaches(t, facts) for t in facts.trials)
         reason = "GoalReached" if reached else "SearchEnded"
-        return at_the_end(facts, best, now, (reason, f"the best of {len(facts.trials)} trials is {best.trial.name}"))
+        missed = "" if reached or facts.goal is None else "; none of them reached spec.objective.goal"
+        said = f"the best of {len(facts.trials)} trials is {best.trial.name}{missed}"
+        return at_the_end(facts, best, now, (reason, said))
     decision = _go_on(facts, now)
     pauses = [pause for pause in (left, decision.requeue_after) if pause is not None]
     return replace(decision, best=best, requeue_after=min(pauses, default=None))
+
+
+def _last_failed(facts: Facts) -> str:
+    last = next((trial for trial in reversed(facts.trials) if trial.state == FAILED), None)
+    return f"; the last one that failed, {last.name}: {last.reason}: {last.message}" if last is not None else ""
 
 
 def _next_or_running(facts: Facts) -> bool:
@@ -180,18 +203,20 @@ def _proposed(facts: Facts, decision: Decision, now: datetime) -> Decision:
     choosing = Waiting("Proposing", f"Job {name} chooses trials from {facts.asked[0]} on")
     if run.state == "Foreign":
         return replace(decision, waiting=retry.name_taken("Job", name), requeue_after=retry.MAX)
-    if run.state == "Absent":
-        return replace(decision, waiting=choosing, propose=True)
     if run.state == "Outdated":
         return replace(decision, waiting=choosing, discard=None if run.leaving else (name, run.uid))
-    if run.state in ("Active", "Leaving"):
-        if run.trouble is not None:
-            choosing = Waiting(run.trouble.reason, run.trouble.message, stalled=True)
-        return replace(decision, waiting=choosing)
+    # Nothing shows for how long it fails, as no condition is about it alone: it is not tried in a hurry.
+    said = Waiting("", "") if facts.not_proposed is None else facts.not_proposed
+    failing = retry.Failing(said, now - retry.PATIENCE)
+    if run.state in ("Absent", "Active", "Leaving"):
+        before = failing if facts.not_proposed is not None else None
+        return replace(decision, waiting=retry.under_way(run, before, choosing), propose=run.state == "Absent")
     if run.state == "Succeeded" or (run.report is not None and not run.report.retryable):
         trouble = run.trouble or pods.Trouble("ReportInvalid", "the Job's report is not that of a proposal")
         return failure(facts, "ProposalFailed", f"Job {name}: {trouble.reason}: {trouble.message}")
-    waiting, pause = retry.after_failure(run, now, None)
+    waiting, pause = retry.after_failure(run, now, failing)
+    if run.trouble is not None:
+        waiting = replace(waiting, message=f"{of_proposer(name)}{waiting.message.removeprefix(of_proposer(name))}")
     return replace(decision, waiting=waiting, discard=(name, run.uid) if pause is None else None, requeue_after=pause)
 
 

@@ -3,11 +3,13 @@
 `kubectl mill experiments` shows it, and `mirror` has it shown in MLflow.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from modelmill.core.resources import EXPERIMENT_LABEL, TRIAL_LABEL, Manifest, dig
 
+_WHOLE_REAL = re.compile(r"-?[0-9]+\.0")
 STOPPED = "StoppedEarly"  # the reason of a success that has no model
 
 
@@ -63,4 +65,9 @@ def _parameters(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_step(name: str, step: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{name}__{param}": value for param, value in (step.get("params") or {}).items()}
+    return {f"{name}__{param}": _number(value) for param, value in (step.get("params") or {}).items()}
+
+
+def _number(value: Any) -> Any:
+    """A whole real number stands in quotes in an estimator's parameters."""
+    return float(value) if isinstance(value, str) and _WHOLE_REAL.fullmatch(value) else value

@@ -148,8 +148,10 @@ def depends(manifest: Manifest) -> tuple[Key, ...]:
     like = _annotations(manifest).get(known.LIKE_ANNOTATION)
     if like is not None:
         keys.append(Key(KIND, namespace, "metadata.name", like))
-    model = dig(spec, "modelRef", "name")
-    return tuple(dict.fromkeys((*keys, *model_dependencies(namespace, model))))
+    ranked_by = lineage.model_of(manifest)
+    if ranked_by is not None:
+        keys.append(Key("Model", namespace, "metadata.name", ranked_by))
+    return tuple(dict.fromkeys((*keys, *model_dependencies(namespace, dig(spec, "modelRef", "name")))))
 
 
 def observe(observed: Observed) -> Facts:
@@ -186,7 +188,7 @@ def observe(observed: Observed) -> Facts:
         work=task.encode(training_task.declared(observed, spec)),
         limits=limits,
         queue=spec.queue_name,
-        priority=_priority(observed, found, spec.queue_name),
+        priority=_priority(observed, spec.queue_name),
         timeout_text=spec.limits.timeout,
         retries=spec.limits.retries,
         between=workers.observe(observed, KIND, spec.workers, _ports(spec)) if spec.workers > 1 else None,
@@ -251,9 +253,10 @@ def _queued(observed: Observed) -> Waiting | None:
     )
 
 
-def _priority(observed: Observed, model: Manifest | None, queue: str | None) -> jobs.Priority:
+def _priority(observed: Observed, queue: str | None) -> jobs.Priority:
     """The classes that the Workspace names for the rank of the Model's use case."""
-    settings, asks = workspace.settings(observed), governance.asked_of(model)
+    name = lineage.model_of(observed.object)
+    settings, asks = workspace.settings(observed), governance.asked_of(observed.get("Model", name) if name else None)
     training, rank = settings.training if settings is not None else None, asks.rank if asks is not None else None
 
     def of_rank(classes: tuple[str, ...]) -> str | None:

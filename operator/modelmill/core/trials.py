@@ -49,7 +49,8 @@ def trial_manifest(facts: Facts, number: int, values: Values, version: str, like
     if search.stops(facts.algorithm, facts.early_stopping):
         spec["evaluation"]["stopping"] = _stopping(facts, number)
     annotations = {PARAMETERS_ANNOTATION: search.short(values), **({known.LIKE_ANNOTATION: like} if like else {})}
-    metadata = _metadata(facts, trial_name(facts.subject.name, number), {TRIAL_LABEL: str(number)}, annotations)
+    labels = {TRIAL_LABEL: str(number), **({lineage.MODEL_LABEL: facts.model} if facts.model is not None else {})}
+    metadata = _metadata(facts, trial_name(facts.subject.name, number), labels, annotations)
     return {"apiVersion": API_VERSION, "kind": TRIAL, "metadata": metadata, "spec": spec}
 
 

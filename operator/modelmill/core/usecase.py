@@ -253,7 +253,8 @@ def _met(facts: Facts, found: tuple[Found, ...]) -> Condition:
                 return Condition("RequirementsMet", met, one.waiting.reason, one.waiting.message)
     if not found:
         return true("RequirementsMet", "NothingRequired", "spec.requirements is empty: nothing was promised")
-    return true("RequirementsMet", "AllMet", f"{len(found)} requirements are met")
+    said = "the requirement is met" if len(found) == 1 else f"all {len(found)} requirements are met"
+    return true("RequirementsMet", "AllMet", said)
 
 
 def render(facts: Facts, decision: Decision) -> Outcome:

@@ -1,7 +1,7 @@
 """Login: credentials from the pod's service account, or from a kubeconfig for a developer.
 
 kopf and our own transport use the same.  The official client reads those kubeconfigs only that say more than a
-certificate (a token, a plugin): to import it is a quarter of the operator's start.
+certificate or a token (a plugin, a token that is renewed): to import it is a quarter of the operator's start.
 """
 
 import logging
@@ -15,6 +15,7 @@ import kopf
 logger = logging.getLogger(__name__)
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_RENEWED = ("tokenFile", "auth-provider", "exec")  # a token that is said with one of them is not to be kept
 _TOKEN_SECONDS = 60.0  # for which a token is not read anew: kubelet replaces it long before it expires
 
 
@@ -66,13 +67,17 @@ def service_account(folder: Path) -> Credentials:
 
 
 def plain() -> Credentials | None:
-    """Those of a kubeconfig with the certificates inside and nothing more; None where it is another one."""
+    """Those of a kubeconfig with certificates or a token inside and nothing more; None where it is another one."""
     try:
         info = kopf.login_with_kubeconfig(settings=kopf.OperatorSettings())
+        files = os.environ.get("KUBECONFIG") or "~/.kube/config"
+        text = "".join(Path(file).expanduser().read_text() for file in files.split(os.pathsep) if file)
     except Exception as error:  # the official client may understand it, or says better what is wrong
         logger.debug("the kubeconfig is no plain one: %s: %s", type(error).__name__, error)
         return None
-    if info is None or not (info.ca_data and info.certificate_data and info.private_key_data) or info.token:
+    if info is None or not info.ca_data or any(word in text for word in _RENEWED):
+        return None
+    if not info.token and not (info.certificate_data and info.private_key_data):
         return None
     return Credentials.fixed(info)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modelmill.cli.command import VERBS, main
+from modelmill.cli.command import VERBS, main, parser
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, str]:
@@ -17,7 +17,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, st
 def test_it_tells_its_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
-    told = capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
     assert "kubectl mill" in told
     assert all(verb.NAME in told and verb.HELP in told for verb in VERBS)
 
@@ -27,6 +27,20 @@ def test_a_question_that_is_none_is_told_apart_from_one_without_an_answer(capsys
     code, said = refused(capsys, "lineage", "pod/a")
     assert code == 2
     assert "'pod' has no lineage; ask for one of Dataset (dset)" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "-n team experiments compare a b",
+        "experiments -n team compare a b",
+        "experiments compare -n team a b",
+        "experiments compare a b -n team",
+    ],
+)
+def test_a_namespace_is_named_anywhere(words: str) -> None:
+    asked = parser().parse_args(words.split())
+    assert (asked.namespace, asked.context, asked.verb, asked.name) == ("team", None, "compare", ["a", "b"])
 
 
 def test_without_a_cluster_it_says_how_to_name_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def compare(cluster: Told, *names: str) -> str:
 CLUSTER = Told(
     trial(
         10,
-        {"depth": 5, "kind": None},
+        {"depth": 5, "kind": None, "share": "1.0"},
         conditions=ended(),
         metrics=[{"name": "roc_auc", "value": "0.99", "stddev": "0.01"}],
         artifact={"digest": DIGEST, "modelBytes": 4711},
@@ -80,7 +80,7 @@ def test_the_trials_of_one_experiment_in_their_order() -> None:
         *(("2", "Stopped"), ("3", "Failed"), ("4", "Running"), ("10", "Succeeded")),
     ]
     last = found[-1]
-    assert last["parameters"] == {"forest__depth": 5, "forest__kind": None}
+    assert last["parameters"] == {"forest__depth": 5, "forest__kind": None, "forest__share": 1.0}
     assert last["metrics"] == {"roc_auc": {"value": "0.99", "stddev": "0.01"}}
     assert (last["artifact"], last["modelBytes"], last["dataset"], last["seed"]) == (DIGEST, 4711, "tumours", 7)
 

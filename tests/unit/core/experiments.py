@@ -37,10 +37,11 @@ def trials(world: World) -> list[str]:
 
 
 def end(world: World, number: int, value: str, *, size: int = 1000, stddev: str | None = None, **more: Any) -> None:
-    """Trial `number` ends with this value of the objective, and a model of that size."""
+    """Trial `number` ends with this value of the objective (or of `metric`), and a model of that size."""
+    metric = more.pop("metric", world.get("Experiment", NAME)["spec"]["objective"]["metric"])
     result = replace(
         trained().result,
-        metrics=(report.Metric("roc_auc", value, stddev),),
+        metrics=(report.Metric(metric, value, stddev),),
         recipe=digest_of(f"{number % 16:x}"),
         artifact=digest_of(f"{(number + 1) % 16:x}"),
         uri=f"s3://models/artifacts/sha256-{number}",

@@ -72,17 +72,20 @@ def learnt() -> tuple[Stream, list[tuple[str, str]]]:
     return stream, [stream.hour() for _ in range(LEARNT)]
 
 
+@pytest.mark.slow
 def test_while_it_is_learnt_whole_days_are_compared(learnt: tuple[Stream, list[tuple[str, str]]]) -> None:
     _, found = learnt
     assert set(found[:23]) == {("Unknown", "Learning")}
     assert set(found[25:]) == {("False", "NoDrift")}
 
 
+@pytest.mark.slow
 def test_without_a_season_the_day_itself_looks_like_drift() -> None:
     stream = Stream(1)
     assert ("True", "Drifted") in [stream.hour() for _ in range(24)]
 
 
+@pytest.mark.slow
 def test_what_moves_on_the_second_day_is_found_while_hours_are_learnt() -> None:
     stream = Stream(2, seasonality="Daily")
     for _ in range(26):
@@ -91,6 +94,7 @@ def test_what_moves_on_the_second_day_is_found_while_hours_are_learnt() -> None:
     assert found[-1] == "True"
 
 
+@pytest.mark.slow
 def test_a_season_is_no_drift_and_a_shift_beyond_it_is_found_within_three_windows(
     learnt: tuple[Stream, list[tuple[str, str]]],
 ) -> None:

@@ -86,7 +86,7 @@ def test_a_page_that_cannot_be_written_takes_nothing_from_the_search() -> None:
 
 
 def test_less_is_better_where_that_is_said() -> None:
-    world = searching(objective={"direction": "Minimize"})
+    world = searching(objective={"metric": "log_loss", "direction": "Minimize"})
     run_out(world, ["0.91", "0.95", "0.92", "0.93", "0.90", "0.94"])
     assert status(world)["best"]["trial"] == "search-5"
 
@@ -108,6 +108,7 @@ def test_the_best_one_becomes_a_version_without_being_trained_again() -> None:
     assert status(world)["promoted"] == "search-best-2"
     assert world.get("ModelVersion", "triage-1")["spec"]["artifact"]["digest"] == digest_of("3")
     assert world.condition("Experiment", NAME, "Promoted") == ("True", "VersionMade")
+    assert world.message("Experiment", NAME, "Promoted") == "TrainingJob search-best-2 became ModelVersion triage-1"
 
 
 def test_a_promotion_that_fails_is_a_failure() -> None:
@@ -127,6 +128,35 @@ def test_a_promotion_that_fails_is_a_failure() -> None:
     assert told(world).startswith("Succeeded Unknown Promoting")
 
 
+def test_a_promotion_that_was_trained_again_says_that_it_is_another_model() -> None:
+    template = {k: v for k, v in training_spec(container={"image": "a/b:1"}).items() if k != "estimator"}
+    world = with_dataset(allowing_images("a/*"))
+    depth = {"env": "DEPTH", "integer": {"min": 1, "max": 9}}
+    world.put("Experiment", NAME, spec=spec(template=template, parameters=[depth], promote="Best", trials={"max": 1}))
+    world.settle()
+    end(world, 1, "0.95")
+    other = report.TrainingResult(
+        digest_of("e"), digest_of("d"), "s3://models/artifacts/sha256-d", "onnx", (report.Metric("roc_auc", "0.91"),)
+    )
+    world.end_job("search-best-1-train", report.Report(True, "Trained", result=other))
+    world.settle()
+    page(world)
+    assert world.message("Experiment", NAME, "Promoted") == (
+        "TrainingJob search-best-1 became ModelVersion triage-1; it was trained again, and gave another artifact than"
+        f" search-1, {digest_of('d')} instead of {digest_of('2')}: its roc_auc is 0.91, and that of the trial 0.95"
+    )
+
+
+def test_what_holds_the_promotion_up_is_told() -> None:
+    world = ended(promote="Best")
+    waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
+    world.pod_of_job("search-best-2-train", containerStatuses=[{"name": "trainer", "state": {"waiting": waiting}}])
+    world.settle()
+    assert world.condition("Experiment", NAME, "Stalled") == ("True", "ImagePullFailed")
+    assert world.message("Experiment", NAME, "Stalled").startswith("TrainingJob search-best-2: the image of container")
+    assert world.condition("Experiment", NAME, "Succeeded") == ("Unknown", "ImagePullFailed")
+
+
 def test_a_difference_within_the_noise_prefers_the_smaller_model_and_says_so() -> None:
     world = searching(template=training_spec(evaluation={"crossValidation": 4}), trials={"max": 3, "parallel": 3})
     end(world, 1, "0.950", stddev="0.02", size=9000)  # 0.02 / sqrt(4) = 0.01
@@ -138,6 +168,18 @@ def test_a_difference_within_the_noise_prefers_the_smaller_model_and_says_so() -
         "search-1 has 0.950: the difference is within the standard error of its 4 folds, 0.01, and the model of"
         " search-2 is smaller: 500 bytes instead of 9,000 bytes"
     )
+
+
+def test_where_the_goal_is_reached_the_best_one_reaches_it_however_small_another_model_is() -> None:
+    template = training_spec(evaluation={"crossValidation": 4})
+    world = searching(template=template, objective={"goal": "0.945"}, trials={"max": 4, "parallel": 4})
+    end(world, 1, "0.950", stddev="0.02", size=9000)  # 0.02 / sqrt(4) = 0.01
+    end(world, 2, "0.944", stddev="0.02", size=10)
+    end(world, 3, "0.946", stddev="0.02", size=500)
+    end(world, 4, "0.941", stddev="0.02", size=10)
+    assert status(world)["best"]["trial"] == "search-3"
+    page(world)
+    assert told(world) == "Succeeded True GoalReached: the best of 4 trials is search-3"
 
 
 def test_of_a_tie_the_smaller_model_is_the_best_and_of_equal_ones_the_earlier() -> None:
@@ -183,13 +225,27 @@ def test_all_trials_failing_is_a_failure() -> None:
     world = searching(trials={"max": 2, "maxFailed": 9})
     fail(world, 1)
     fail(world, 2)
-    assert told(world).startswith("Succeeded False TrialsFailed: none of 2 trials has a result; the last one, search-2")
+    assert told(world).startswith(
+        "Succeeded False TrialsFailed: none of 2 trials has a result; the last one that failed,"
+    )
 
 
 def test_what_is_wrong_with_every_trial_ends_it_at_once() -> None:
     world = searching(trials={"maxFailed": 9})
     fail(world, 1, "ParameterUnknown", "lr has no such parameter")
     assert told(world) == "Succeeded False ParameterUnknown: trial search-1: lr has no such parameter"
+
+
+def test_a_metric_that_a_trials_parameters_rule_out_fails_that_trial_alone() -> None:
+    """SGDClassifier has probabilities with loss log_loss, and none with hinge."""
+    world = searching()
+    fail(world, 1, "MetricNotApplicable", "log_loss needs probabilities, which SGDClassifier does not give")
+    assert told(world).startswith("Succeeded Unknown Searching: 1 of 6 trials have ended")
+    fail(world, 2, "MetricNotApplicable", "log_loss needs probabilities, which SGDClassifier does not give")
+    assert told(world).startswith("Succeeded False TrialsFailed: 2 of 3 trials failed")
+    assert told(world).endswith(
+        "search-2: MetricNotApplicable: log_loss needs probabilities, which SGDClassifier does not give"
+    )
 
 
 @pytest.mark.parametrize("said", ["nan", "inf", "much"])
@@ -202,7 +258,7 @@ def test_what_is_no_number_is_no_result(said: str) -> None:
 
 def test_an_objective_that_no_trial_reports_is_named_with_what_they_report() -> None:
     world = searching(objective={"metric": "recall"}, trials={"max": 1, "parallel": 1})
-    end(world, 1, "0.9")
+    end(world, 1, "0.9", metric="roc_auc")
     assert "it reported roc_auc, and no number for recall (spec.objective.metric)" in told(world)
 
 
@@ -227,6 +283,50 @@ def test_parameters_that_mean_nothing_are_refused_before_any_trial(parameters: l
     assert trials(world) == []
     assert world.condition("Experiment", NAME, "Failed") == ("True", "ParameterInvalid")
     assert said in told(world)
+
+
+def test_a_loss_is_not_maximized_by_mistake() -> None:
+    world = searching(objective={"metric": "rmse"})
+    assert trials(world) == []
+    assert told(world) == (
+        "Succeeded False ObjectiveInvalid: spec.objective: less of rmse is better, and direction is Maximize, as it is"
+        " where it is left out: the search would end with its worst trial; make another Experiment with direction:"
+        " Minimize"
+    )
+    assert trials(searching(objective={"metric": "rmse", "direction": "Minimize"})) == ["search-1", "search-2"]
+
+
+def test_a_goal_that_was_missed_is_told() -> None:
+    world = searching(objective={"goal": "0.99"})
+    run_out(world, ["0.91", "0.95", "0.92", "0.93", "0.90", "0.94"])
+    page(world)
+    told_so = "Succeeded True SearchEnded: the best of 6 trials is search-2; none of them reached spec.objective.goal"
+    assert told(world) == told_so
+
+
+def test_a_score_is_not_minimized_by_mistake() -> None:
+    assert told(searching(objective={"direction": "Minimize"})) == (
+        "Succeeded False ObjectiveInvalid: spec.objective: more of roc_auc is better, and direction is Minimize: the"
+        " search would end with its worst trial; make another Experiment with direction: Maximize"
+    )
+
+
+def test_an_objective_that_nothing_measures_is_told_before_any_trial() -> None:
+    world = searching(objective={"metric": "rocauc"})
+    assert trials(world) == []
+    said = (
+        "Succeeded False ObjectiveInvalid: spec.objective.metric: rocauc is not measured of an estimator; make another"
+    )
+    assert told(world).startswith(said)
+
+
+def test_what_a_container_calls_a_loss_may_be_maximized() -> None:
+    template = {k: v for k, v in training_spec(container={"image": "a/b:1"}).items() if k != "estimator"}
+    world = with_dataset(allowing_images("a/*"))
+    declared = spec(template=template, objective={"metric": "rmse"}, parameters=[{"env": "A", "categorical": ["a"]}])
+    world.put("Experiment", NAME, spec=declared)
+    world.settle()
+    assert trials(world) == ["search-1", "search-2"]
 
 
 def test_without_a_store_or_data_it_waits() -> None:
@@ -282,6 +382,72 @@ def test_the_time_is_over_and_there_is_nothing() -> None:
     world.settle()
     assert world.condition("Experiment", NAME, "Failed") == ("True", "TimedOut")
     assert trials(world) == []
+
+
+def test_the_time_is_over_and_the_last_one_that_failed_is_named() -> None:
+    world = searching(trials={"timeout": "1h"})
+    fail(world, 1)
+    world.wait(3601)
+    world.settle()
+    assert told(world) == (
+        "Succeeded False TimedOut: no trial has a result within spec.trials.timeout; raise it, or make a trial shorter;"
+        " the last one that failed, search-1: TrainingFailed: it could not be fitted"
+    )
+
+
+def test_the_time_in_which_a_search_is_suspended_does_not_count() -> None:
+    world = searching(trials={"timeout": "1h"})
+    world.put("Experiment", NAME, spec=spec(trials={"timeout": "1h"}, suspend=True))
+    world.settle()
+    assert "startedAt" not in status(world)
+    world.wait(12 * 3600)
+    world.settle()
+    world.put("Experiment", NAME, spec=spec(trials={"timeout": "1h"}))
+    world.settle()
+    assert trials(world) == ["search-1", "search-2"]
+    assert told(world).startswith("Succeeded Unknown Searching")
+    world.wait(3601)
+    world.settle()
+    assert world.condition("Experiment", NAME, "Failed") == ("True", "TimedOut")
+
+
+def test_the_time_after_a_search_has_ended_does_not_count() -> None:
+    world = ended(trials={"timeout": "1h"})
+    page(world)
+    world.wait(12 * 3600)
+    world.put("Experiment", NAME, spec=spec(trials={"timeout": "1h", "max": 8}))
+    world.settle()
+    assert trials(world)[-2:] == ["search-7", "search-8"]
+    world.wait(3599)
+    world.settle()
+    assert trials(world)[-2:] == ["search-7", "search-8"]
+    world.wait(2)
+    world.settle()
+    assert trials(world)[-1] == "search-6"
+
+
+def test_a_search_that_timed_out_goes_on_with_a_longer_timeout_alone() -> None:
+    world = searching(trials={"timeout": "1h"})
+    end(world, 1, "0.9")
+    world.wait(3601)
+    world.settle()
+    page(world)
+    said = told(world)
+    before = status(world)
+    world.wait(12 * 3600)
+    world.put("Experiment", NAME, spec=spec(trials={"timeout": "1h", "max": 9}))
+    world.settle()
+    assert told(world) == said
+    assert (status(world)["startedAt"], status(world)["endedAt"]) == (before["startedAt"], before["endedAt"])
+    world.put("Experiment", NAME, spec=spec(trials={"timeout": "2h"}))
+    world.settle()
+    assert trials(world) == ["search-1", "search-2", "search-3"]
+    world.wait(3590)
+    world.settle()
+    assert trials(world) == ["search-1", "search-2", "search-3"]
+    world.wait(20)
+    world.settle()
+    assert trials(world) == ["search-1"]
 
 
 def test_more_trials_later_go_on_where_it_was() -> None:
@@ -363,6 +529,58 @@ def test_trials_outlive_the_search_for_their_time_to_live() -> None:
     world.put("Experiment", NAME, spec=spec(trials={"max": 99}))
     world.settle()
     assert trials(world) == ["search-2"]  # what they found is gone, and with it what would come next
+
+
+def expired() -> World:
+    world = ended(trials={"ttl": "1h"})
+    page(world)
+    world.wait(3601)
+    world.settle()
+    return world
+
+
+TOO_LATE = (
+    "after spec.trials.ttl was over: the trials are gone, and with them what the search goes on from; make another"
+    " Experiment, or a TrainingJob with the parameters in status.best"
+)
+
+
+def test_a_promotion_that_is_asked_for_once_the_trials_are_gone_is_refused_with_a_reason() -> None:
+    world = expired()
+    before = world.told("Experiment", NAME)
+    world.put("Experiment", NAME, spec=spec(trials={"ttl": "1h"}, promote="Best"))
+    world.settle()
+    assert not world.has("TrainingJob", "search-best-2")
+    said = f"TrialsExpired: spec.promote became Best {TOO_LATE}"
+    assert f"Promoted False {said}" in world.told("Experiment", NAME)
+    assert f"Stalled True {said}" in world.told("Experiment", NAME)
+    assert told(world) == before[0]
+    world.put("Experiment", NAME, spec=spec(trials={"ttl": "1h"}))
+    world.settle()
+    assert world.told("Experiment", NAME) == before
+
+
+def test_more_trials_that_are_asked_for_once_the_trials_are_gone_are_refused_with_a_reason() -> None:
+    world = expired()
+    before = world.told("Experiment", NAME)
+    world.put("Experiment", NAME, spec=spec(trials={"ttl": "1h", "max": 8}))
+    world.settle()
+    assert f"Stalled True TrialsExpired: there are more trials to be made {TOO_LATE}" in world.told("Experiment", NAME)
+    assert trials(world) == ["search-2"]
+    world.put("Experiment", NAME, spec=spec(trials={"ttl": "1h"}))
+    world.settle()
+    assert world.told("Experiment", NAME) == before
+
+
+def test_what_failed_says_so_once_the_trials_are_gone() -> None:
+    world = searching(trials={"ttl": "1h"})
+    fail(world, 1)
+    fail(world, 2)
+    before = world.told("Experiment", NAME)
+    world.wait(3601)
+    world.settle()
+    assert status(world)["expired"] is True
+    assert world.told("Experiment", NAME) == before
 
 
 def test_a_name_that_is_taken_is_left_alone() -> None:
@@ -469,6 +687,28 @@ def test_a_proposal_that_was_lost_is_asked_for_again() -> None:
     assert trials(world) == ["search-1", "search-2"]
 
 
+def test_a_proposer_that_fails_again_and_again_is_not_tried_in_a_hurry_and_says_why() -> None:
+    world = searching("CMAES")
+    for _ in range(3):
+        world.end_job("search-propose", None, exit_reason="OOMKilled")
+        world.settle()
+        assert world.condition("Experiment", NAME, "Stalled") == ("True", "OutOfMemory")
+        assert world.message("Experiment", NAME, "Stalled") == (
+            "Job search-propose: container trainer used more memory than its limit; raise resources.limits.memory"
+            " (tried again within 1 min)"
+        )
+        world.wait(59)
+        world.settle()
+        assert world.get("Job", "search-propose")["status"]  # it is the one that failed
+        world.wait(2)
+        world.settle()
+        assert not world.get("Job", "search-propose")["status"]
+        assert world.condition("Experiment", NAME, "Stalled") == ("True", "OutOfMemory")  # until it has an outcome
+    propose(world, ("0.5", "1"), ("0.6", "2"))
+    assert trials(world) == ["search-1", "search-2"]
+    assert world.condition("Experiment", NAME, "Reconciling") == ("True", "Searching")
+
+
 # What is stopped early.
 
 
@@ -512,7 +752,7 @@ def test_a_bound_that_no_decimal_of_the_api_holds_stops_nothing(error: str) -> N
     """The squared error of a model that fits exactly, or of one that diverges."""
     world = searching(
         search={"earlyStopping": "Median"},
-        objective={"direction": "Minimize"},
+        objective={"metric": "mse", "direction": "Minimize"},
         template=training_spec(evaluation={"crossValidation": 3}),
         trials={"max": 6, "parallel": 1},
     )

@@ -254,6 +254,54 @@ def test_a_bound_that_allows_more_is_told_by_the_model_and_tests_go_on(spec: dic
     assert world.has("Job", JOB)
 
 
+def watched(requirement: dict[str, Any], **quality_: str) -> World:
+    world = governed(requirement)
+    world.put(*DEPLOYMENT, spec={"model": {"name": "triage"}, "replicas": 1, "monitoring": {"quality": quality_}})
+    return settled(with_version(world, 1))
+
+
+LOSS = {"name": "loss", "metric": {"name": "log_loss", "max": "0.3"}}
+
+
+@pytest.mark.parametrize(
+    ("requirement", "declared", "words"),
+    [
+        (QUALITY, {"metric": "roc_auc", "min": "0.9"}, ("min is 0.9", "at least 0.98 (requirement quality)")),
+        (LOSS, {"metric": "log_loss", "max": "0.31"}, ("max is 0.31", "at most 0.3 (requirement loss)")),
+    ],
+)
+def test_a_quality_that_may_be_less_than_is_required_is_told(
+    requirement: dict[str, Any], declared: dict[str, str], words: tuple[str, str]
+) -> None:
+    world = watched(requirement, **declared)
+    assert world.condition(*MODEL, "Stalled") == ("True", "BoundLooser")
+    assert world.message(*MODEL, "Ready") == (
+        f"ModelDeployment triage: spec.monitoring.quality.{words[0]}, and UseCase {NAME} requires {words[1]}, for which"
+        " QualityDropped gathers no evidence then; bound it as much"
+    )
+    assert world.has("Job", JOB)
+
+
+@pytest.mark.parametrize(
+    ("requirement", "declared"),
+    [
+        (QUALITY, {"metric": "roc_auc", "min": "0.980"}),
+        (QUALITY, {"metric": "roc_auc", "min": "0.99"}),
+        (QUALITY, {"metric": "accuracy", "min": "0.5"}),
+        (
+            {"name": "a", "metric": {"name": "accuracy", "min": "0.9", "everySlice": "age"}},
+            {"metric": "accuracy", "min": "0.5"},
+        ),
+        ({"name": "a", "metric": {"name": "accuracy", "min": "1"}}, {"metric": "accuracy", "min": "0.99"}),
+        (LOSS, {"metric": "log_loss", "max": "0.3"}),
+    ],
+)
+def test_a_quality_that_is_as_much_or_something_else_is_taken(
+    requirement: dict[str, Any], declared: dict[str, str]
+) -> None:
+    assert watched(requirement, **declared).condition(*MODEL, "Ready") == ("True", "Numbering")
+
+
 def test_the_default_of_a_bound_is_nobodys_and_is_tightened_in_silence() -> None:
     world = governed(AVAILABLE)
     analysis = {"errorRate": {"maxIncrease": "0.01"}}  # as the API server writes it

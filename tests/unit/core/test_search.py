@@ -8,6 +8,7 @@ from experiments import spec
 
 from modelmill.api.experiment import ExperimentSpec
 from modelmill.core import search
+from modelmill_contracts import report
 from modelmill_contracts import space as spaces
 from modelmill_contracts.space import Dimension
 
@@ -82,6 +83,15 @@ def test_a_choice_means_what_python_calls_so() -> None:
     assert params == ["a", None, True, 0.5]
 
 
+@pytest.mark.parametrize(("name", "text"), [("lr__rate", "1.0"), ("lr__kind", '"2.0"')])
+def test_a_whole_number_that_is_real_stays_one_in_the_api_server(name: str, text: str) -> None:
+    """It writes 1.0 as 1, and to scikit-learn 1 may be a count, where 1.0 is a share of all."""
+    made = search.with_values(TEMPLATE, ((name, text),))
+    assert made["estimator"]["steps"][0]["params"][name.removeprefix("lr__")] == text.strip('"')
+    space = (RATE, Dimension("lr__kind", choices=('"2.0"',)))
+    assert search.values_of(space, {"spec": made}) == ((name, text),)
+
+
 def test_a_number_that_json_does_not_have_is_a_text() -> None:
     made = search.with_values(TEMPLATE, (("lr__kind", '"1e999"'),))
     assert made["estimator"]["steps"][0]["params"]["kind"] == "1e999"
@@ -97,6 +107,28 @@ def test_batches_are_as_large_as_what_runs_and_a_report_allow() -> None:
     assert search.batch_size((RATE,) * 32, 64) == 6
     assert [search.batch_of(number, "TPE", 4) for number in (1, 10, 11, 14, 15)] == [1, 10, 11, 11, 15]
     assert [search.batch_of(number, "CMAES", 3) for number in (1, 3, 4)] == [1, 1, 4]
+
+
+LONG = tuple(json.dumps(f"{n:x>15}") for n in range(4))
+
+
+@pytest.mark.parametrize(
+    ("space", "parallel"),
+    [
+        (tuple(Dimension(f"lr__{n}", choices=LONG) for n in range(12)), 16),
+        (tuple(Dimension(f"lr__{n}", choices=(json.dumps("y" * 64),)) for n in range(4)), 64),
+        (tuple(Dimension(f"lr__{n}", choices=(json.dumps("z" * 20),)) for n in range(32)), 8),
+        (tuple(Dimension(f"lr__{n}", choices=(json.dumps('"\\é' * 8),)) for n in range(8)), 64),
+        (tuple(Dimension(f"lr__{n}", low=-0.1234567890123456, high=9) for n in range(32)), 64),
+        ((KIND, *(Dimension(f"lr__{n}", choices=('"a"',), when=("lr__kind", '"a"')) for n in range(31))), 64),
+    ],
+)
+def test_a_batch_of_the_longest_values_fits_a_report(space: spaces.Space, parallel: int) -> None:
+    row = tuple(max(d.choices or (d.text(d.low),), key=len) for d in space)
+    size = search.batch_size(space, parallel)
+    result = report.ProposalResult(1000, (row,) * size)
+    assert len(report.encode(report.Report(True, "Proposed", "m" * 99, result=result))) <= report.LIMIT
+    assert size >= 2
 
 
 def test_bounds_of_less_is_better() -> None:

@@ -4,6 +4,7 @@ import itertools
 from datetime import timedelta
 from typing import Any
 
+import experiments
 import pytest
 from governing import use_case
 from hypothesis import given
@@ -58,6 +59,22 @@ def test_what_is_of_a_better_rank_comes_first() -> None:
 def test_without_ranks_it_is_the_order_of_creation() -> None:
     jobs = ("c-0", "c-2", "c-1")
     assert order(crowded({"maxParallel": 1}, *jobs), *jobs) == ["c-0", "c-2", "c-1"]
+
+
+def search_for(world: World, name: str, model: str) -> None:
+    """An Experiment of two trials, one after the other, for the Model."""
+    template = training_spec(modelRef={"name": model})
+    world.put("Experiment", name, spec=experiments.spec(template=template, trials={"max": 2, "parallel": 2}))
+    world.settle()
+
+
+def test_trials_have_the_rank_of_the_model_that_their_experiment_is_for() -> None:
+    world = crowded({"maxParallel": 1}, "c-0", "b-1", "c-1")
+    world.wait(60)
+    search_for(world, "search", "a")
+    assert "modelRef" not in world.get("TrainingJob", "search-1")["spec"]
+    jobs = ("c-0", "b-1", "c-1", "search-1", "search-2")
+    assert order(world, *jobs) == ["c-0", "search-1", "search-2", "b-1", "c-1"]
 
 
 def test_who_waited_a_day_longer_comes_first_whatever_its_rank() -> None:
@@ -129,6 +146,14 @@ def test_pods_have_the_class_that_the_workspace_names_for_the_rank() -> None:
     world.settle()
     assert job(world, "a-2") == ("high", "first")
     assert job(world, "c-2") == ("low", "rest")
+
+
+def test_pods_of_trials_have_the_class_of_that_model() -> None:
+    world = crowded({"priorityClasses": ["high", "low"]}, "c-1")
+    search_for(world, "search", "a")
+    search_for(world, "other", "c")
+    assert job(world, "search-1") == ("high", None)
+    assert job(world, "other-1") == ("low", None)
 
 
 def test_without_classes_a_job_is_what_it_was() -> None:

@@ -43,6 +43,7 @@ QUALITY = {
     },
     "estimated": {"accuracy": "0.9412"},
 }  # fmt: skip
+SERVICE_LEVELS = {"availability": {"observed": "0.997", "burn": "3.00", "recentBurn": "6.00"}}
 ASKED = {key: QUALITY[key] for key in ("artifact", "evidence")} | {"metric": "log_loss", "max": "0.3", "rows": 0}
 
 
@@ -62,7 +63,11 @@ def operator_text() -> str:
         status["conditions"].append(condition("QualityDropped", detected))
         status |= {"drift": drift} if drift else {}
         status |= {"quality": quality} if quality else {}
+        status |= {"serviceLevels": SERVICE_LEVELS} if name == "triage" else {}
         cache.store("ModelDeployment", {"metadata": metadata, "spec": {"model": {"name": name}}, "status": status})
+    promised = {"name": "tumour-triage", "namespace": "team-a", "uid": "promised", "resourceVersion": "4"}
+    kept = {"requirements": [{"name": "quality", "met": "False"}]}
+    cache.store("UseCase", {"metadata": promised, "spec": {"owner": "ana"}, "status": kept})
     metrics.watch(cache, queue, CONTROLLERS)
     metrics.reconciled("ModelDeployment", "success", 0.01)
     metrics.requested("patch", "ModelDeployment", 200, 0.01)
@@ -174,6 +179,17 @@ def test_promtool_accepts_the_rules_and_the_dashboards_queries(tmp_path: Path) -
 
 WHO = 'namespace="team-a", modeldeployment="triage"'
 POD = f'{WHO}, pod="triage-1"'
+PROMISE = 'namespace="team-a", usecase="tumour-triage", requirement="quality"'
+
+
+def burning(window: str, step: str) -> dict[str, str]:
+    """How fast the error budget goes."""
+    return {
+        f'modelmill_service_level_burn{{{WHO}, over="{over}"}}': values
+        for over, values in (("window", window), ("step", step))
+    }
+
+
 # Each alert: samples that make it fire, and by when.
 FIRES = {
     "ModelmillRequestsFail": (
@@ -193,6 +209,8 @@ FIRES = {
         {'modelmill_objects{kind="ModelDeployment", condition="RetentionKept", status="False"}': "2x180"},
         "125m",
     ),
+    "ModelmillRequirementNotMet": ({f"modelmill_usecase_requirement_met{{{PROMISE}}}": "1x4 0x55"}, "16m"),
+    "ModelmillErrorBudgetBurns": (burning("1x4 3x55", "1x4 6x55"), "11m"),
     "ModelmillNoOperator": ({"modelmill_operator_leader": "0x60"}, "6m"),
     "ModelmillObjectStalled": (
         {'modelmill_objects{kind="Dataset", condition="Stalled", status="True"}': "2x60"},
@@ -223,6 +241,8 @@ HEALTHY = {
     f"modelmill_drift_window_end_timestamp_seconds{{{WHO}}}": "0+60x480",
     f"modelmill_quality_dropped{{{WHO}}}": "0x480",
     f"modelmill_quality_rows_total{{{WHO}}}": "0+10x480",
+    f"modelmill_usecase_requirement_met{{{PROMISE}}}": "1x480",
+    **burning("1x480", "1x480"),
     "modelmill_operator_leader": "1x480",
     'modelmill_objects{kind="Dataset", condition="Stalled", status="False"}': "2x480",
     'modelmill_objects{kind="ModelDeployment", condition="RetentionKept", status="True"}': "2x480",
@@ -251,10 +271,12 @@ def fired(name: str) -> list[dict[str, Any]]:
     values = {
         "ModelmillRequestsFail": "10%", "ModelmillObjectStalled": "2", "ModelmillQueueWaits": "11m 1s",
         "ModelmillDriftUnwatched": "6h 20m 0s", "ModelmillRetentionNotKept": "2",
+        "ModelmillErrorBudgetBurns": "3",
     }  # fmt: skip
     about = {
         "ModelmillNoOperator": {}, "ModelmillObjectStalled": {"kind": "Dataset"}, "ModelmillQueueWaits": {},
         "ModelmillRetentionNotKept": {},
+        "ModelmillRequirementNotMet": {"namespace": "team-a", "usecase": "tumour-triage", "requirement": "quality"},
         "ModelmillReconcilesFail": {"kind": "Model"}, "ModelmillPodsSilent": {"kind": "ModelDeployment"},
         "ModelmillPodNotReady": {"pod": "triage-1"}, "ModelmillWorkersRestart": {"pod": "triage-1"},
     }.get(name)  # fmt: skip
@@ -273,11 +295,14 @@ def test_every_alert_fires_when_it_should_and_no_other(tmp_path: Path) -> None:
     assert sorted(FIRES) == sorted(names)
     quiet: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     leads = {"modelmill_operator_leader": "1x1500"}
+    used_up, bad_step = (burning(*burns) for burns in (("3x60", "0x60"), ("0.9x60", "6x60")))
+    mended = {f"modelmill_usecase_requirement_met{{{PROMISE}}}": "1x4 0x7 1x50"}
     labels_come = {**leads, f"modelmill_quality_rows_total{{{WHO}}}": "0+10x1500"}
     cases = [
         alerts_at(HEALTHY, "60m", quiet),
         alerts_at(HEALTHY, "400m", quiet),
         alerts_at(labels_come, "1460m", quiet),
+        *(alerts_at({**leads, **series}, "14m", quiet) for series in (used_up, bad_step, mended)),
     ]
     for name, (series, at) in FIRES.items():
         cases.append(alerts_at({**leads, **series}, at, {**quiet, name: fired(name)}))

@@ -1,5 +1,6 @@
 """Whatever the candidate does under load, no caller sees it, and all of it is counted as the candidate's."""
 
+import http.client
 import random
 import signal
 import socket
@@ -16,6 +17,7 @@ from fronting import Answering, answer
 from serving import Server
 from splitting import (
     CANDIDATE,
+    INFER,
     STABLE,
     Caller,
     Stable,
@@ -130,8 +132,28 @@ def test_a_candidate_that_hangs_costs_few_callers_the_wait(cancer: Made, other: 
         seen = server.counted()
     assert_unnoticed(callers, seen)
     assert seen.fallbacks["Late"] <= 2 * 16
-    assert seen.fallbacks["Overflow"] > 0
     assert seen.open_breakers == 1
+
+
+def test_the_candidate_has_few_requests_at_once(cancer: Made, other: Server, server: Stable) -> None:
+    with between(other.port) as proxy:
+        proxy.answering = lambda *_: time.sleep(60)
+        server.follow(to(proxy.port, 100))
+        callers = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=10) for _ in range(40)]
+        for caller in callers:
+            caller.connect()
+        server.signal(signal.SIGSTOP)  # so that it finds all of them at the same time
+        try:
+            for caller in callers:
+                caller.request("POST", INFER, one_row(cancer), {"content-type": "application/json"})
+        finally:
+            server.signal(signal.SIGCONT)
+        assert [caller.getresponse().status for caller in callers] == [200] * len(callers)
+        for caller in callers:
+            caller.close()
+    seen = server.counted()
+    assert seen.fallbacks["Late"] == 16
+    assert seen.fallbacks["Overflow"] == len(callers) - 16
 
 
 def test_a_candidate_that_is_to_get_nothing_is_not_tried(cancer: Made, other: Server, server: Stable) -> None:

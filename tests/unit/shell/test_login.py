@@ -80,12 +80,30 @@ async def test_a_kubeconfig_with_certificates_inside_is_read_as_it_is(
     assert info.as_http_headers() == {}
 
 
-@pytest.mark.parametrize("user", [{"token": "mine"}, {**CERTIFICATE, "token": "mine"}, {"tokenFile": "token"}])
-async def test_any_other_kubeconfig_is_read_by_the_official_client(
+async def test_a_kubeconfig_with_a_token_inside_is_read_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = kubeconfig(tmp_path, {"token": "mine"}, **{"certificate-authority-data": INSIDE})
+    monkeypatch.setenv("KUBECONFIG", path)
+    info = login.plain()
+    assert info is not None
+    assert info.info.as_http_headers() == {"Authorization": "Bearer mine"}
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"tokenFile": "token"},
+        {**CERTIFICATE, "tokenFile": "token"},
+        {"token": "mine", "auth-provider": {"config": {"access-token": "old"}}},
+    ],
+)
+async def test_a_kubeconfig_whose_token_is_renewed_is_read_by_the_official_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: dict[str, Any]
 ) -> None:
     (tmp_path / "token").write_text("mine")
-    path = kubeconfig(tmp_path, user | ({"tokenFile": str(tmp_path / "token")} if "tokenFile" in user else {}))
+    user = user | ({"tokenFile": str(tmp_path / "token")} if "tokenFile" in user else {})
+    path = kubeconfig(tmp_path, user, **{"certificate-authority-data": INSIDE})
     monkeypatch.setenv("KUBECONFIG", path)
     assert login.plain() is None
     info = await (await login.official(path)).present()

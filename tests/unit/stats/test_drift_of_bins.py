@@ -114,6 +114,7 @@ class Stream:
         return any(drift.drifted(self.recent))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", [500, REFERENCE])
 def test_at_most_one_false_alarm_in_a_thousand_windows_where_nothing_moves(reference: int) -> None:
     alarms = 0
@@ -123,6 +124,7 @@ def test_at_most_one_false_alarm_in_a_thousand_windows_where_nothing_moves(refer
     assert alarms <= 2  # of 2,000
 
 
+@pytest.mark.slow
 def test_half_a_standard_deviation_in_one_of_thirty_features_is_found_within_three_windows() -> None:
     found = []
     for seed in range(300):

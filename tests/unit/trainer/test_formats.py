@@ -244,6 +244,7 @@ def test_mixed_types_of_csv_are_text_or_a_problem_where_they_are_declared(store:
     )
 
 
+@pytest.mark.slow
 def test_ten_thousand_columns(store: StoreLocation, tmp_path: Path) -> None:
     names = [f"c{place}" for place in range(10_000)]
     source = csv(tmp_path / "wide.csv", ",".join(names), [",".join(["0.5"] * 10_000)] * 3)

@@ -244,6 +244,7 @@ def predicted(scores: Any, truth: Any) -> Predicted:
     return Predicted(truth, (scores > 0.5).astype(int), both, both, np.array([0, 1]))
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_true_difference_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two equally good models: a one-sided 95 % bound is above the truth, 0, in about 5 % of trials."""
     monkeypatch.setattr(model_tests, "_RESAMPLES", 100)

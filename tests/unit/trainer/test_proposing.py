@@ -74,6 +74,13 @@ def test_what_is_proposed_lies_in_the_space(algorithm: str) -> None:
     assert statistics.fmean(half[20:]) < statistics.fmean(half[:20])
 
 
+def test_values_that_no_report_has_room_for_are_a_failure_that_says_so() -> None:
+    texts = tuple(Dimension(f"t{n}", choices=(f'"{"é" * 64}"',)) for n in range(31))
+    with pytest.raises(TaskError, match="the values of a trial have no room in a report of 4096 bytes") as failure:
+        rows(ProposalTask("CMAES", 1, False, (Dimension("x", low=0, high=1), *texts), 1, 1, ()))
+    assert (failure.value.reason, failure.value.retryable) == ("ProposalTooLarge", False)
+
+
 @pytest.mark.parametrize("algorithm", ["TPE", "CMAES"])
 def test_failed_and_stopped_trials_are_learned_of(algorithm: str) -> None:
     space = (Dimension("x", low=0, high=1), Dimension("y", low=0, high=1))

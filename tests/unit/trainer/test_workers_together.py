@@ -71,6 +71,7 @@ class Team:
             time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", [FOREST, SHORT], ids=["forest", "not converged"])
 def test_two_workers_give_the_same_bytes_as_one(
     estimator: tuple[str, dict[str, Any]], store: StoreLocation, tmp_path: Path
@@ -112,6 +113,7 @@ def test_what_a_worker_cannot_fit_is_told_as_if_there_were_one(store: StoreLocat
         others.wait()
 
 
+@pytest.mark.slow
 def test_a_worker_that_loses_its_scheduler_works_for_the_next(store: StoreLocation, tmp_path: Path) -> None:
     asked = training(store, BREAST_CANCER, "benign", steps((FOREST[0], {"n_estimators": 400})))
     team = Team(asked, tmp_path)
