@@ -13,10 +13,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
-from local_cluster.certs import Authority, service_account_key, write_kubeconfig
+from local_cluster.certs import Authority, administrators_token, service_account_key, write_kubeconfig
 from local_cluster.commands import find
 from local_cluster.console import ClusterError, warn
 from local_cluster.paths import MANIFESTS, ClusterPaths
@@ -36,22 +34,15 @@ API_NAMES = (
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 
-@dataclass(frozen=True)
-class Identities:
-    """The certificate authorities and the kubeconfig of each client."""
-
-    authority: Authority
-    front_proxy: Authority
-    etcd: Authority
-    admin: tuple[Path, Path]
-
-
 def server_url(record: ClusterRecord) -> str:
     return f"https://{LOOPBACK}:{record.ports['apiserver']}"
 
 
-def issue_identities(paths: ClusterPaths, record: ClusterRecord) -> Identities:
-    """Make what is missing; what is there and fits stays, so that a kubeconfig outlives a restart."""
+def issue_identities(paths: ClusterPaths, record: ClusterRecord) -> Authority:
+    """The cluster's authority, and each client's kubeconfig.
+
+    What is missing is made; what is there and fits stays, so that a kubeconfig outlives a restart.
+    """
     authority = Authority(paths.pki, "ca")
     front_proxy = Authority(paths.pki / "front-proxy", "ca")
     etcd = Authority(paths.pki / "etcd", "ca")
@@ -63,12 +54,12 @@ def issue_identities(paths: ClusterPaths, record: ClusterRecord) -> Identities:
     etcd.issue("client", "kube-apiserver")
     service_account_key(paths.pki)
     paths.config.mkdir(parents=True, exist_ok=True)
-    admin = authority.issue("admin", "modelmill-admin", "system:masters")
-    write_kubeconfig(paths.kubeconfig, record.name, server_url(record), authority, admin)
+    token = administrators_token(paths.pki / "tokens.csv", "modelmill-admin", "system:masters")
+    write_kubeconfig(paths.kubeconfig, record.name, server_url(record), authority, token)
     for client in ("kube-controller-manager", "kube-scheduler"):
         identity = authority.issue(client, f"system:{client}")
         write_kubeconfig(paths.config / f"{client}.kubeconfig", record.name, server_url(record), authority, identity)
-    return Identities(authority, front_proxy, etcd, admin)
+    return authority
 
 
 def start_etcd(paths: ClusterPaths, record: ClusterRecord, processes: ProcessRecord) -> None:
@@ -155,6 +146,7 @@ def _apiserver(paths: ClusterPaths, record: ClusterRecord) -> list[str]:
         f"--tls-cert-file={pki}/apiserver.crt",
         f"--tls-private-key-file={pki}/apiserver.key",
         f"--client-ca-file={pki}/ca.crt",
+        f"--token-auth-file={pki}/tokens.csv",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
@@ -212,10 +204,9 @@ def await_apiserver(paths: ClusterPaths, record: ClusterRecord, processes: Proce
 
 
 def ready(paths: ClusterPaths, record: ClusterRecord) -> bool:
-    """Whether the API server answers /readyz to its administrator."""
+    """Whether the API server answers /readyz."""
     try:
         context = ssl.create_default_context(cafile=str(paths.pki / "ca.crt"))
-        context.load_cert_chain(paths.pki / "admin.crt", paths.pki / "admin.key")
     except OSError:
         return False
     return _get(f"{server_url(record)}/readyz", context) is not None

@@ -108,7 +108,7 @@ def start(files: ClusterPaths, former: ClusterRecord | None, name: str, with_nod
     processes = ProcessRecord(files)
     title = "Starting the control plane and a node" if with_node else "Starting the control plane"
     with step(title, "15 seconds" if with_node else "8 seconds"):
-        identities = control_plane.issue_identities(files, record)
+        authority = control_plane.issue_identities(files, record)
         control_plane.start_etcd(files, record, processes)
         control_plane.start_apiserver(files, record, processes)
         if with_node:
@@ -117,8 +117,8 @@ def start(files: ClusterPaths, former: ClusterRecord | None, name: str, with_nod
         control_plane.start_controllers(files, record, processes)
         if with_node:
             node.start_relay(record, processes)
-            node.start_kubelet(files, record, processes, identities.authority)
-            node.start_proxy(files, record, processes, identities.authority)
+            node.start_kubelet(files, record, processes, authority)
+            node.start_proxy(files, record, processes, authority)
     if with_node:
         with step("Waiting for the node, CoreDNS and the default StorageClass", "10 seconds"):
             addons.install(files, record)
