@@ -74,6 +74,10 @@ class Mortal(Api):
         self.created: list[tuple[str, str]] = []
         self.deleted: list[tuple[str, str]] = []
 
+    def die_after(self, writes: int | None) -> None:
+        """After so many that come from now on; None: it lives."""
+        self._lives_for = None if writes is None else len(self.applied) + writes
+
     @property
     def dead(self) -> bool:
         return self._lives_for is not None and len(self.applied) >= self._lives_for

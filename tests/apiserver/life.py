@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from msgspec.structs import replace
 
@@ -77,6 +77,8 @@ class Step(NamedTuple):
 
 class Life:
     """One namespace."""
+
+    begins: ClassVar[int] = 0  # the number of the first step in which the operator is killed
 
     def __init__(self, api: Api, namespace: str, now: Callable[[], datetime]) -> None:
         self._api = api

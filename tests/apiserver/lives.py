@@ -5,7 +5,8 @@ import contextlib
 import itertools
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from incarnation import Clock, Incarnation, Killed, Mortal, connection
@@ -26,8 +27,12 @@ class Lived:
     pictures: list[dict[str, Any]]  # after each step
     created: list[tuple[str, str]]
     deleted: list[tuple[str, str]]
-    deaths: int
-    begun: list[int] = field(default_factory=list)  # writes of the present process when each step began
+    died: list[str]  # the last write of each process that was killed
+    begun: list[int]  # writes of all processes when each step began
+
+    def writes_of(self, step: int) -> list[str]:
+        ends = [*self.begun[1:], len(self.writes)]
+        return self.writes[self.begun[step] : ends[step]]
 
     def differs(self, other: "Lived") -> list[str]:
         """In what it is not the other one; [] where it is."""
@@ -52,20 +57,25 @@ class Place:
         self._free: list[str] = []
         self.namespaces: list[str] = []
 
-    async def live(self, *lives_for: int, of: type[Life] = Life) -> Lived:
-        """A life in which the operator's processes live for so many writes each, and then one without end."""
+    async def live(self, *lives_for: int, of: type[Life] = Life, in_step: Sequence[int | None] = ()) -> Lived:
+        """A life in which the operator's processes live for so many writes each, and then one without end.
+
+        Where `in_step` has a number, it is killed once in that step, after so many writes of the step.
+        """
         async with self._slots:
             if not self._free:
                 self._free.append(f"crash-{os.getpid()}-{next(_numbers)}")
                 self.namespaces += self._free
             namespace = self._free.pop()
-            lived = await _live(await connection(self._config), namespace, of, [*lives_for, None])
+            lived = await _live(await connection(self._config), namespace, of, lives_for, in_step)
             self._free.append(namespace)
             return lived
 
 
-async def _live(credentials: Credentials, namespace: str, of: type[Life], lives_for: list[int | None]) -> Lived:
-    clock, lived = Clock(), Lived([], [], [], [], 0)
+async def _live(
+    credentials: Credentials, namespace: str, of: type[Life], lives_for: Sequence[int], in_step: Sequence[int | None]
+) -> Lived:
+    clock, lived, lifetimes = Clock(), Lived([], [], [], [], [], []), iter(lives_for)
     async with contextlib.AsyncExitStack() as stack:
         # What the surroundings do is no write of the operator's.
         life = of(await stack.enter_async_context(Mortal(credentials)), namespace, clock)
@@ -73,7 +83,7 @@ async def _live(credentials: Credentials, namespace: str, of: type[Life], lives_
         life.remembered = {}
 
         async def born() -> tuple[Mortal, Incarnation]:
-            api = await stack.enter_async_context(Mortal(credentials, lives_for.pop(0), life.forget))
+            api = await stack.enter_async_context(Mortal(credentials, next(lifetimes, None), life.forget))
             return api, Incarnation(api, namespace, clock, life.answer)
 
         def buried(api: Mortal) -> None:
@@ -82,15 +92,17 @@ async def _live(credentials: Credentials, namespace: str, of: type[Life], lives_
             lived.deleted += api.deleted
 
         api, operator = await born()
-        for step in life.steps():
-            lived.begun.append(len(api.applied))
+        for step, writes in itertools.zip_longest(life.steps(), in_step):
+            lived.begun.append(len(lived.writes) + len(api.applied))
+            if in_step:
+                api.die_after(writes)
             await step.act()
             for _ in range(ROUNDS):
                 try:
                     await operator.settle(life.changed)
                 except Killed:
                     buried(api)
-                    lived.deaths += 1
+                    lived.died.append(lived.writes[-1] if lived.writes else "")
                     api, operator = await born()
                     continue
                 life.changed.clear()

@@ -28,7 +28,6 @@ from modelmill_contracts import counters, digest, report, routes
 class SomeLife(Life):
     """A life of one thing."""
 
-    begins: ClassVar[int]  # the number of the first step in which the operator is killed
     makes: ClassVar[tuple[tuple[str, str], ...]]  # kind and name of what this life is about, as often as it is made
 
     def stored(self) -> Step:

@@ -372,7 +372,7 @@ class Scenario:
         self.comes("a suspended search", "Experiment", "best", "Suspended", "Suspended")
         self.kubectl.apply(search("best", modelRef={"name": "best"}))
         self.comes("its trial has no node", "Experiment", "best", "Stalled", "Unschedulable")
-        self.ends("the best one is promoted", "best-1-train", TRAINED, "Experiment", "best", "InProgress", "Promoting")
+        self.promotes("best")
 
         def writes() -> bool:
             return self.kubectl.get("job", "best-page") is not None
@@ -380,7 +380,7 @@ class Scenario:
         kubelet.end(self.kubectl, "best-best-1-train", TRAINED, writes, "a page is written")
         self.ends("it has ended", "best-page", PAGE, "Experiment", "best", "Done", "SearchEnded")
         self.kubectl.apply(search("unlucky", modelRef={"name": "unlucky"}))
-        self.ends("trained", "unlucky-1-train", TRAINED, "Experiment", "unlucky", "InProgress", "Promoting")
+        self.promotes("unlucky")
         job, said = "unlucky-best-1-train", "PromotionFailed"
         self.ends("the best one fails", job, NOT_TRAINED, "Experiment", "unlucky", "Stalled", said)
         self.kubectl.apply(search("plain"))
@@ -392,6 +392,15 @@ class Scenario:
         self.ends("there is no page", "plain-page", STORE_REFUSES, "Experiment", "plain", "Done", "SearchEnded")
         self.kubectl.apply(search("worst"))
         self.ends("its trials fail", "worst-1-train", NOT_TRAINED, "Experiment", "worst", "Stalled", "TrialsFailed")
+
+    def promotes(self, search: str) -> None:
+        """Its only trial ends well, and is promoted."""
+
+        def promoting() -> bool:
+            return self.kubectl.get("job", f"{search}-best-1-train") is not None
+
+        kubelet.end(self.kubectl, f"{search}-1-train", TRAINED, promoting, f"{search} is promoted")
+        self.comes("its promotion has no node", "Experiment", search, "Stalled", "Unschedulable")
 
     def tests(self) -> None:
         name, job = "tested-1", "tested-1-test"
@@ -543,6 +552,7 @@ class Scenario:
         self.kubectl.run("delete", "quota", "no-more")
         self.look_again("workspace/default")
         self.ends("the store works again", "default-preflight", STORE_WORKS, "Workspace", "default", "Done")
+        self.comes("its data is to be in the other store", "Dataset", "tumours", "Stalled", "Unschedulable")
         self.ends("the data in the other store", "tumours-data", snapshot("d"), "Dataset", "tumours", "Done")
         refused = ("Dataset/refused", "TrainingJob/refused", "ModelVersion/refused-1", "ModelDeployment/refused")
         self.look_again(*refused)

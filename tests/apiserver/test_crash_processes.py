@@ -50,7 +50,7 @@ async def lived(
 def check(reference: Lived, pictures: list[dict[str, Any]], found: list[Write]) -> None:
     """The life came to what one comes to in which nothing happens to the operator."""
     created, deleted = succeeded(found, "create"), succeeded(found, "delete")
-    differs = Lived([], pictures, created, deleted, 0).differs(reference)
+    differs = Lived([], pictures, created, deleted, [], []).differs(reference)
     assert not differs, "\n".join(differs)
 
 

@@ -214,5 +214,10 @@ def test_a_training_job_waits_says_so_and_becomes_a_version(kubectl: Kubectl, op
     end_job(kubectl, "triage-1-verify", report.Report(True, "Verified", result=verification))
     kubectl.run("wait", "--for=condition=Ready", "mver/triage-1", "--timeout=30s")
     eventually(lambda: (kubectl.get("mdl", "triage") or {}).get("status", {}).get("latestReady") == 1, "latestReady 1")
-    events = [e for e in kubectl.list("events.events.k8s.io") if e["regarding"]["kind"] == "TrainingJob"]
-    assert [e["reason"] for e in events if e["type"] == "Normal"] == ["TrainingSucceeded"]
+
+    def said() -> list[str]:
+        events = [e for e in kubectl.list("events.events.k8s.io") if e["regarding"]["kind"] == "TrainingJob"]
+        return [e["reason"] for e in events if e["type"] == "Normal"]
+
+    eventually(said, "an Event about the TrainingJob")  # it is written when nothing else waits to be
+    assert said() == ["TrainingSucceeded"]
