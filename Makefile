@@ -9,7 +9,11 @@ CLUSTER_TOOL := hack/cluster
 export MODELMILL_API_CLUSTERS := modelmill-api modelmill-api-2
 # Neighbours share fixtures, so each process gets a run of tests, and takes from the other's end when it is through.
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
+# The tests of a file share what they begin with; long files are first.
+export BY_FILE := -n 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(abspath $(BIN)):$(PATH)
+# Hundreds of programs are started: each would compile what it imports where this is set.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit modelcheck mutants apiserver chaos e2e check fuzz bench cluster images down crds lock format clean
@@ -34,15 +38,15 @@ test: ## checks, unit, model check, a real API server, end to end on a real clus
 unit: $(VENV)/installed ## unit tests
 	$(BIN)/pytest tests/unit $(PARALLEL)
 
-modelcheck: $(VENV)/installed ## explore everything that can happen to the core: a million states for each kind
-	$(BIN)/pytest tests/modelcheck -q -s -m slow
+modelcheck: $(VENV)/installed ## explore everything that can happen to the core: a million states for each kind (make test: a part)
+	$(BIN)/pytest tests/modelcheck -q -s -m slow -k "not part_of_the_states"
 
 apiserver: $(VENV)/installed ## tests against a real API server without nodes
 	for name in $(MODELMILL_API_CLUSTERS); do $(CLUSTER_TOOL) up --name $$name --without-nodes || exit 1; done
 	$(CLUSTER_TOOL) build status-readers
-	$(BIN)/pytest tests/apiserver -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests/apiserver $(BY_FILE)
 
-chaos: $(VENV)/installed ## what takes minutes: the control plane is away for longer than a lease lives; Kueue
+chaos: modelcheck ## what takes minutes: a million states for each kind; the control plane is away for longer than a lease lives; Kueue
 	$(CLUSTER_TOOL) up --name modelmill-api --without-nodes
 	PYTHONPATH=tests/apiserver $(BIN)/pytest -p conftest tests/chaos
 	$(CLUSTER_TOOL) up
@@ -52,7 +56,8 @@ chaos: $(VENV)/installed ## what takes minutes: the control plane is away for lo
 e2e: $(VENV)/installed ## tests on a real cluster with nodes, images and a store
 	$(CLUSTER_TOOL) up
 	$(CLUSTER_TOOL) images
-	$(BIN)/pytest tests/e2e -m "not long"
+	$(BIN)/pytest tests/e2e $(BY_FILE) -m "not alone and not long"
+	$(BIN)/pytest tests/e2e -m "alone and not long"
 
 check: $(VENV)/installed ## the quick loop: format, lint, types, layers, unit tests
 	$(BIN)/ruff format --check .
@@ -61,7 +66,7 @@ check: $(VENV)/installed ## the quick loop: format, lint, types, layers, unit te
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit tests/modelcheck -q -m "not slow" $(PARALLEL)
 
-mutants: $(VENV)/installed ## seeded bugs in the core, which its unit tests have to notice: a quarter of an hour of a core; can be stopped and goes on
+mutants: $(VENV)/installed ## seeded bugs in the core, which its unit tests have to notice: half an hour of a core; can be stopped and goes on
 	nice -n 19 $(BIN)/python -m tests.mutation
 
 fuzz: $(VENV)/installed ## a million requests, messages and connections to the model server's parsers, and which of their branches these reach

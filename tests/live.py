@@ -5,14 +5,23 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+
+from urllib3.exceptions import HTTPError
 
 ROOT = Path(__file__).parents[1]
 API_VERSION = "modelmill.dev/v1alpha1"
+# How many times as long as on an idle machine something may take before it is said to hang.  More than one where tests
+# share their nodes with each other: pods wait until others have ended.
+patience = 1.0
 
 
 def kubeconfig(name: str) -> str:
@@ -30,6 +39,99 @@ def kubectl_program() -> str:
     from local_cluster.kubectl import ensure_kubectl
 
     return str(ensure_kubectl())
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind, as the API server serves it."""
+
+    api_version: str
+    kind: str
+    plural: str
+    namespaced: bool
+
+    def path(self, namespace: str) -> str:
+        root = "apis" if "/" in self.api_version else "api"
+        within = f"/namespaces/{namespace}" if self.namespaced else ""
+        return f"/{root}/{self.api_version}{within}/{self.plural}"
+
+
+class Reader:
+    """Reads from one API server, through a connection that stays open.
+
+    Tests look several times a second until something is so: to start kubectl for each look takes more CPU than what is
+    looked at.
+    """
+
+    def __init__(self, kubeconfig: str) -> None:
+        from kubernetes.config import new_client_from_config  # not every test takes the second that this takes
+
+        self._client = new_client_from_config(kubeconfig)
+        self._resources: dict[str, tuple[Resource, ...]] = {}
+        self._learning = threading.Lock()
+
+    def get(self, kind: str, name: str, namespace: str) -> dict[str, Any] | None:
+        """The object; None where there is none."""
+        (resource,) = self.resources(kind)
+        return self._asked(f"{resource.path(namespace)}/{name}")
+
+    def list(self, kinds: str, namespace: str, selector: str = "") -> list[dict[str, Any]]:
+        """The objects of these kinds, which stand between commas; each with its kind and version, as kubectl has it."""
+        query = f"?{urlencode({'labelSelector': selector})}" if selector else ""
+        found: list[dict[str, Any]] = []
+        for resource in chain.from_iterable(map(self.resources, kinds.split(","))):
+            about = {"apiVersion": resource.api_version, "kind": resource.kind}
+            answer = self._asked(resource.path(namespace) + query)
+            assert answer is not None, f"the API server has no {resource.plural} any more"
+            found += [about | item for item in answer["items"]]
+        return found
+
+    def resources(self, kind: str) -> tuple[Resource, ...]:
+        """By any name that kubectl knows a kind or a category by; what is not known may be new."""
+        with self._learning:
+            if kind.lower() not in self._resources:
+                self._resources = self._discovered()
+            assert kind.lower() in self._resources, f"the API server has no kind {kind}"
+            return self._resources[kind.lower()]
+
+    def _discovered(self) -> dict[str, tuple[Resource, ...]]:
+        kinds: dict[str, tuple[Resource, ...]] = {}
+        categories: dict[str, tuple[Resource, ...]] = {}
+        groups = (self._asked("/apis") or {})["groups"]
+        for version in ("v1", *(group["preferredVersion"]["groupVersion"] for group in groups)):
+            root, group = ("apis", f".{version.partition('/')[0]}") if "/" in version else ("api", "")
+            for entry in (self._asked(f"/{root}/{version}") or {"resources": []})["resources"]:
+                if "/" in entry["name"]:
+                    continue
+                resource = Resource(version, entry["kind"], entry["name"], entry["namespaced"])
+                names = {entry["name"], entry["singularName"], entry["kind"].lower(), *entry.get("shortNames", ())}
+                for name in (*names, entry["name"] + group):
+                    kinds.setdefault(name, (resource,))  # the first that has a name has it, as with kubectl
+                for name in entry.get("categories", ()):
+                    categories[name] = (*categories.get(name, ()), resource)
+        return categories | kinds
+
+    def _asked(self, path: str) -> dict[str, Any] | None:
+        """The answer; None where there is nothing."""
+        configuration = self._client.configuration
+        headers = {"accept": "application/json"}
+        headers |= {each["key"]: each["value"] for each in configuration.auth_settings().values()}
+        try:
+            answer = self._client.rest_client.pool_manager.request(
+                "GET", configuration.host + path, headers=headers, timeout=60
+            )
+        except HTTPError as error:
+            raise AssertionError(f"GET {path}: {error}") from error
+        if answer.status == 404:
+            return None
+        assert answer.status == 200, f"GET {path}: {answer.status} {answer.data.decode()}"
+        found: dict[str, Any] = json.loads(answer.data)
+        return found
+
+
+@cache
+def reader(kubeconfig: str) -> Reader:
+    return Reader(kubeconfig)
 
 
 class Kubectl:
@@ -70,13 +172,10 @@ class Kubectl:
         return self.output("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
-        result = self.run("get", kind, name, "--ignore-not-found", "-o", "json")
-        return json.loads(result.stdout) if result.stdout.strip() else None
+        return reader(self.config).get(kind, name, self.namespace)
 
     def list(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
-        words = ["get", kind, "-o", "json", *(["-l", selector] if selector else [])]
-        found: list[dict[str, Any]] = json.loads(self.run(*words).stdout)["items"]
-        return found
+        return reader(self.config).list(kind, self.namespace, selector)
 
     def condition(self, kind: str, name: str, type_: str) -> dict[str, Any]:
         """A condition of an object for its present generation; {} where it does not say."""
@@ -119,7 +218,11 @@ class Kubectl:
 def eventually(
     look: Callable[[], Any], wanted: str, seconds: float = 60, explain: Callable[[], str] = lambda: ""
 ) -> Any:
-    """The first true answer of `look`; a failure that says what was wanted and what is, after so many seconds."""
+    """The first true answer of `look`; a failure that says what was wanted and what is, after so many seconds.
+
+    The seconds are those of an idle machine, see `patience`.
+    """
+    seconds *= patience
     end = time.monotonic() + seconds
     while True:
         answer = look()

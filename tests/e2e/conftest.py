@@ -1,27 +1,44 @@
 """A real cluster with nodes, the operator in it as users install it, and a namespace with a store."""
 
+import fcntl
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flows import Recorder
 
+import live
 from live import API_VERSION, ROOT, Kubectl, eventually, kubeconfig
 
+live.patience = 3
+
+_LONG = ("test_loop.py", "test_drift.py")
 SYSTEM = "modelmill-system"
 OPERATOR = "deployment/modelmill-operator"
 OPERATOR_PODS = "app.kubernetes.io/name=modelmill-operator"  # a label selector
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long by itself is first: else one process would wait for it while the others are through."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
+
+
 @pytest.fixture(scope="session")
-def system() -> Kubectl:
+def system(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Kubectl:
     """kubectl in the operator's namespace; the operator was started anew from the images that are loaded."""
     kubectl = Kubectl(kubeconfig(os.environ.get("MODELMILL_CLUSTER", "modelmill")), SYSTEM)
-    kubectl.apply_folder("manifests")
-    restart(kubectl)
+    mine = tmp_path_factory.getbasetemp()
+    # Several processes of tests have one operator: the first of them starts it.
+    with (mine if worker_id == "master" else mine.parent).joinpath("operator-started").open("a") as started:
+        fcntl.flock(started, fcntl.LOCK_EX)
+        if not os.fstat(started.fileno()).st_size:
+            kubectl.apply_folder("manifests")
+            restart(kubectl)
+            started.write("yes")
     return kubectl
 
 
@@ -36,10 +53,13 @@ def this_machine(system: Kubectl) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def recorder(system: Kubectl) -> Iterator[Recorder]:
-    """What every pod sends and is sent during all tests."""
+    """What every pod sends and is sent during all tests: no policy may keep out what belongs there."""
     recorder = Recorder(system).start()
     yield recorder
+    time.sleep(1)  # what belongs together arrives by three watches
     recorder.stop()
+    against_policies = recorder.against_policies()
+    assert not against_policies, "\n".join(f"{count} x {what}" for what, count in against_policies.most_common())
 
 
 def restart(system: Kubectl) -> None:
@@ -71,7 +91,7 @@ def namespace(system: Kubectl, name: str, *, store: bool = True) -> Kubectl:
     kubectl = Kubectl(system.config, name)
     if store:
         kubectl.apply_folder("manifests/store")
-        kubectl.run("wait", "--for=condition=Ready", "workspace/default", "--timeout=120s")
+        kubectl.wait_for("workspace", "default", "Ready", seconds=120)
     return kubectl
 
 
@@ -90,7 +110,7 @@ def team(system: Kubectl) -> Iterator[Kubectl]:
     """A namespace with a store, the breast cancer example in it and served."""
     kubectl = namespace(system, "team")
     kubectl.apply_folder("examples/breast-cancer")
-    kubectl.run("wait", "--for=condition=Ready", "modeldeployment/triage", "--timeout=180s")
+    kubectl.wait_for("modeldeployment", "triage", "Ready", seconds=180)
     yield kubectl
     gone(system, kubectl)
 

@@ -1,17 +1,24 @@
-"""What pods send while the tests run, as conntrack sees it, and what NetworkPolicies say of it."""
+"""What pods send while the tests run, as conntrack sees it, and what NetworkPolicies say of it.
+
+The local cluster's network enforces none of them, so that what they would have kept out was sent all the same.
+"""
 
 import json
 import re
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from live import Kubectl, kubectl_program
 from networkpolicy import Flow, Pod, Verdict, allowed
 
+# Where a cloud gives out credentials: a pod whose store has no Secret asks there, and one that has a Secret must not.
+CREDENTIALS = "169.254.169.254"
+_BRIDGE = ("10.244.0.1",)  # a node's address on its pods' network: where the kubelet's probes come from
 _WATCHED = ("pods", "networkpolicies", "namespaces")
 _FIELD = re.compile(r"(src|dst|dport|sport)=(\S+)")
 _PROTOCOLS = {"tcp": "TCP", "udp": "UDP"}
@@ -40,6 +47,7 @@ class Recorder:
 
     def __init__(self, kubectl: Kubectl) -> None:
         self._kubectl = kubectl
+        self._api_server = _api_server(kubectl.config)
         self._processes: list[subprocess.Popen[str]] = []
         self._threads: list[threading.Thread] = []
         self._stopped = threading.Event()
@@ -116,13 +124,39 @@ class Recorder:
             if by_then and (manifest := by_then[-1].manifest or versions[0].manifest):
                 yield manifest
 
-    def verdict(self, seen: Seen, node_ips: tuple[str, ...]) -> Verdict:
+    def against_policies(self) -> Counter[tuple[str, str, int, str, str]]:
+        """How often what was sent that no policy allows: sender, receiver, port, protocol, reasons.
+
+        Of the requests for credentials, those that a policy should have kept out, and did not.
+        """
+        found: Counter[tuple[str, str, int, str, str]] = Counter()
+        for seen in self.seen:
+            asks = seen.flow.destination == CREDENTIALS
+            # What else runs on this machine may ask there, too.
+            if asks and not _has_a_secret(self._sender(seen)):
+                continue
+            verdict = self._verdict(seen)
+            if bool(verdict) == asks:
+                reasons = "; ".join(verdict.reasons) or "allowed, though it has a Secret"
+                found[*self.ends(seen), seen.flow.port, seen.flow.protocol, reasons] += 1
+        return found
+
+    def _verdict(self, seen: Seen) -> Verdict:
         """What the policies of that moment say of the flow."""
-        pods = newest_by_address(self.pods_at(seen.at, seen.flow))
+        flow = seen.flow
+        # Several local clusters have their API servers on one machine, not all of them at the port that policies name.
+        if (flow.destination, flow.port) == self._api_server:
+            flow = replace(flow, port=6443)
+        pods = newest_by_address(self.pods_at(seen.at, flow))
         concerned = {pod["metadata"]["namespace"] for pod in pods}
         namespaces = {n["metadata"]["name"]: n["metadata"].get("labels", {}) for n in self.at("namespaces", seen.at)}
         policies = [p for p in self.at("networkpolicies", seen.at) if p["metadata"]["namespace"] in concerned]
-        return allowed(seen.flow, [Pod.of(pod, node_ips) for pod in pods], namespaces, policies)
+        return allowed(flow, [Pod.of(pod, _BRIDGE) for pod in pods], namespaces, policies)
+
+    def _sender(self, seen: Seen) -> dict[str, Any] | None:
+        """The pod that opened the connection, where it was one."""
+        pods = newest_by_address(self.pods_at(seen.at, seen.flow))
+        return next((pod for pod in pods if seen.flow.source in _addresses(pod)), None)
 
     def ends(self, seen: Seen) -> tuple[str, str]:
         """Who talked to whom: `namespace/name` of pods, addresses of others."""
@@ -133,6 +167,17 @@ class Recorder:
         }
         source, destination = seen.flow.source, seen.flow.destination
         return names.get(source, source), names.get(destination, destination)
+
+
+def _api_server(config: str) -> tuple[str, int]:
+    """Where pods reach it."""
+    found = Kubectl(config).get("endpointslice", "kubernetes")
+    assert found is not None, "no pod can reach this API server"
+    return found["endpoints"][0]["addresses"][0], found["ports"][0]["port"]
+
+
+def _has_a_secret(pod: dict[str, Any] | None) -> bool:
+    return '"secretKeyRef"' in json.dumps(pod)
 
 
 def newest_by_address(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:

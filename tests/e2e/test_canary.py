@@ -9,6 +9,7 @@ from conftest import deployment, last_line
 
 from live import ROOT, Kubectl, eventually
 
+pytestmark = pytest.mark.alone
 NAME = "canary"
 ROLLOUT = {
     "strategy": "Canary",
@@ -64,7 +65,7 @@ def under_load(team: Kubectl) -> None:
     text = (folder / "load.yaml").read_text()
     assert "triage" in text
     team.run("apply", "-f", "-", stdin=text.replace("triage", NAME))
-    team.run("wait", "--for=condition=Ready", "pod/load", "--timeout=60s")
+    team.run("wait", "--for=condition=Ready", "pod/load", "--timeout=180s")
 
 
 def nothing_was_lost(team: Kubectl) -> None:

@@ -54,7 +54,7 @@ def put(kubectl: Kubectl, **files: str) -> None:
     kubectl.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "visits"}, "data": data})
     kubectl.run("delete", "job/upload")
     kubectl.apply_file("examples/datasets/upload.yaml")
-    kubectl.run("wait", "--for=condition=Complete", "job/upload", "--timeout=60s")
+    kubectl.run("wait", "--for=condition=Complete", "job/upload", "--timeout=180s")
 
 
 def test_a_user_sees_rows_version_and_age(lake: Kubectl) -> None:

@@ -21,6 +21,7 @@ def test_a_training_can_be_deleted(team: Kubectl, moment: str) -> None:
     eventually(lambda: not team.list("jobs,pods", selector), "its Job and pods are gone", 60)
 
 
+@pytest.mark.alone
 def test_everything_can_be_deleted_while_no_operator_runs(system: Kubectl) -> None:
     team = namespace(system, "deletion")
     team.apply_folder("examples/breast-cancer")

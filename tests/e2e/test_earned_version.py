@@ -51,7 +51,7 @@ def people(system: Kubectl) -> Iterator[Kubectl]:
 def tested(people: Kubectl) -> Kubectl:
     """A version that passed its tests."""
     assert apply(people, "dan", "breast-cancer/dataset.yaml", "earned-version/training.yaml") == ""
-    people.run("wait", "--for=condition=Succeeded", "tjob/triage-logistic", "--timeout=180s")
+    people.wait_for("tjob", "triage-logistic", "Succeeded", seconds=180)
     people.wait_for("mver", VERSION, "Tested", seconds=180)
     return people
 

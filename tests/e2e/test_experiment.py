@@ -23,7 +23,7 @@ def searching(system: Kubectl) -> Iterator[Kubectl]:
 
 def test_the_example_searches_promotes_and_tells(searching: Kubectl) -> None:
     searching.apply_folder("examples/experiment")
-    searching.run("wait", "--for=condition=Succeeded", "mexp/forests", "--timeout=540s")
+    searching.wait_for("mexp", "forests", "Succeeded", seconds=300)
     status = (searching.get("mexp", "forests") or {})["status"]
     counts = status["trials"]
     assert (counts["succeeded"] + counts["stopped"], counts["running"], counts["failed"]) == (12, 0, 0)

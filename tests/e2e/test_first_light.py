@@ -72,6 +72,7 @@ def test_the_scale_subresource_scales_what_serves(team: Kubectl) -> None:
         )
 
 
+@pytest.mark.alone
 def test_another_default_image_restarts_no_serving_pod_and_says_what_is_wrong_with_itself(
     system: Kubectl, team: Kubectl
 ) -> None:
@@ -118,7 +119,7 @@ def test_a_first_model_of_ones_own_data_as_the_readme_has_it(team: Kubectl) -> N
     manifests = section.partition("<<'END'\n")[2].partition("\nEND\n")[0]
     team.run("create", "configmap", "mine", f"--from-file=mine.csv={ROOT}/examples/breast-cancer/breast-cancer.csv")
     team.run("apply", "-f", "-", stdin=manifests.replace("LABEL", "benign"))
-    team.run("wait", "--for=condition=Ready", "mdep/mine", "--timeout=180s")
+    team.wait_for("mdep", "mine", "Ready", seconds=180)
     row = {"name": "input", "shape": [1, 30], "datatype": "FP32", "data": [1.0] * 30}
     assert infer(team, {"inputs": [row]}, "mine")["model_version"] == "1"
     team.run("delete", "mdep/mine")

@@ -57,7 +57,7 @@ def test_it_serves_the_folder_that_it_is_given(alone: Kubectl, tmp_path: Path) -
         "terminationGracePeriodSeconds": 0,
     }
     alone.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "sums"}, "spec": spec})
-    alone.run("wait", "--for=condition=Ready", "pod/sums", "--timeout=60s")
+    alone.run("wait", "--for=condition=Ready", "pod/sums", "--timeout=180s")
     body = {"inputs": [{"name": "input", "shape": [1, 3], "datatype": "FP32", "data": [1.0, 2.0, 4.0]}]}
     raw = f"/api/v1/namespaces/{alone.namespace}/pods/sums:8080/proxy/v2/models/sums/infer"
     answer = json.loads(alone.run("create", "--raw", raw, "-f", "-", stdin=json.dumps(body)).stdout)

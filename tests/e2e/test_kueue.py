@@ -125,7 +125,7 @@ def test_a_training_waits_for_kueue_is_evicted_and_runs_again(queueing: Kubectl)
     _has_no_pod(queueing, "queued")
 
     queueing.apply(_cluster_queue("4", stopPolicy="None"))
-    queueing.run("wait", "--for=condition=Succeeded", "tjob/queued", "--timeout=180s")
+    queueing.wait_for("tjob", "queued", "Succeeded", seconds=180)
     (usage,) = [(queueing.get("tjob", "queued") or {})["status"]["usage"]]
     assert usage["cpuSeconds"] > 0
 
@@ -139,5 +139,5 @@ def test_a_training_is_suspended_and_resumed_by_hand(team: Kubectl) -> None:
     assert team.get("job", "paused-train") is None
     pinned = (team.get("tjob", "paused") or {})["status"]["datasetVersion"]
     team.run("patch", "tjob", "paused", "--type=merge", "-p", '{"spec": {"suspend": false}}')
-    team.run("wait", "--for=condition=Succeeded", "tjob/paused", "--timeout=180s")
+    team.wait_for("tjob", "paused", "Succeeded", seconds=180)
     assert (team.get("tjob", "paused") or {})["status"]["datasetVersion"] == pinned

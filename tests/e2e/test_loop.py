@@ -19,8 +19,8 @@ def clinic(system: Kubectl) -> Iterator[Kubectl]:
     kubectl.run("create", "configmap", "tumours", f"--from-file={ROOT / 'examples/breast-cancer/breast-cancer.csv'}")
     kubectl.apply_file("examples/breast-cancer/dataset.yaml")
     kubectl.apply_folder("examples/loop")
-    kubectl.run("wait", "--for=condition=Ready", f"modeldeployment/{NAME}", "--timeout=180s")
-    kubectl.run("wait", "--for=condition=Ready", "pod/callers", "--timeout=90s")
+    kubectl.wait_for("modeldeployment", NAME, "Ready", seconds=180)
+    kubectl.run("wait", "--for=condition=Ready", "pod/callers", "--timeout=180s")
     yield kubectl
     gone(system, kubectl)
 
@@ -49,7 +49,7 @@ def test_what_drifts_is_trained_on_and_serves(clinic: Kubectl) -> None:
     assert quality["rows"] > 500
     assert quality["unknown"] == quality["mistyped"] == 0
 
-    clinic.run("wait", "--for=condition=Succeeded", f"mplr/{name}", "--timeout=240s")
+    clinic.wait_for("mplr", name, "Succeeded", seconds=240)
     done = {stage["name"]: stage for stage in (clinic.get("mplr", name) or {})["status"]["stages"]}
     assert done["release"]["output"] == "clinic-2"
     trained = (clinic.get("tjob", f"{name}-train") or {})["spec"]

@@ -70,7 +70,8 @@ def test_runs_are_shown_once_and_can_be_compared(tracked: Kubectl, mlflow: Mlflo
         "template": {"spec": training()},
     }
     tracked.apply(made("TrainingJob", "by-hand", training(8)), made("Experiment", "forests", search))
-    tracked.run("wait", "--for=condition=Succeeded", "tjob/by-hand", "mexp/forests", "--timeout=540s")
+    tracked.wait_for("tjob", "by-hand", "Succeeded", seconds=180)
+    tracked.wait_for("mexp", "forests", "Succeeded", seconds=300)
     # An outage is told, and nothing waited for it.
     tracked.wait_for("workspace", "default", "Mirrored", "False", reason="MlflowUnreachable", seconds=180)
     assert tracked.condition("workspace", "default", "Ready")["status"] == "True"

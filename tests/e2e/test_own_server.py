@@ -58,7 +58,7 @@ def test_a_dead_server_is_started_again_and_the_pod_is_ready_again(own: Kubectl)
     before = restarts()
     own.run("exec", name, "-c", "upstream", "--", "python3", "-c", "import os; os.kill(1, 15)")
     eventually(lambda: restarts() > before, "the server is started again", 60)
-    own.run("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+    own.run("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=180s")
 
     def predicts() -> bool:
         with contextlib.suppress(AssertionError):

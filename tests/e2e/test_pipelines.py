@@ -16,7 +16,7 @@ def line(system: Kubectl) -> Iterator[Kubectl]:
     """A namespace with a store, the breast cancer example served, and a Pipeline for each trigger."""
     kubectl = namespace(system, "line")
     kubectl.apply_folder("examples/breast-cancer")
-    kubectl.run("wait", "--for=condition=Ready", "modeldeployment/triage", "--timeout=180s")
+    kubectl.wait_for("modeldeployment", "triage", "Ready", seconds=180)
     for path in EXAMPLES:
         if path.name != "run.yaml":
             kubectl.apply_file(str(path.relative_to(ROOT)))
@@ -61,7 +61,7 @@ def test_a_commit_trains_and_rolls_out(line: Kubectl) -> None:
 def test_a_run_by_hand_of_what_is_known_says_so(line: Kubectl) -> None:
     line.run("create", "-f", str(ROOT / "examples/pipelines/run.yaml"))
     run = eventually(lambda: runs(line, "triage-code")[1:], "a second run")[0]
-    line.run("wait", "--for=condition=Succeeded", f"mplr/{run}", "--timeout=120s")
+    line.wait_for("mplr", run, "Succeeded", seconds=120)
     said = line.condition("mplr", run, "Succeeded")
     assert (said["reason"], "ModelVersion triage-2 is of this very recipe" in said["message"]) == ("RecipeKnown", True)
 
@@ -82,13 +82,13 @@ def test_new_data_trains_and_a_run_goes_on_where_another_failed(line: Kubectl) -
     line.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tumours"}, "data": data})
     line.run("annotate", "dset", "tumours", "modelmill.dev/refresh=fewer-rows")
     (failed,) = eventually(lambda: runs(line, "triage-data"), "new data is a run", 60)
-    line.run("wait", "--for=condition=Failed", f"mplr/{failed}", "--timeout=240s")
+    line.wait_for("mplr", failed, "Failed", seconds=240)
     assert line.condition("mplr", failed, "Failed")["reason"] == "StageTimedOut"
     first = stages(line, failed)
     assert [stage["state"] for stage in first.values()] == ["Succeeded", "Succeeded", "Succeeded", "Failed"]
     deployment = {"apiVersion": API_VERSION, "kind": "ModelDeployment", "metadata": {"name": "second"}}
     line.apply({**deployment, "spec": {"model": {"name": "triage"}, "replicas": 1}})
-    line.run("wait", "--for=condition=Ready", "mdep/second", "--timeout=120s")
+    line.wait_for("mdep", "second", "Ready", seconds=120)
     retry = {"pipelineRef": {"name": "triage-data"}, "retryOf": {"name": failed}}
     line.apply({"apiVersion": API_VERSION, "kind": "PipelineRun", "metadata": {"name": "once-more"}, "spec": retry})
     succeeded(line, "once-more")

@@ -5,6 +5,7 @@ from conftest import OPERATOR_PODS, last_line, run_script, settled, training
 
 from live import Kubectl, eventually
 
+pytestmark = pytest.mark.alone
 EVERY = "modelmill.dev/modeldeployment=triage"
 
 
@@ -19,7 +20,7 @@ def test_a_new_version_takes_over_under_load(system: Kubectl, team: Kubectl, kil
     name = "killed" if kill else "plain"
     team.run("delete", "pod/load", "configmap/load", "--ignore-not-found")
     run_script(team, "load", "load.py")
-    team.run("wait", "--for=condition=Ready", "pod/load", "--timeout=60s")
+    team.run("wait", "--for=condition=Ready", "pod/load", "--timeout=180s")
     team.apply(training(name, modelRef={"name": "triage"}, seed=before + 100))
     if kill:
         for condition in ("Trained", "Succeeded"):

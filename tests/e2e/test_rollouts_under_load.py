@@ -12,6 +12,7 @@ import node_processes
 from live import Kubectl
 from rollouts_under_load import LONG, NAME, SHORT, WAYS, Result, Stage
 
+pytestmark = pytest.mark.alone
 RATE, CONNECTIONS = 300, 4
 
 

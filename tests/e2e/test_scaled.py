@@ -9,6 +9,7 @@ from conftest import deployment, last_line
 
 from live import ROOT, Kubectl, eventually
 
+pytestmark = pytest.mark.alone
 NAME = "scaled"
 MOST = 3
 ROLLOUT = {
@@ -47,7 +48,7 @@ def load(team: Kubectl) -> Iterator[Kubectl]:
     folder = ROOT / "examples/breast-cancer"
     team.run("create", "configmap", "load", f"--from-file={folder / 'load.py'}")
     team.run("apply", "-f", "-", stdin=(folder / "load.yaml").read_text().replace("triage", NAME))
-    team.run("wait", "--for=condition=Ready", "pod/load", "--timeout=60s")
+    team.run("wait", "--for=condition=Ready", "pod/load", "--timeout=180s")
     yield team
     team.run("delete", "pod/load", "configmap/load", f"mdep/{NAME}", "--ignore-not-found")
 

@@ -79,7 +79,7 @@ def test_only_what_is_signed_by_a_key_of_the_workspace_is_ready_and_serves(
     signing = {"required": True, "keys": [{"name": "ana", "publicKey": public}]}
     signed.run("patch", "wsp", "default", "--type=merge", "-p", json.dumps({"spec": {"signing": signing}}))
     signed.apply(training("triage", modelRef={"name": "triage"}))
-    signed.run("wait", "--for=condition=Succeeded", "tjob/triage", "--timeout=180s")
+    signed.wait_for("tjob", "triage", "Succeeded", seconds=180)
     uri = signed.output("get", "mver", VERSION, "-o", "jsonpath={.spec.artifact.uri}")
     digest = signed.output("get", "mver", VERSION, "-o", "jsonpath={.spec.artifact.digest}")
 

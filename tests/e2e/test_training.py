@@ -11,7 +11,7 @@ from live import API_VERSION, Kubectl, eventually
 def test_folds_slices_and_a_second_run_in_another_pod(team: Kubectl) -> None:
     evaluation = {"metrics": ["roc_auc", "recall"], "crossValidation": 3, "slices": ["benign"]}
     team.apply(training("twice", evaluation=evaluation, reproduce={"runs": 2}, seed=7))
-    team.run("wait", "--for=condition=Succeeded", "tjob/twice", "--timeout=180s")
+    team.wait_for("tjob", "twice", "Succeeded", seconds=180)
     team.run("wait", "--for=condition=Reproducible", "tjob/twice", "--timeout=1s")
     status = (team.get("tjob", "twice") or {})["status"]
     assert {metric["name"] for metric in status["metrics"]} == {"roc_auc", "recall"}
@@ -42,7 +42,7 @@ def test_how_far_a_training_is_can_be_seen_while_it_runs(team: Kubectl) -> None:
     assert later["metrics"][0]["name"] == "accuracy"
     shown = team.output("get", "tjob", "slow", "-o", "jsonpath={.status.progress.percent}")
     assert shown == "" or int(shown) >= later["percent"]
-    team.run("wait", "--for=condition=Succeeded", "tjob/slow", "--timeout=180s")
+    team.wait_for("tjob", "slow", "Succeeded", seconds=180)
     assert says() == {}
 
 
@@ -50,14 +50,14 @@ def test_a_container_of_ones_own_trains_without_credentials(team: Kubectl) -> No
     allowed = json.dumps({"spec": {"allow": {"images": ["modelmill/*"]}}})
     team.run("patch", "workspace", "default", "--type=merge", "-p", allowed)
     team.apply_folder("examples/own-training")
-    team.run("wait", "--for=condition=Succeeded", "tjob/triage-own", "--timeout=180s")
+    team.wait_for("tjob", "triage-own", "Succeeded", seconds=180)
     status = (team.get("tjob", "triage-own") or {})["status"]
     assert float(status["metrics"][0]["value"]) > 0.95
     assert team.condition("tjob", "triage-own", "Reproducible")["status"] == "True"
     (pod, *_) = team.list("pods", "batch.kubernetes.io/job-name=triage-own-train")
     theirs = next(c for c in pod["spec"]["initContainers"] if c["name"] == "transform")
     assert "secretKeyRef" not in json.dumps(theirs)
-    team.run("wait", "--for=condition=Ready", "mver/triage-own-1", "--timeout=180s")
+    team.wait_for("mver", "triage-own-1", "Ready", seconds=180)
     version = (team.get("mver", "triage-own-1") or {})["status"]
     assert {test["name"]: test["passed"] for test in version["tests"]} == dict.fromkeys(
         ("roc_auc", "recall", "latency"), True
@@ -67,7 +67,7 @@ def test_a_container_of_ones_own_trains_without_credentials(team: Kubectl) -> No
 def test_a_recipe_that_is_known_is_the_version_that_exists(team: Kubectl) -> None:
     for name in ("known", "known-again"):
         team.apply(training(name, modelRef={"name": "known"}, seed=23))
-        team.run("wait", "--for=condition=Succeeded", f"tjob/{name}", "--timeout=180s")
+        team.wait_for("tjob", name, "Succeeded", seconds=180)
     first, again = ((team.get("tjob", name) or {})["status"] for name in ("known", "known-again"))
     assert (first["modelVersion"], again["modelVersion"]) == ("known-1", "known-1")
     assert [again[field] for field in ("recipe", "artifact", "metrics")] == [
@@ -86,7 +86,7 @@ def test_three_workers_give_the_same_bytes_as_one(team: Kubectl) -> None:
     alone = {key: value for key, value in spec.items() if key not in ("workers", "reproduce", "modelRef")}
     team.apply({"apiVersion": API_VERSION, "kind": "TrainingJob", "metadata": {"name": "alone"}, "spec": alone})
     for name in ("triage-workers", "alone"):
-        team.run("wait", "--for=condition=Succeeded", f"tjob/{name}", "--timeout=300s")
+        team.wait_for("tjob", name, "Succeeded", seconds=300)
     together, one = ((team.get("tjob", name) or {})["status"] for name in ("triage-workers", "alone"))
     assert (together["artifact"], together["recipe"]) == (one["artifact"], one["recipe"])
     assert team.condition("tjob", "triage-workers", "Reproducible")["status"] == "True"
@@ -146,6 +146,6 @@ def test_the_containers_of_three_workers_find_each_other_and_may_fail_when_the_f
     made["spec"]["container"] = {"image": "modelmill/trainer:dev", "command": ["python3", "-c"], "args": [_RANKS]}
     made["spec"]["evaluation"] = {"metrics": ["heard"]}
     team.apply(made)
-    team.run("wait", "--for=condition=Succeeded", "tjob/ranks", "--timeout=300s")
+    team.wait_for("tjob", "ranks", "Succeeded", seconds=300)
     status = (team.get("tjob", "ranks") or {})["status"]
     assert float(status["metrics"][0]["value"]) == 1 + 2

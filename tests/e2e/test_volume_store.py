@@ -41,7 +41,7 @@ def in_volume(kubectl: Kubectl, name: str, script: str) -> str:
         "volumes": [volume],
     }
     kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
-    kubectl.run("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{name}", "--timeout=90s")
+    kubectl.run("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{name}", "--timeout=180s")
     said = kubectl.output("logs", name)
     kubectl.run("delete", "pod", name, "--wait=false")
     return said
@@ -100,7 +100,7 @@ def test_a_model_is_trained_and_served_from_a_volume(volume: Kubectl) -> None:
     volume.apply(claim("models", "ReadWriteMany", **bound), workspace("pvc://models/team/a"))
     volume.wait_for("workspace", "default", "Ready", seconds=120)
     volume.apply_folder("examples/breast-cancer")
-    volume.run("wait", "--for=condition=Ready", "modeldeployment/triage", "--timeout=240s")
+    volume.wait_for("modeldeployment", "triage", "Ready", seconds=240)
     (version,) = volume.list("modelversion")
     assert version["spec"]["artifact"]["uri"].startswith("file:///mnt/store/team/a/artifacts/sha256-")
     told = (volume.get("dset", "tumours") or {})["status"]

@@ -62,6 +62,14 @@ class State(NamedTuple):
     known: tuple[int, ...]
 
 
+Numbers = tuple[int, ...]
+
+
+def _state(live: Numbers, seen: Numbers, flights: Numbers, known: Numbers) -> State:
+    """A state, without the detour through Python that a NamedTuple's own constructor takes: there are millions."""
+    return tuple.__new__(State, (live, seen, flights, known))
+
+
 class Live:
     """What exists, as a system's rules read it."""
 
@@ -234,7 +242,7 @@ class Cluster:
             number = self.objects.number(manifest["kind"], manifest)
             live[self.objects.slot_of[number]] = number
         controllers = (0,) * len(self.controllers)
-        return State(tuple(live), (FRESH,) * self.system.slots, controllers, controllers)
+        return _state(tuple(live), (FRESH,) * self.system.slots, controllers, controllers)
 
     def live(self, state: State) -> Live:
         return Live(self.objects, state.live)
@@ -257,7 +265,7 @@ class Cluster:
 
     def all_seen(self, state: State) -> State:
         live, seen, flights, known = state
-        return State(live, (FRESH,) * len(seen), flights, known)
+        return _state(live, (FRESH,) * len(seen), flights, known)
 
     def others(self, state: State) -> dict[int, int]:
         """Objects that are none of the operator's business, by slot: it is not even shown them."""
@@ -335,12 +343,10 @@ class Cluster:
 
     def _named(self, state: State, slot: int, template: int) -> int:
         """The template's version; what is new depends on what is still mentioned."""
-        mentions, nothing = self.objects.mentions, frozenset[str]()
-        mentioned = nothing.union(
-            *(mentions[n].get(slot, nothing) for n in (*state.live, *state.seen) if n > 0),
-            *(self._mentioned(f).get(slot, nothing) for f in state.flights if f),
-        )
-        return self.objects.named(template, mentioned)
+        mentions = self.objects.mentions
+        by = [mentions[n] for n in (*state.live, *state.seen) if n > 0]
+        by += [self._mentioned(f) for f in state.flights if f]
+        return self.objects.named(template, frozenset().union(*[m[slot] for m in by if slot in m]))
 
     def _mentioned(self, flight: int) -> dict[int, frozenset[str]]:
         known = self._flight_mentions.get(flight)
@@ -374,7 +380,7 @@ class Cluster:
             seen = (*seen[:slot], now_seen, *seen[slot + 1 :])
         if any(flights) and self._expected(slot):
             flights = tuple(self._doom(f, slot) if f else 0 for f in flights)
-        return State(live, seen, flights, state.known)
+        return _state(live, seen, flights, state.known)
 
     def _expected(self, slot: int) -> bool:
         """Whether writes may expect that this slot has not changed: then equal versions are not the same."""
@@ -382,11 +388,11 @@ class Cluster:
 
     def delivered(self, state: State, slot: int) -> State:
         live, seen, flights, known = state
-        return State(live, (*seen[:slot], FRESH, *seen[slot + 1 :]), flights, known)
+        return _state(live, (*seen[:slot], FRESH, *seen[slot + 1 :]), flights, known)
 
     def restarted(self, state: State) -> State:
         nothing = (0,) * len(self.own)
-        return State(state.live, (FRESH,) * len(state.seen), nothing, nothing)
+        return _state(state.live, (FRESH,) * len(state.seen), nothing, nothing)
 
     def _map_times(self, change: Callable[[str], str], state: State) -> State:
         mapped = self.objects.mapped(change)
@@ -394,7 +400,7 @@ class Cluster:
         flights = state.flights
         if any(flights):
             flights = tuple(self._map_flight(change, f) if f else 0 for f in flights)
-        return State(live, seen, flights, state.known)
+        return _state(live, seen, flights, state.known)
 
     def _map_flight(self, change: Callable[[str], str], flight: int) -> int:
         known = self._mapped.get((change, flight))
@@ -488,7 +494,8 @@ class Cluster:
         if number is None:
             number = self._known_numbers[known] = len(self._known)
             self._known.append(known)
-        return state._replace(known=(*state.known[:controller], number, *state.known[controller + 1 :]))
+        live, seen, flights, knowing = state
+        return _state(live, seen, flights, (*knowing[:controller], number, *knowing[controller + 1 :]))
 
     def _reconcile(self, controller: int, observed: Observed, stale: tuple[int, ...]) -> Planned:
         kind, _ = self.controllers[controller]
@@ -656,7 +663,7 @@ class Cluster:
 
     def _flying(self, state: State, controller: int, flight: int) -> State:
         live, seen, flights, known = state
-        return State(live, seen, (*flights[:controller], flight, *flights[controller + 1 :]), known)
+        return _state(live, seen, (*flights[:controller], flight, *flights[controller + 1 :]), known)
 
     def _add_known(self, state: State, controller: int, entry: tuple[str, str, str]) -> State:
         return self._knowing(state, controller, self._known[state.known[controller]] | {entry})

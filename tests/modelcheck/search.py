@@ -83,10 +83,6 @@ class Explorer:
 
     def _explored(self, state: State, came: Came, following: list[State], report: Report, most: int) -> bool:
         """Take every step from this state; whether that ends the search."""
-        report.violation = self._stuck(state)
-        if report.violation is not None:
-            report.story = self._story(came, state)
-            return True
         for story, after, write in self.cluster.steps(state):
             report.transitions += 1
             if write != NOTHING and (found := self._write_unsafe(write, state, after)) is not None:
@@ -98,7 +94,10 @@ class Explorer:
                     continue
                 came[after] = (state, story)
                 following.append(after)
-        return False
+        report.violation = None if self._goes_on(state, came) else self._stuck(state)
+        if report.violation is not None:
+            report.story = self._story(came, state)
+        return report.violation is not None
 
     def _life(self) -> Came:
         """Every state of a life without faults, from which the search starts, and how it came to be.
@@ -146,6 +145,11 @@ class Explorer:
         return tuple(steps)
 
     # Convergence.
+
+    def _goes_on(self, state: State, came: Came) -> bool:
+        """Whether its next write, with which convergence is followed, leads to a state that is explored anyway."""
+        flying = next((controller for controller, flight in enumerate(state.flights) if flight), None)
+        return flying is not None and self.cluster.next_write(state, flying) in came
 
     def _stuck(self, state: State) -> str | None:
         """Why the declared state is not reached from here once nothing fails any more."""
