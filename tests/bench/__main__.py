@@ -8,6 +8,7 @@ from tests.bench import (
     control_plane,
     datasets,
     drift,
+    drift_soak,
     labels,
     profile,
     scale,
@@ -32,3 +33,4 @@ if __name__ == "__main__":
     training.main()
     trials.main()
     labels.main()
+    drift_soak.main()

@@ -1,8 +1,9 @@
 """What capture costs: the server that keeps 1 % of its predictions against the same server that keeps none.
 
-The method is that of `counting`: pairs of new processes, CPU time of the server for a request, the median of the pairs'
-shares with its interval.  Beside the one with capture, on the other CPU, runs the process that writes segments, to a
-folder; what that takes for a request of the server's is measured, too.  Requests bring ids, or leave it to the server.
+Pairs of new processes are asked in turns of a second, as a machine's speed drifts within seconds; CPU time of the
+server for a request; of a pair the turn in the middle, of all pairs the median with its interval.  Beside the one with
+capture, on the other CPU, runs the process that writes segments, to a folder; what that takes for a request of the
+server's is measured, too.  Requests bring ids, or leave it to the server.
 """
 
 import argparse
@@ -29,8 +30,9 @@ from modelmill_contracts.captured import LABELS, ROWS
 
 SHARE = 0.01
 GOAL = 3.0  # per cent of the rate
-_PAIRS = 60
-_PORT = 18660
+_PAIRS = 12
+_TURNS = 7  # of each pair
+_PORT, _OTHER_PORT = 18660, 18670
 _SECONDS = 1
 _OF = "0b5a3f9e-1111-4222-8333-944445555666"
 _ONE = Workload("JSON, 1 row", "json", 1, 32)
@@ -40,7 +42,7 @@ class Used(NamedTuple):
     """Microseconds of CPU for a request."""
 
     server: float
-    writer: float  # 0 where there is none
+    writer: float
 
 
 class Pair(NamedTuple):
@@ -78,8 +80,9 @@ def text(found: dict[str, list[Pair]]) -> str:
     """What was measured, as a table."""
     pairs_of_each = len(next(iter(found.values())))
     what = f"Logistic regression, 30 features, {_ONE.title}, {_ONE.connections} connections"
+    method = f"{pairs_of_each} pairs, {_TURNS} turns each; medians [95 %]"
     lines = [
-        f"{document.machine()} {what}; {SHARE:.0%} of predictions are kept; {pairs_of_each} pairs; medians [95 %].",
+        f"{document.machine()} {what}; {SHARE:.0%} of predictions are kept; {method}.",
         "",
         "| predictions are | cost of the rate | of the server's CPU | goal | met | the writer's CPU, for a request |",
         "|---|---|---|---|---|---|",
@@ -103,36 +106,33 @@ def _median(values: list[float], digits: int = 1) -> str:
 def _measure(model: Model, file: Path, folder: Path, pairs: int) -> list[Pair]:
     found = []
     for number in range(pairs):
-        used = {on: _used(model, file, folder / f"{file.name}-{number}", on=on) for on in _order(number)}
-        found.append(Pair(used[True], used[False]))
+        place = folder / f"{file.name}-{number}"
+        place.mkdir()
+        capture = [f"--capture={SHARE}", f"--capture-socket={place / 'socket'}"]
+        with (
+            _writing(place) as writer,
+            processes.running([*processes.ours(model, _PORT), *capture], _PORT) as on,
+            processes.running(processes.ours(model, _OTHER_PORT), _OTHER_PORT) as off,
+        ):
+            for server in (on, off):
+                loads.closed(server, _ONE, file, 1)  # everything was called before
+            turns = [_turn(on, off, writer, file, first=(number + turn) % 2) for turn in range(_TURNS)]
+            _require_kept(on, kept=True)
+            _require_kept(off, kept=False)
+        found.append(sorted(turns, key=lambda turn: turn.cost)[_TURNS // 2])
+        print(f"{file.name}, pair {number + 1} of {pairs}: {found[-1].cost:+.1f} %", flush=True)
     return found
 
 
-def _order(number: int) -> tuple[bool, bool]:
-    return (True, False) if number % 2 else (False, True)
-
-
-def _used(model: Model, file: Path, place: Path, *, on: bool) -> Used:
-    """By new processes."""
-    command = processes.ours(model, _PORT)
-    if not on:
-        with processes.running(command, _PORT) as server:
-            return _asked(server, file, None)
-    place.mkdir()
-    with _writing(place) as writer:
-        options = [f"--capture={SHARE}", f"--capture-socket={place / 'socket'}"]
-        with processes.running([*command, *options], _PORT) as server:
-            return _asked(server, file, writer)
-
-
-def _asked(server: Server, file: Path, writer: int | None) -> Used:
-    loads.closed(server, _ONE, file, 1)  # everything was called before
-    pids = [server.pid, *([] if writer is None else [writer])]
-    before = [processes.run_nanoseconds(pid) for pid in pids]
-    run = loads.closed(server, _ONE, file, _SECONDS)
-    used = [processes.run_nanoseconds(pid) - start for pid, start in zip(pids, before, strict=True)]
-    _require_kept(server, kept=writer is not None)
-    return Used(*(nanoseconds / run.requests / 1e3 for nanoseconds in (*used, 0)[:2]))
+def _turn(on: Server, off: Server, writer: int, file: Path, first: int) -> Pair:
+    used = {}
+    for server in (on, off)[:: 1 if first else -1]:
+        pids = [server.pid, writer]
+        before = [processes.run_nanoseconds(pid) for pid in pids]
+        run = loads.closed(server, _ONE, file, _SECONDS)
+        spent = [processes.run_nanoseconds(pid) - start for pid, start in zip(pids, before, strict=True)]
+        used[server] = Used(*(nanoseconds / run.requests / 1e3 for nanoseconds in spent))
+    return Pair(used[on], used[off])
 
 
 def _require_kept(server: Server, *, kept: bool) -> None:

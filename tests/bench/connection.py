@@ -4,7 +4,6 @@ import base64
 import http.client
 import json
 import ssl
-import tempfile
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ Json = dict[str, Any]
 
 
 class Connection:
-    """One kept-alive HTTPS connection with the client certificate of a local cluster's kubeconfig."""
+    """One kept-alive HTTPS connection with the token of a local cluster's kubeconfig."""
 
     def __init__(self, kubeconfig: str) -> None:
         self._kubeconfig = kubeconfig
@@ -25,11 +24,7 @@ class Connection:
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
         context = ssl.create_default_context(cadata=authority)
-        with tempfile.NamedTemporaryFile() as identity:
-            for part in ("client-certificate-data", "client-key-data"):
-                identity.write(base64.b64decode(user[part]))
-            identity.flush()
-            context.load_cert_chain(identity.name)
+        self._authorization = f"Bearer {user['token']}"
         self._connection = http.client.HTTPSConnection(urllib.parse.urlsplit(cluster["server"]).netloc, context=context)
 
     def ask(self, method: str, path: str, body: Json | None = None, content_type: str = "application/json") -> Json:
@@ -64,6 +59,6 @@ class Connection:
                 done.result()
 
     def _send(self, method: str, path: str, body: Json | None, content_type: str) -> http.client.HTTPResponse:
-        headers = {"Content-Type": content_type, "User-Agent": "bench"}
+        headers = {"Content-Type": content_type, "User-Agent": "bench", "Authorization": self._authorization}
         self._connection.request(method, path, None if body is None else json.dumps(body), headers)
         return self._connection.getresponse()

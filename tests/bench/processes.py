@@ -48,6 +48,10 @@ def echo(port: int) -> list[str]:
     return [sys.executable, "-P", str(HERE / "echo.py"), str(port)]
 
 
+def forwarder(port: int, to: int) -> list[str]:
+    return [sys.executable, "-P", str(HERE / "forwarder.py"), str(port), str(to)]
+
+
 def prototype(model: Model, port: int) -> list[str]:
     return [sys.executable, "-P", str(HERE / "prototype.py"), str(model.artifact / "model.onnx"), str(port)]
 

@@ -4,7 +4,8 @@
 generator.  So what is compared is the stable's CPU per request, and its rate only where few requests are the
 candidate's: with so many connections that it always has one to read.  All shares are measured in turn on the same
 processes, round after round, by other routes; ratios are of one round.  The code without a rollout is compared in pairs
-of new processes, each first in every other pair.
+of new processes, each first in every other pair.  What forwarding takes at least is measured in the same rounds: by a
+program that passes bytes to the candidate and back, and reads nothing in them.
 """
 
 import argparse
@@ -33,8 +34,10 @@ from modelmill_contracts.routes import Routes
 # As many connections as a worker has requests at the candidate's: with more, it answers the others itself.
 ONE = Workload("JSON, 1 row", "json", 1, 16)
 BUSY = 64  # connections; with 16, server and load generator wait for each other in lock step
-_PORT, _OTHER_PORT = 18660, 18670
+_PORT, _OTHER_PORT, _FORWARDER_PORT = 18660, 18670, 18680
 _PAIRS = 12
+_TURNS = 15
+_RATE = 2500  # requests/s that all shares are asked at, so that each is as often idle
 _FAULT_SECONDS = 5
 _FOLLOWED_SECONDS = 10
 
@@ -46,8 +49,8 @@ class Share(NamedTuple):
     most_rate: float | None = None  # % of the rate of a busy server that it may cost
 
     @property
-    def is_compared_busy(self) -> bool:
-        return self.routes is None or self.most_rate is not None
+    def is_compared_at_one_rate(self) -> bool:
+        return self.routes is None or self.most_cpu is not None
 
 
 SHARES = (
@@ -70,10 +73,12 @@ class Fault(NamedTuple):
 
 
 class _Runs(NamedTuple):
-    """By share."""
+    """By share, and of a program that only forwards."""
 
     usual: dict[str, list[Run]]
-    busy: dict[str, list[Run]]
+    busy: dict[str, list[tuple[Run, Run]]]  # and that without a rollout, right before or after it
+    at_one_rate: dict[str, list[Run]]
+    forwarder: list[Run]
 
 
 class _Stable(NamedTuple):
@@ -107,6 +112,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement (%(default)s)")
     parser.add_argument("--pairs", type=int, default=_PAIRS, help="of processes with and without (%(default)s)")
+    parser.add_argument(
+        "--turns", type=int, default=_TURNS, help="of a busy server with a share and without (%(default)s)"
+    )
     parser.add_argument("--no-update", action="store_true", help="leave docs/BENCHMARKS.md alone")
     options = parser.parse_args([] if arguments is None else arguments)
     with tempfile.TemporaryDirectory() as name:
@@ -114,8 +122,8 @@ def main(arguments: list[str] | None = None) -> None:
         file = Path(name) / "bodies"
         bodies.write(file, ONE, model.rows)
         pairs = _measure_code(model, file, options.pairs, options.seconds)
-        runs, faults = _measure_shares(model, file, Path(name), options.rounds, options.seconds)
-    text = _text(pairs, runs, faults, options.rounds, options.seconds)
+        runs, faults = _measure_shares(model, file, Path(name), options.rounds, options.seconds, options.turns)
+    text = _text(pairs, runs, faults, options.seconds)
     if options.no_update:
         print(text)
     else:
@@ -147,21 +155,38 @@ def _both(model: Model, folder: Path) -> Iterator[tuple[_Stable, Server]]:
         yield _Stable(server, mounted), candidate
 
 
-def _measure_shares(model: Model, file: Path, folder: Path, rounds: int, seconds: int) -> tuple[_Runs, list[Fault]]:
-    runs = _Runs({share.title: [] for share in SHARES}, {share.title: [] for share in SHARES if share.is_compared_busy})
-    with _both(model, folder) as (stable, _):
+def _measure_shares(
+    model: Model, file: Path, folder: Path, rounds: int, seconds: int, turns: int
+) -> tuple[_Runs, list[Fault]]:
+    runs = _Runs(
+        {share.title: [] for share in SHARES},
+        {},
+        {share.title: [] for share in SHARES if share.is_compared_at_one_rate},
+        [],
+    )
+    forward = processes.forwarder(_FORWARDER_PORT, _OTHER_PORT)
+    with _both(model, folder) as (stable, _), processes.running(forward, _FORWARDER_PORT) as forwarder:
         loads.closed(stable.server, ONE, file, 1)
         for number in range(1, rounds + 1):
             for share in SHARES:
                 stable.follow(share)
                 loads.closed(stable.server, ONE, file, 1)
-                for among, connections in ((runs.usual, ONE.connections), (runs.busy, BUSY)):
-                    if share.title in among:
-                        run = loads.closed(stable.server, ONE, file, seconds, connections)
-                        among[share.title].append(run)
-                        told = f"{share.title}, {connections} connections: {run.rate:,.0f}/s, {run.cpu:.1f} us"
-                        print(f"round {number} of {rounds}: {told}", flush=True)
-                _require_shared(share, stable.rollout())
+                run = loads.closed(stable.server, ONE, file, seconds)
+                runs.usual[share.title].append(run)
+                told = f"{share.title}: {run.rate:,.0f}/s, {run.cpu:.1f} us"
+                print(f"round {number} of {rounds}: {told}", flush=True)
+                if share.is_compared_at_one_rate:
+                    run = loads.constant(stable.server, file, _RATE, seconds)
+                    runs.at_one_rate[share.title].append(run)
+                    print(f"round {number} of {rounds}: {share.title}, {_RATE:,}/s: {run.cpu:.1f} us", flush=True)
+                if (missing := _missing(share, stable.rollout())) is not None:
+                    raise SystemExit(missing)
+            runs.forwarder.append(loads.closed(forwarder, ONE, file, seconds))
+            print(f"round {number} of {rounds}: a bare forwarder: {runs.forwarder[-1].cpu:.1f} us", flush=True)
+        for share in SHARES:
+            if share.most_rate is not None:
+                found = [_turn(stable, file, share, number) for number in range(turns)]
+                runs.busy[share.title] = [pair for pair in found if pair is not None]
     faults = []
     rate = statistics.median(run.rate for run in runs.usual[SHARES[0].title]) / 4
     for what in (signal.SIGSTOP, signal.SIGKILL):
@@ -179,23 +204,44 @@ def _measure_shares(model: Model, file: Path, folder: Path, rounds: int, seconds
     return runs, faults
 
 
-def _require_shared(share: Share, seen: dict[str, Any] | None) -> None:
-    """The candidate has answered what it should; else the figures are of something else."""
+def _turn(stable: _Stable, file: Path, share: Share, number: int) -> tuple[Run, Run] | None:
+    """A busy server with the share and without a rollout, a second each: a machine's speed drifts within seconds.
+
+    None where the candidate stood still, and so had not its share.
+    """
+    found = {}
+    for each in (share, SHARES[0])[:: 1 if number % 2 else -1]:
+        stable.follow(each)
+        loads.closed(stable.server, ONE, file, 1, BUSY)
+        found[each.title] = loads.closed(stable.server, ONE, file, 1, BUSY)
+        missing = _missing(each, stable.rollout())
+        if missing is not None:
+            print(f"turn {number + 1} does not count: {missing}", flush=True)
+            return None
+    run, base = found[share.title], found[SHARES[0].title]
+    print(f"turn {number + 1}: {share.title} costs {_less(run, base):+.1f} % of {base.rate:,.0f}/s", flush=True)
+    return run, base
+
+
+def _missing(share: Share, seen: dict[str, Any] | None) -> str | None:
+    """What the candidate has not answered of what it should; then the figures are of something else."""
     if seen is None:
-        return
-    wanted = share.routes or {}
-    arms, shadow = seen, seen["shadow"]
-    asked = arms["stable"]["requests"] + arms["candidate"]["requests"]
-    answered = sum(arms["candidate"]["compute"]["counts"])
-    if answered < 0.8 * wanted.get("weight", 0) / 100 * asked:
-        raise SystemExit(f"{share.title}: the candidate answered {answered} of {asked}: {seen['fallbacks']}")
-    if shadow is not None:
-        print(f"{share.title}: {shadow['stable']['requests']:,} copies, {shadow['dropped']:,} dropped", flush=True)
+        return None
+    asked = seen["stable"]["requests"] + seen["candidate"]["requests"]
+    answered = sum(seen["candidate"]["compute"]["counts"])
+    if answered < 0.8 * (share.routes or {}).get("weight", 0) / 100 * asked:
+        return f"{share.title}: the candidate answered {answered} of {asked}: {seen['fallbacks']}"
+    if seen["shadow"] is not None:
+        copies, dropped = seen["shadow"]["stable"]["requests"], seen["shadow"]["dropped"]
+        print(f"{share.title}: {copies:,} copies, {dropped:,} dropped", flush=True)
+    return None
 
 
-def _text(pairs: list[float], runs: _Runs, faults: list[Fault], rounds: int, seconds: int) -> str:
+def _text(pairs: list[float], runs: _Runs, faults: list[Fault], seconds: int) -> str:
+    turns = min(map(len, runs.busy.values()))
+    counts = f"{len(runs.forwarder)} rounds of {seconds} s, {len(pairs)} pairs, {turns} turns of a busy server"
     lines = [
-        f"{rounds} rounds of {seconds} s, {len(pairs)} pairs; min / median / max, a target is reached by the median.",
+        f"{counts}; min / median / max, a target is reached by the median.",
         document.machine(),
         "",
         "| what | measured | target | reached |",
@@ -211,10 +257,19 @@ def _text(pairs: list[float], runs: _Runs, faults: list[Fault], rounds: int, sec
         cpu = [run.cpu / base.cpu for run, base in both]
         lines.append(_line(f"{share.title}: CPU per request", cpu, "x", share.most_cpu))
         lines.append(_line(f"{share.title}: of the rate, it costs", [_less(*pair) for pair in both], "%", None))
-        if share.is_compared_busy:
-            both = list(zip(runs.busy[share.title], runs.busy[SHARES[0].title], strict=True))
+        if share.is_compared_at_one_rate:
+            both = list(zip(runs.at_one_rate[share.title], runs.at_one_rate[SHARES[0].title], strict=True))
+            cpu = [run.cpu / base.cpu for run, base in both]
+            lines.append(
+                _line(f"{share.title}: CPU per request, at {_RATE:,} requests/s each", cpu, "x", share.most_cpu)
+            )
+        if share.most_rate is not None:
             what = f"{share.title}: of the rate of a busy server ({BUSY} connections), it costs"
-            lines.append(_line(what, [_less(*pair) for pair in both], "%", share.most_rate))
+            lines.append(_line(what, [_less(*pair) for pair in runs.busy[share.title]], "%", share.most_rate))
+    floor = [run.cpu / base.cpu for run, base in zip(runs.forwarder, runs.usual[SHARES[0].title], strict=True)]
+    lines.append(_line("a bare forwarder: CPU per request, over the server's without a rollout", floor, "x", None))
+    over = [run.cpu / floor.cpu for run, floor in zip(runs.usual["weight 100 %"], runs.forwarder, strict=True)]
+    lines.append(_line("weight 100 %: CPU per request, over the bare forwarder's", over, "x", None))
     for fault in faults:
         most = 1.5 * fault.p99_before + 1000
         late = fault.fallbacks.get("Late", 0)
