@@ -63,6 +63,8 @@ check: $(VENV)/installed ## the quick loop: format, lint, types, layers, unit te
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	MYPYPATH=tests/apiserver $(BIN)/mypy --config-file tests/mypy.ini tests/apiserver tests/chaos
+	MYPYPATH=tests/e2e $(BIN)/mypy --config-file tests/mypy.ini tests/e2e
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit tests/modelcheck -q -m "not slow" $(PARALLEL)
 

@@ -201,7 +201,13 @@ def _beyond(bound: Bound, good: Any) -> list[tuple[Any, str]]:
     limit, node = bound.limit, bound.node
     match bound.keyword:
         case "type":
-            wrong = {"string": [7], "integer": [1.5, "1"], "boolean": ["true"], "object": ["{}"], "array": ["[]"]}
+            wrong: dict[str, list[Any]] = {
+                "string": [7],
+                "integer": [1.5, "1"],
+                "boolean": ["true"],
+                "object": ["{}"],
+                "array": ["[]"],
+            }
             # Of a text with a format, the API server names the format.
             name = node.get("format", limit) if limit == "string" else limit
             return [(value, f"must be of type {name}") for value in wrong[limit]]

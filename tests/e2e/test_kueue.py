@@ -71,7 +71,7 @@ def _applied(kubectl: Kubectl, manifest: dict[str, Any]) -> bool:
 
 
 def _cluster_queue(cpu: str, **more: Any) -> dict[str, Any]:
-    flavors = [{"name": "any", "resources": [{"name": "cpu", "nominalQuota": cpu}]}]
+    flavors: list[Any] = [{"name": "any", "resources": [{"name": "cpu", "nominalQuota": cpu}]}]
     flavors[0]["resources"].append({"name": "memory", "nominalQuota": "64Gi"})
     groups = [{"coveredResources": ["cpu", "memory"], "flavors": flavors}]
     spec = {"namespaceSelector": {}, "resourceGroups": groups, **more}
