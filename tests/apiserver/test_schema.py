@@ -727,6 +727,7 @@ def test_what_breaks_a_rule_is_refused_with_its_words(server: Server, name: str,
         said = server.answer(rule.kind, changed(rule.kind, path, value, manifest(rule.kind)))
     assert [(cause.field, cause.reason) for cause in said] == [(rule.field(path), rule.written["reason"])], said
     assert rule.written["message"] in said[0].message
+    assert (": found " in said[0].message) == ("messageExpression" in rule.written)
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,9 @@ def _described(model: type[BaseModel]) -> dict[str, dict[str, str]]:
 
 def _validation(rule: Rule) -> dict[str, Any]:
     about = {"fieldPath": rule.field} if rule.field else {}
+    if rule.found:
+        values = " + ', ".join(f"{field} ' + self.{field}" for field in rule.found)
+        about["messageExpression"] = f"'{rule.message}: found {values}"
     return {"rule": rule.cel, "message": rule.message, **about, "reason": rule.reason}
 
 

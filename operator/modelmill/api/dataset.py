@@ -194,6 +194,7 @@ class Column(Schema):
             "!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)",
             "min must not be greater than max",
             ".min",
+            found=("min", "max"),
         ),
         Rule(
             "!has(self.values) || self.type in ['String', 'Integer', 'Boolean']",

@@ -84,7 +84,7 @@ class FloatRange(Schema):
     """Numbers from min to max, with six significant digits."""
 
     rules: ClassVar = (
-        Rule("double(self.min) < double(self.max)", "min must be less than max", ".max"),
+        Rule("double(self.min) < double(self.max)", "min must be less than max", ".max", found=("min", "max")),
         Rule("!self.log || double(self.min) > 0.0", "with log, min must be greater than 0", ".min"),
         Rule("!self.log || !has(self.step)", "give log or step", ".step"),
     )

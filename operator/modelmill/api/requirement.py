@@ -47,6 +47,7 @@ class MetricBound(MetricTest):
             "!has(self.min) || !has(self.max) || double(self.min) <= double(self.max)",
             "min must not be greater than max",
             ".min",
+            found=("min", "max"),
         ),
     )
 

@@ -62,7 +62,11 @@ class PrometheusQuery(Schema):
 
     rules: ClassVar = (
         Rule("has(self.min) || has(self.max)", "give min, max or both"),
-        Rule("!(has(self.min) && has(self.max)) || double(self.min) <= double(self.max)", "min must not be above max"),
+        Rule(
+            "!(has(self.min) && has(self.max)) || double(self.min) <= double(self.max)",
+            "min must not be above max",
+            found=("min", "max"),
+        ),
     )
 
     name: Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[a-zA-Z][-a-zA-Z0-9]*$")]

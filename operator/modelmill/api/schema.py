@@ -27,6 +27,7 @@ class Rule(NamedTuple):
     message: str
     field: str = ""  # the one field that it is about, such as ".secretRef"; empty: the object
     reason: Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"] = "FieldValueInvalid"
+    found: tuple[str, ...] = ()  # texts whose values the answer ends with; numbers would exceed CEL's budget
 
 
 class Schema(BaseModel):
