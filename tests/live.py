@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -56,11 +56,11 @@ class Resource:
         return f"/{root}/{self.api_version}{within}/{self.plural}"
 
 
-class Reader:
-    """Reads from one API server, through a connection that stays open.
+class Client:
+    """Asks one API server, through a connection that stays open.
 
-    Tests look several times a second until something is so: to start kubectl for each look takes more CPU than what is
-    looked at.
+    Tests look several times a second until something is so, and write hundreds of objects: to start kubectl for each
+    takes more CPU than what is asked.
     """
 
     def __init__(self, kubeconfig: str) -> None:
@@ -86,6 +86,34 @@ class Reader:
             found += [about | item for item in answer["items"]]
         return found
 
+    def apply(self, manifest: Mapping[str, Any], namespace: str) -> None:
+        """As `kubectl apply --server-side --force-conflicts` does it."""
+        metadata = manifest["metadata"]
+        resource = self._of(manifest)
+        path = f"{resource.path(metadata.get('namespace', namespace))}/{metadata['name']}"
+        query = urlencode({"fieldManager": "kubectl", "force": "true", "fieldValidation": "Strict"})
+        self._written("PATCH", f"{path}?{query}", manifest, "application/apply-patch+yaml")
+
+    def create(self, manifest: Mapping[str, Any], namespace: str = "") -> None:
+        resource = self._of(manifest)
+        self._written("POST", resource.path(namespace), manifest)
+
+    def delete(self, kind: str, name: str, namespace: str = "") -> None:
+        """Ask for it; it may stay until its finalizers are through."""
+        (resource,) = self.resources(kind)
+        self._written("DELETE", f"{resource.path(namespace)}/{name}", {"propagationPolicy": "Background"})
+
+    def patch_status(self, kind: str, name: str, status: Mapping[str, Any], namespace: str) -> None:
+        """Lay this over the object's status; nothing happens where there is no object any more."""
+        (resource,) = self.resources(kind)
+        path = f"{resource.path(namespace)}/{name}/status?fieldManager=test"
+        self._written("PATCH", path, {"status": status}, "application/merge-patch+json", missing=True)
+
+    def _of(self, manifest: Mapping[str, Any]) -> Resource:
+        group, _, _ = manifest["apiVersion"].rpartition("/")
+        (resource,) = self.resources(f"{manifest['kind']}.{group}" if group else manifest["kind"])
+        return replace(resource, api_version=manifest["apiVersion"])
+
     def resources(self, kind: str) -> tuple[Resource, ...]:
         """By any name that kubectl knows a kind or a category by; what is not known may be new."""
         with self._learning:
@@ -105,7 +133,7 @@ class Reader:
                     continue
                 resource = Resource(version, entry["kind"], entry["name"], entry["namespaced"])
                 names = {entry["name"], entry["singularName"], entry["kind"].lower(), *entry.get("shortNames", ())}
-                for name in (*names, entry["name"] + group):
+                for name in (*names, entry["name"] + group, entry["kind"].lower() + group):
                     kinds.setdefault(name, (resource,))  # the first that has a name has it, as with kubectl
                 for name in entry.get("categories", ()):
                     categories[name] = (*categories.get(name, ()), resource)
@@ -113,25 +141,36 @@ class Reader:
 
     def _asked(self, path: str) -> dict[str, Any] | None:
         """The answer; None where there is nothing."""
+        status, text = self._answer("GET", path)
+        if status == 404:
+            return None
+        assert status == 200, f"GET {path}: {status} {text}"
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def _written(
+        self, method: str, path: str, body: Mapping[str, Any], type_: str = "application/json", *, missing: bool = False
+    ) -> None:
+        """`missing`: that there is nothing is no failure."""
+        status, text = self._answer(method, path, json.dumps(body), type_)
+        assert status < 300 or (missing and status == 404), f"{method} {path}: {status} {text}"
+
+    def _answer(self, method: str, path: str, body: str | None = None, type_: str | None = None) -> tuple[int, str]:
         configuration = self._client.configuration
-        headers = {"accept": "application/json"}
+        headers = {"accept": "application/json"} | ({"content-type": type_} if type_ else {})
         headers |= {each["key"]: each["value"] for each in configuration.auth_settings().values()}
         try:
             answer = self._client.rest_client.pool_manager.request(
-                "GET", configuration.host + path, headers=headers, timeout=60
+                method, configuration.host + path, body=body, headers=headers, timeout=60
             )
         except HTTPError as error:
-            raise AssertionError(f"GET {path}: {error}") from error
-        if answer.status == 404:
-            return None
-        assert answer.status == 200, f"GET {path}: {answer.status} {answer.data.decode()}"
-        found: dict[str, Any] = json.loads(answer.data)
-        return found
+            raise AssertionError(f"{method} {path}: {error}") from error
+        return answer.status, answer.data.decode()
 
 
 @cache
-def reader(kubeconfig: str) -> Reader:
-    return Reader(kubeconfig)
+def client(kubeconfig: str) -> Client:
+    return Client(kubeconfig)
 
 
 class Kubectl:
@@ -152,8 +191,11 @@ class Kubectl:
         return self.run(*words).stdout.strip()
 
     def apply(self, *manifests: Mapping[str, Any]) -> None:
-        documents = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
-        self.run("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(documents))
+        for manifest in manifests:
+            client(self.config).apply(manifest, self.namespace)
+
+    def patch_status(self, kind: str, name: str, status: Mapping[str, Any]) -> None:
+        client(self.config).patch_status(kind, name, status, self.namespace)
 
     def apply_file(self, path: str) -> None:
         self.run("apply", "-f", str(ROOT / path))
@@ -172,10 +214,10 @@ class Kubectl:
         return self.output("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
-        return reader(self.config).get(kind, name, self.namespace)
+        return client(self.config).get(kind, name, self.namespace)
 
     def list(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
-        return reader(self.config).list(kind, self.namespace, selector)
+        return client(self.config).list(kind, self.namespace, selector)
 
     def condition(self, kind: str, name: str, type_: str) -> dict[str, Any]:
         """A condition of an object for its present generation; {} where it does not say."""

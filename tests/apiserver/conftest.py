@@ -21,7 +21,7 @@ import yaml
 from control_plane import asleep
 from lives import Place
 
-from live import ROOT, Kubectl, environment, eventually, kubeconfig
+from live import ROOT, Kubectl, client, environment, eventually, kubeconfig
 
 CLUSTERS = os.environ.get("MODELMILL_API_CLUSTERS", "modelmill-api").split()
 LEASE_NAMESPACE = "modelmill-system"
@@ -59,11 +59,11 @@ def installed(config: str) -> Kubectl:
 def fresh_namespace(config: str) -> Iterator[Kubectl]:
     """kubectl in a fresh namespace, which goes away afterwards."""
     name = f"test-{os.getpid()}-{next(_numbers)}"
-    Kubectl(config).run("create", "namespace", name)
+    client(config).create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
         yield Kubectl(config, name)
     finally:
-        Kubectl(config).run("delete", "namespace", name, "--wait=false")
+        client(config).delete("namespace", name)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What nodes would do to pods, done by tests: there are no nodes here, but every controller of Kubernetes runs."""
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -11,12 +10,6 @@ from modelmill_contracts import report
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _patch(kubectl: Kubectl, pod: dict[str, Any], status: dict[str, Any]) -> None:
-    # The pod may be gone by now.
-    patch = json.dumps({"status": status})
-    kubectl.run("patch", "pod", pod["metadata"]["name"], "--subresource=status", "-p", patch, check=False)
 
 
 def _seen_by_the_scheduler(pod: dict[str, Any]) -> bool:
@@ -30,7 +23,7 @@ def end(kubectl: Kubectl, job: str, said: report.Report, until: Callable[[], Any
     def look() -> Any:
         for pod in kubectl.list("pods", f"batch.kubernetes.io/job-name={job}"):
             if pod["status"]["phase"] == "Pending" and _seen_by_the_scheduler(pod):
-                _patch(kubectl, pod, _ended(said))
+                kubectl.patch_status("pod", pod["metadata"]["name"], _ended(said))
         return until()
 
     return eventually(look, wanted, 90)
@@ -62,7 +55,8 @@ def serve(kubectl: Kubectl, deployment: str, until: Callable[[], Any], wanted: s
                     {"type": type_, "status": "True", "lastTransitionTime": _now()}
                     for type_ in ("PodScheduled", "ContainersReady", "Ready")
                 ]
-                _patch(kubectl, pod, {"phase": "Running", "conditions": conditions})
+                status = {"phase": "Running", "conditions": conditions}
+                kubectl.patch_status("pod", pod["metadata"]["name"], status)
         return until()
 
     return eventually(look, wanted, 90)

@@ -36,8 +36,7 @@ def told(kubectl: Kubectl, **conditions: str) -> None:
         for type_, said in conditions.items()
     ]
     parents = [{"parentRef": GATEWAY, "controllerName": "example.org/gateway", "conditions": found}]
-    status = json.dumps({"status": {"parents": parents}})
-    kubectl.run("patch", "httproute", "triage", "--subresource=status", "--type=merge", "-p", status)
+    kubectl.patch_status("httproute", "triage", {"parents": parents})
 
 
 def asked_for(operator: Operator, kind: str) -> int:

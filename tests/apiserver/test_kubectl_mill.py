@@ -41,8 +41,7 @@ def with_lineage(kubectl: Kubectl) -> Kubectl:
 
 
 def says(kubectl: Kubectl, kind: str, name: str, **status: Any) -> None:
-    patch = json.dumps({"status": {"observedGeneration": 1, **status}})
-    kubectl.run("patch", kind, name, "--subresource=status", "--type=merge", "-p", patch)
+    kubectl.patch_status(kind, name, {"observedGeneration": 1, **status})
 
 
 def mill(config: str, *words: str) -> subprocess.CompletedProcess[str]:

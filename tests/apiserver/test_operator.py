@@ -1,6 +1,5 @@
 """The operator process against a real API server: restarts, conflicts, leases, deletion.  Nodes are not needed."""
 
-import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -58,8 +57,7 @@ def end_job(kubectl: Kubectl, name: str, said: report.Report) -> None:
             }
         ],
     }
-    patch = json.dumps({"status": status})
-    kubectl.run("patch", "pod", pod["metadata"]["name"], "--subresource=status", "--type=merge", "-p", patch)
+    kubectl.patch_status("pod", pod["metadata"]["name"], status)
     assert job is not None
 
 

@@ -41,8 +41,7 @@ def drifts(kubectl: Kubectl, status: str) -> None:
         "message": "the feature radius is not as it was",
     }
     others = [c for c in live["status"].get("conditions", ()) if c["type"] != "DriftDetected"]
-    patch = json.dumps({"status": {"conditions": [*others, condition]}})
-    kubectl.run("patch", "mdep", "triage", "--subresource=status", "--type=merge", "-p", patch)
+    kubectl.patch_status("mdep", "triage", {"conditions": [*others, condition]})
 
 
 def with_data(kubectl: Kubectl) -> None:

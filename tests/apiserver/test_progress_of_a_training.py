@@ -62,8 +62,7 @@ def starts(kubectl: Kubectl, job: str) -> None:
     container = {"name": "trainer", "ready": True, "restartCount": 0, "image": "i", "imageID": "i"}
     running = {**container, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
     status = {"phase": "Running", "podIP": ADDRESS, "podIPs": [{"ip": ADDRESS}], "containerStatuses": [running]}
-    patch = json.dumps({"status": status})
-    kubectl.run("patch", "pod", found["metadata"]["name"], "--subresource=status", "--type=merge", "-p", patch)
+    kubectl.patch_status("pod", found["metadata"]["name"], status)
 
 
 def test_what_a_pod_says_of_its_training_is_shown_while_it_runs(

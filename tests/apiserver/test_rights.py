@@ -127,8 +127,7 @@ class Scenario:
         run = self.train("next", "triage")
         # Its number is reserved already, so that it makes its version as soon as it has ended.
         reservation = {"version": 1, "trainingJob": "next", "uid": run["metadata"]["uid"]}
-        reserved = json.dumps({"status": {"lastVersion": 1, "reservations": [reservation]}})
-        self.kubectl.run("patch", "mdl", "triage", "--subresource=status", "--type=merge", "-p", reserved)
+        self.kubectl.patch_status("mdl", "triage", {"lastVersion": 1, "reservations": [reservation]})
         artifact = {"uri": "s3://models/artifacts/x", "digest": DIGEST}
         spec = {"modelRef": {"name": "triage"}, "version": 1, "artifact": artifact}
         version = {"apiVersion": API_VERSION, "kind": "ModelVersion", "metadata": {"name": "triage-1"}, "spec": spec}
@@ -172,8 +171,7 @@ class Scenario:
 
         (first,) = eventually(retiring, "version 1 is written down to go")
         assert first["version"] == 1
-        long_ago = json.dumps({"status": {"retiring": [first | {"since": "2026-01-01T00:00:00Z"}]}})
-        self.kubectl.run("patch", "mdl", "kept", "--subresource=status", "--type=merge", "-p", long_ago)
+        self.kubectl.patch_status("mdl", "kept", {"retiring": [first | {"since": "2026-01-01T00:00:00Z"}]})
         eventually(lambda: self.kubectl.get("mver", "kept-1") is None, "version 1 is deleted")
         assert self.kubectl.get("mver", "kept-2") is not None
 
@@ -342,9 +340,8 @@ class Scenario:
         containers = [{**server, "state": {"running": began}}]
         ip = {"podIP": "192.0.2.1", "podIPs": [{"ip": "192.0.2.1"}]}
         found = {"phase": "Running", "conditions": conditions, "containerStatuses": containers, **ip}
-        status = json.dumps({"status": found})
         for pod in eventually(waiting, "pods"):
-            self.kubectl.run("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", status)
+            self.kubectl.patch_status("pod", pod, found)
 
 
 @pytest.fixture
