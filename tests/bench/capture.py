@@ -1,9 +1,10 @@
 """What capture costs: the server that keeps 1 % of its predictions against the same server that keeps none.
 
-Pairs of new processes are asked in turns of a second, as a machine's speed drifts within seconds; CPU time of the
-server for a request; of a pair the turn in the middle, of all pairs the median with its interval.  Beside the one with
-capture, on the other CPU, runs the process that writes segments, to a folder; what that takes for a request of the
-server's is measured, too.  Requests bring ids, or leave it to the server.
+Pairs of new processes share a CPU and are asked at the same time, as a machine's speed drifts within seconds: what
+slows one slows the other.  CPU time of the server for a request; of all pairs the median with its interval.  On the
+other CPU, beside the load generators, runs the process that writes segments, to a folder; what that takes for a request
+of the server's is measured, too.  Requests bring ids, or leave it to the server.  Pairs that are alike show how exact
+that is.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -31,9 +33,9 @@ from modelmill_contracts.captured import LABELS, ROWS
 SHARE = 0.01
 GOAL = 3.0  # per cent of the rate
 _PAIRS = 12
-_TURNS = 7  # of each pair
+_CONNECTIONS = 16  # to each of a pair
 _PORT, _OTHER_PORT = 18660, 18670
-_SECONDS = 1
+_SECONDS = 6
 _OF = "0b5a3f9e-1111-4222-8333-944445555666"
 _ONE = Workload("JSON, 1 row", "json", 1, 32)
 
@@ -69,18 +71,19 @@ def main(arguments: list[str] | None = None) -> None:
         bodies.write(folder / "named", _ONE, model.rows)
         _write_nameless(folder / "named", folder / "nameless")
         found = {which: _measure(model, file, folder, options.pairs) for which, file in files.items()}
-    said = text(found)
+        alike = _measure_alike(model, folder / "named", options.pairs)
+    said = text(found, alike)
     if options.no_update:
         print(said)
     else:
         document.update("capture", said)
 
 
-def text(found: dict[str, list[Pair]]) -> str:
+def text(found: dict[str, list[Pair]], alike: list[Pair]) -> str:
     """What was measured, as a table."""
     pairs_of_each = len(next(iter(found.values())))
-    what = f"Logistic regression, 30 features, {_ONE.title}, {_ONE.connections} connections"
-    method = f"{pairs_of_each} pairs, {_TURNS} turns each; medians [95 %]"
+    what = f"Logistic regression, 30 features, {_ONE.title}, {_CONNECTIONS} connections"
+    method = f"{pairs_of_each} pairs, {_SECONDS} s each; medians [95 %]"
     lines = [
         f"{document.machine()} {what}; {SHARE:.0%} of predictions are kept; {method}.",
         "",
@@ -95,6 +98,7 @@ def text(found: dict[str, list[Pair]]) -> str:
             f"| {which} | {_median([pair.cost for pair in pairs])} % | {_median(micros, 2)} us | <= {GOAL:.0f} % |"
             f" {'yes' if cost <= GOAL else '**no**'} | {writer:.2f} us |"
         )
+    lines.append(f"| alike, both without capture | {_median([pair.cost for pair in alike])} % | | | | |")
     return "\n".join(lines)
 
 
@@ -114,25 +118,37 @@ def _measure(model: Model, file: Path, folder: Path, pairs: int) -> list[Pair]:
             processes.running([*processes.ours(model, _PORT), *capture], _PORT) as on,
             processes.running(processes.ours(model, _OTHER_PORT), _OTHER_PORT) as off,
         ):
-            for server in (on, off):
-                loads.closed(server, _ONE, file, 1)  # everything was called before
-            turns = [_turn(on, off, writer, file, first=(number + turn) % 2) for turn in range(_TURNS)]
+            found.append(_asked(on, off, file, writer))
             _require_kept(on, kept=True)
             _require_kept(off, kept=False)
-        found.append(sorted(turns, key=lambda turn: turn.cost)[_TURNS // 2])
         print(f"{file.name}, pair {number + 1} of {pairs}: {found[-1].cost:+.1f} %", flush=True)
     return found
 
 
-def _turn(on: Server, off: Server, writer: int, file: Path, first: int) -> Pair:
-    used = {}
-    for server in (on, off)[:: 1 if first else -1]:
-        pids = [server.pid, writer]
-        before = [processes.run_nanoseconds(pid) for pid in pids]
-        run = loads.closed(server, _ONE, file, _SECONDS)
-        spent = [processes.run_nanoseconds(pid) - start for pid, start in zip(pids, before, strict=True)]
-        used[server] = Used(*(nanoseconds / run.requests / 1e3 for nanoseconds in spent))
-    return Pair(used[on], used[off])
+def _measure_alike(model: Model, file: Path, pairs: int) -> list[Pair]:
+    """Pairs of which neither has capture: what they differ in is the method's own error."""
+    found = []
+    for number in range(pairs):
+        with (
+            processes.running(processes.ours(model, _PORT), _PORT) as one,
+            processes.running(processes.ours(model, _OTHER_PORT), _OTHER_PORT) as other,
+        ):
+            found.append(_asked(one, other, file, None))
+        print(f"alike, pair {number + 1} of {pairs}: {found[-1].cost:+.1f} %", flush=True)
+    return found
+
+
+def _asked(on: Server, off: Server, file: Path, writer: int | None) -> Pair:
+    """Both are asked at the same time, and share one CPU."""
+    for server in (on, off):
+        loads.closed(server, _ONE, file, 1)  # everything was called before
+    pids = [on.pid, off.pid, *([writer] if writer else [])]
+    before = [processes.run_nanoseconds(pid) for pid in pids]
+    with ThreadPoolExecutor(2) as both:
+        runs = list(both.map(lambda server: loads.closed(server, _ONE, file, _SECONDS, _CONNECTIONS), (on, off)))
+    spent = [(processes.run_nanoseconds(pid) - start) / 1e3 for pid, start in zip(pids, before, strict=True)]
+    of_writer = spent[2] / runs[0].requests if writer else 0.0
+    return Pair(Used(spent[0] / runs[0].requests, of_writer), Used(spent[1] / runs[1].requests, 0.0))
 
 
 def _require_kept(server: Server, *, kept: bool) -> None:
