@@ -55,16 +55,15 @@ def observe(
     declared += [("modeldeployment", d) for d in deployments]
     names = _names(models)
     triggered = [(p, triggers) for p in pipelines if (triggers := _triggers(p))]
-    started = [(p, triggers) for p, triggers in triggered if not dig(p, "spec", "suspend")]
+    makers = [(p, triggers) for p, triggers in triggered if any(_makes(stage, names) for stage in _stages(p))]
     managed = [(f"{kind}/{_name(manifest)}", _manager(manifest)) for kind, manifest in declared]
     return Wiring(
-        triggers=tuple((_name(p), triggers) for p, triggers in started if any(_makes(s, names) for s in _stages(p))),
-        suspended=_names(
-            p for p, _ in triggered if dig(p, "spec", "suspend") and any(_makes(s, names) for s in _stages(p))
-        ),
+        triggers=tuple((_name(p), triggers) for p, triggers in makers if not dig(p, "spec", "suspend")),
+        suspended=_names(p for p, _ in makers if dig(p, "spec", "suspend")),
         without_version=tuple(
             f"stage {stage['name']} of Pipeline {_name(p)}"
-            for p, _ in started
+            for p, _ in triggered
+            if not dig(p, "spec", "suspend")
             for stage in _stages(p)
             if trained_by_stage(stage) in names and not _makes(stage, names)
         ),
